@@ -1,0 +1,3 @@
+"""Self-supervised similarity search for large scientific data sets."""
+
+__version__ = "0.1.0"

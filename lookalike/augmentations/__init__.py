@@ -1,0 +1,1 @@
+"""One file per domain: how its objects vary without changing."""

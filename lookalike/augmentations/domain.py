@@ -1,0 +1,48 @@
+"""The contract a scientific field fills in: how its objects vary without changing, and how they are shown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from lookalike.config import Config
+from lookalike.samples import About
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from lookalike.augmentations.draws import Draws
+    from numpy.typing import NDArray
+    from PIL import Image
+
+    from lookalike.augmentations.preprocess import Preprocess
+
+
+@dataclass(frozen=True)
+class Domain:
+    """One field of science. Building one, drawing with it and reading its defaults never imports torch.
+
+    settings_type : the frozen model of the field's augmentation numbers.
+    settings      : (about, stored size in px, column names) -> honest default settings for that data, plus
+                    the notes to print (a column that is missing and what is used instead). InputError where
+                    no honest default exists.
+    columns       : (settings, bands, column names) -> the catalog columns `view` reads, those present only.
+    view          : (images (B, C, H, W) float32 in stored units, catalog {column: (B,) float64}, draws, settings)
+                    -> one augmented view (B, C, h, w) in stored units, on the device of `images`.
+    preprocess    : (about, settings) -> what the encoder is given, saved in the checkpoint.
+    draw          : (image (C, H, W) in stored units, about, stretch, size in px) -> a picture for people.
+    stretches     : names `draw` accepts; the first is the default.
+    windows       : default windows in order of preference; the first whose column exists is used.
+    """
+
+    name: str
+    settings_type: type[Config]
+    settings: Callable[[About, int, frozenset[str]], tuple[Config, list[str]]]
+    columns: Callable[[Any, tuple[str, ...], frozenset[str]], tuple[str, ...]]
+    view: Callable[[torch.Tensor, Mapping[str, torch.Tensor], Draws, Any], torch.Tensor]
+    preprocess: Callable[[About, Any], Preprocess]
+    draw: Callable[[NDArray[np.generic], About, str, int], Image.Image]
+    stretches: tuple[str, ...]
+    default_encoder: str = "resnet18"
+    windows: tuple[str, ...] = ()

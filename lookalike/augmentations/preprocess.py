@@ -1,0 +1,60 @@
+"""What the encoder sees of a stored image: the same in training, embedding and queries, saved in the checkpoint."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from lookalike.config import Config
+
+if TYPE_CHECKING:
+    import torch
+
+
+class Preprocess(Config):
+    """A central crop to `size` px, then a pixel mapping.
+
+    kind `lupton`: the color image of Lupton et al. (2004) as the Legacy Surveys viewer draws it, unclipped:
+    I = mean over bands of max(0, scale·flux + m); out = (scale·flux + m)·asinh(Q·I)/(√Q·I).
+    kind `scaled`: (pixel / divisor − mean) / std. kind `flux`: stored values as they are.
+    `bands`, `unit`, `dtype` and `pixel_scale` (arcsec/px) say what pictures the encoder accepts.
+    """
+
+    kind: Literal["lupton", "scaled", "flux"]
+    size: int
+    bands: tuple[str, ...]
+    dtype: Literal["float32", "uint8"]
+    unit: str = ""
+    pixel_scale: float | None = None
+    m: float = 0.03
+    Q: float = 20.0
+    scales: tuple[float, ...] = ()
+    divisor: float = 1.0
+    mean: float = 0.0
+    std: float = 1.0
+
+
+def encoder_input(images: torch.Tensor, preprocess: Preprocess) -> torch.Tensor:
+    """Map stored images to what the encoder is given.
+
+    images : (B, C, H, W), float32 or uint8, stored units. Returns (B, C, size, size) float32, same device.
+    """
+    top = (images.shape[2] - preprocess.size) // 2
+    left = (images.shape[3] - preprocess.size) // 2
+    x = images[:, :, top : top + preprocess.size, left : left + preprocess.size].float()  # (B, C, h, w)
+    if preprocess.kind == "lupton":
+        return lupton(x, preprocess.scales, preprocess.m, preprocess.Q)
+    if preprocess.kind == "scaled":
+        return (x / preprocess.divisor - preprocess.mean) / preprocess.std
+    return x
+
+
+def lupton(flux: torch.Tensor, scales: tuple[float, ...], m: float, Q: float) -> torch.Tensor:
+    """The unclipped color image (B, C, H, W) of fluxes in nanomaggies, bands kept in their stored order."""
+    import torch
+
+    scaled = flux * flux.new_tensor(scales).view(1, -1, 1, 1) + m  # (B, C, H, W)
+    intensity = scaled.clamp_min(0).mean(dim=1, keepdim=True)  # (B, 1, H, W)
+    # asinh(QI)/(√Q·I) tends to √Q as I goes to 0.
+    safe = intensity.clamp_min(1e-12)
+    stretched: torch.Tensor = scaled * (torch.asinh(Q * safe) / (Q**0.5 * safe))
+    return stretched

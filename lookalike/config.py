@@ -1,0 +1,100 @@
+"""Settings as frozen models: unknown keys are errors, files and --set override defaults, JSON records them."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from lookalike.errors import InputError, NotFoundError, unknown
+
+
+class Config(BaseModel):
+    """Base of every stage's settings: immutable, typed, no key beyond the declared ones."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @classmethod
+    def checked(cls, values: dict[str, Any]) -> Self:
+        """Build from plain values; a wrong key or value is one line naming the key, the value and the choices."""
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            raise _first_line(cls, error) from None
+
+    def overridden(self, file: Path | None = None, assignments: list[str] | None = None) -> Self:
+        """These settings with those of a TOML or JSON file, then with `key.path=value` assignments, laid over."""
+        values = self.model_dump()
+        if file is not None:
+            _merge(values, read_settings(file))
+        for assignment in assignments or []:
+            path, equals, text = assignment.partition("=")
+            if not equals or not path:
+                raise InputError(f"--set takes key.path=value, but {assignment!r} was given.")
+            _merge(values, _nested(path.strip().split("."), _parse(text.strip())))
+        return type(self).checked(values)
+
+
+def read_settings(file: Path) -> dict[str, Any]:
+    """The settings in a .toml or .json file."""
+    readers = {".toml": tomllib.loads, ".json": json.loads}
+    if file.suffix not in readers:
+        raise InputError(f"A settings file ends in {' or '.join(readers)}, but {file} was given.")
+    try:
+        values = readers[file.suffix](file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise NotFoundError(f"No such file: {file}") from None
+    except ValueError as error:
+        raise InputError(f"{file} cannot be read: {error}") from None
+    if not isinstance(values, dict):
+        raise InputError(f"{file} must hold named settings, but holds a {type(values).__name__}.")
+    return values
+
+
+def _parse(text: str) -> Any:
+    """A value as JSON where it is JSON, else the text itself, so that strings need no quotes."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text
+
+
+def _nested(keys: list[str], value: Any) -> dict[str, Any]:
+    for key in reversed(keys):
+        value = {key: value}
+    return value  # type: ignore[no-any-return]
+
+
+def _merge(values: dict[str, Any], changes: dict[str, Any]) -> None:
+    for key, change in changes.items():
+        if isinstance(change, dict) and isinstance(values.get(key), dict):
+            _merge(values[key], change)
+        else:
+            values[key] = change
+
+
+def _first_line(model: type[BaseModel], error: ValidationError) -> InputError:
+    """The first fault of a pydantic error in our one-line form."""
+    fault = error.errors()[0]
+    path = ".".join(str(part) for part in fault["loc"])
+    if fault["type"] == "extra_forbidden":
+        fields = _fields_at(model, fault["loc"][:-1])
+        prefix = ".".join(str(part) for part in fault["loc"][:-1])
+        choice = unknown("setting", fault["loc"][-1], fields)
+        return InputError(f"{choice.message} (in {prefix})" if prefix else choice.message, code="unknown_setting")
+    given = "" if fault["type"] == "missing" else f", but {fault['input']!r} was given"
+    return InputError(f"Setting {path}: {fault['msg']}{given}.", code="invalid_setting")
+
+
+def _fields_at(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
+    """The names a nested model accepts at a path inside another."""
+    for key in path:
+        field = model.model_fields.get(str(key))
+        inner = field.annotation if field else None
+        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
+            return []
+        model = inner
+    return list(model.model_fields)

@@ -1,0 +1,1 @@
+"""One file per source format; each turns its files into samples.h5."""

@@ -1,0 +1,118 @@
+"""Embeddings files: one normalized vector per object, in HDF5, with the hashes of what made them.
+
+`/embedding` (N, D) float32 or float16, normalized in float64 before storing; `/id` (N,). A user's own vectors
+are as good as ours: `write_embeddings` takes any (N, D) array.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from lookalike.errors import CorruptError, InputError, NotFoundError
+from lookalike.files import atomic_path, lock, write_point
+from lookalike.hashing import ArrayHash, combine
+
+SCHEMA = 1
+KIND = "lookalike embeddings"
+DTYPES = ("float32", "float16")
+
+
+def normalize(vectors: NDArray[Any], first_row: int = 0) -> NDArray[np.float64]:
+    """Vectors (N, D) scaled to length 1 in float64; a zero or non-finite one is an InputError naming its rows."""
+    wide = np.asarray(vectors, dtype=np.float64)
+    if wide.ndim != 2:
+        raise InputError(f"Vectors have the shape (N, D), but {wide.shape} was given.")
+    length = np.sqrt(np.einsum("nd,nd->n", wide, wide))  # (N,)
+    bad = np.flatnonzero(~(np.isfinite(length) & (length > 0)))
+    if len(bad):
+        rows = ", ".join(str(first_row + row) for row in bad[:5]) + (", …" if len(bad) > 5 else "")
+        raise InputError(f"{len(bad)} vectors are zero or not finite and have no direction: rows {rows}.")
+    unit: NDArray[np.float64] = wide / length[:, None]
+    return unit
+
+
+def write_embeddings(
+    path: Path,
+    ids: NDArray[np.bytes_],
+    blocks: Iterator[NDArray[Any]],
+    *,
+    dimensions: int,
+    dtype: str = "float32",
+    made_from: dict[str, str] | None = None,
+) -> str:
+    """Write vectors given as consecutive blocks (n, D); returns the content hash.
+
+    `made_from` holds content hashes by name ("samples", "checkpoint"); they are stored and compared later,
+    but are no part of the content hash, which is that of the vectors and ids alone.
+    """
+    if dtype not in DTYPES:
+        raise InputError(f"Embeddings are stored as {' or '.join(DTYPES)}, but {dtype!r} was given.")
+    hashes = {"embedding": ArrayHash(), "id": ArrayHash()}
+    with lock(path), atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
+        data = file.create_dataset("embedding", (len(ids), dimensions), dtype)
+        start = 0
+        for block in blocks:
+            rows = normalize(block, start).astype(dtype)
+            data[start : start + len(rows)] = rows
+            hashes["embedding"].update(rows)
+            start += len(rows)
+            write_point("embeddings.block")
+        if start != len(ids):
+            raise InputError(f"One vector per id is needed: {len(ids)} ids, {start} vectors.")
+        file.create_dataset("id", data=ids)
+        hashes["id"].update(ids)
+        digest = combine(hashes)
+        file.attrs.update({"kind": KIND, "schema": SCHEMA, "content_hash": digest})
+        for name, value in (made_from or {}).items():
+            file.attrs[f"{name}_hash"] = value
+    return digest
+
+
+class Embeddings:
+    """An embeddings file, memory-mapped read-only: `vectors` (N, D) and `ids` (N,)."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        if not path.exists():
+            raise NotFoundError(f"No such file: {path}")
+        try:
+            with h5py.File(path, "r", locking=False) as file:
+                if file.attrs.get("kind") != KIND:
+                    raise InputError(f"{path} is not an embeddings file; make one with `lookalike embed`.")
+                if file.attrs["schema"] != SCHEMA:
+                    raise InputError(f"{path} has schema {file.attrs['schema']}; this version reads schema {SCHEMA}.")
+                data = file["embedding"]
+                self.ids: NDArray[np.bytes_] = file["id"][:]
+                self.content_hash = str(file.attrs["content_hash"])
+                self.made_from = {
+                    name: str(file.attrs[f"{name}_hash"])
+                    for name in ("samples", "checkpoint")
+                    if f"{name}_hash" in file.attrs
+                }
+                offset, shape, dtype = data.id.get_offset(), data.shape, data.dtype
+        except (OSError, KeyError) as error:
+            raise CorruptError(f"{path} is not a readable embeddings file ({error}); embed again.") from None
+        # The data set is contiguous, so that it maps straight from the file, shared between processes.
+        self.vectors: NDArray[Any] = np.memmap(path, dtype, "r", offset, shape)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def dimensions(self) -> int:
+        return int(self.vectors.shape[1])
+
+    def verify(self) -> None:
+        """Recompute the content hash; CorruptError if a byte was altered."""
+        hashes = {"embedding": ArrayHash(), "id": ArrayHash()}
+        for start in range(0, len(self), 65536):
+            hashes["embedding"].update(self.vectors[start : start + 65536])
+        hashes["id"].update(self.ids)
+        if combine(hashes) != self.content_hash:
+            raise CorruptError(f"{self.path} was altered: its content hash is not the recorded one; embed again.")

@@ -1,0 +1,169 @@
+"""Writing that survives a kill: temporary file, fsync, rename, fsync of the folder; and one lock per output.
+
+A plain HDF5 file that was being written when its process died is unreadable, so nothing is ever written in
+place. A temporary name ends in `.partial`; a reader never looks at one, and the next writer removes it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from lookalike.errors import CorruptError, InputError, LockedError, NotFoundError
+
+PARTIAL = ".partial"
+
+
+def natural_key(path: Path | str) -> tuple[tuple[int, int, str], ...]:
+    """Sort key under which `part2` comes before `part10`."""
+    parts = re.split(r"(\d+)", str(path))
+    return tuple((1, int(part), part) if part.isdigit() else (0, 0, part) for part in parts)
+
+
+def existing_files(paths: list[Path]) -> list[Path]:
+    """The same paths in natural order, after checking that each is a file and none is named twice."""
+    if not paths:
+        raise InputError("At least one file is needed, none was given.")
+    for path in paths:
+        if not path.exists():
+            raise NotFoundError(f"No such file: {path}")
+        if not path.is_file():
+            raise InputError(f"A file is needed here, but {path} is a folder.")
+    if len({path.resolve() for path in paths}) < len(paths):
+        raise InputError(f"A file is named twice among {', '.join(map(str, paths))}.")
+    return sorted(paths, key=natural_key)
+
+
+def write_point(name: str) -> None:
+    """A named place between two steps of a write, where the crash tests kill the process.
+
+    `LOOKALIKE_KILL_AT=name` or `name:n` (the n-th time it is passed) sends SIGKILL to this process; unset,
+    nothing happens. The tests use it to stop at exactly the moments a random kill seldom meets.
+    """
+    wanted, _, count = os.environ.get("LOOKALIKE_KILL_AT", "").partition(":")
+    if wanted == name:
+        _passed[name] = _passed.get(name, 0) + 1
+        if _passed[name] == int(count or 1):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+_passed: dict[str, int] = {}
+
+
+@contextlib.contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; on success it takes the name `path`, on failure it is removed.
+
+    Within a `lock` on the same output, leftovers of a killed predecessor are removed first.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}{PARTIAL}")
+    _remove(temporary)
+    try:
+        yield temporary
+        write_point(f"{path.name}.written")
+        sync(temporary)
+        _replace(temporary, path)
+        sync(path.parent)
+        write_point(f"{path.name}.renamed")
+    except BaseException:
+        _remove(temporary)
+        raise
+
+
+@contextlib.contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Like atomic_path for a whole new folder: it appears under `path` complete or not at all."""
+    with atomic_path(path) as temporary:
+        temporary.mkdir()
+        yield temporary
+        for inner in sorted(temporary.rglob("*")):
+            sync(inner)
+
+
+def _replace(temporary: Path, path: Path) -> None:
+    """Rename over `path`; an existing folder is first moved aside, since a rename cannot replace it."""
+    if not path.is_dir():
+        temporary.replace(path)
+        return
+    old = path.with_name(f".{path.name}.old{PARTIAL}")
+    _remove(old)
+    path.replace(old)
+    write_point(f"{path.name}.moved-aside")
+    temporary.replace(path)
+    _remove(old)
+
+
+def recover_folder(path: Path) -> None:
+    """Finish what a process killed between the two renames of a folder's replacement left undone."""
+    old = path.with_name(f".{path.name}.old{PARTIAL}")
+    if old.exists() and not path.exists():
+        old.replace(path)
+    _remove(old)
+
+
+def sync(path: Path) -> None:
+    """fsync a file or a folder."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def lock(output: Path) -> Iterator[None]:
+    """Hold the one writer's lock on `output`; a second writer is refused at once, a dead one's lock is free.
+
+    The lock is the kernel's (flock) on `.NAME.lock`, so it dies with its process; the file's text only names
+    the holder for the message.
+    """
+    output.parent.mkdir(parents=True, exist_ok=True)
+    file = output.with_name(f".{output.name}.lock")
+    descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            holder = os.read(descriptor, 200).decode(errors="replace").strip() or "an unnamed process"
+            raise LockedError(
+                f"{output} is being written by {holder}. Wait for it, or choose another output."
+            ) from None
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
+        yield
+        file.unlink(missing_ok=True)
+    finally:
+        os.close(descriptor)
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write a JSON document atomically; NaN is refused, since JSON has none."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def read_json(path: Path) -> Any:
+    """Read one of our JSON documents; a missing or broken one is a typed error that names it."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise NotFoundError(f"No such file: {path}") from None
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise CorruptError(f"{path} is not the JSON document it should be: {error}") from None

@@ -1,0 +1,1 @@
+"""Windows, exact neighbors, the index folder, its audit, and search."""

@@ -1,0 +1,1 @@
+"""Scores of embeddings: what the field measures of a similarity."""

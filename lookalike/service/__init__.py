@@ -1,0 +1,1 @@
+"""The HTTP API over an index folder."""

@@ -1,0 +1,1 @@
+"""Encoders, MoCo v2, the training loop, checkpoints and embedding."""

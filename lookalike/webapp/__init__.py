@@ -1,0 +1,1 @@
+"""The Streamlit page; it speaks to the service through the client only."""
