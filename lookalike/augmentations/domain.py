@@ -12,10 +12,10 @@ from lookalike.samples import About
 if TYPE_CHECKING:
     import numpy as np
     import torch
-    from lookalike.augmentations.draws import Draws
     from numpy.typing import NDArray
     from PIL import Image
 
+    from lookalike.augmentations.draws import Draws
     from lookalike.augmentations.preprocess import Preprocess
 
 
