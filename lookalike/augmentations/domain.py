@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from lookalike.config import Config
 from lookalike.samples import About
@@ -19,14 +19,22 @@ if TYPE_CHECKING:
     from lookalike.augmentations.preprocess import Preprocess
 
 
+class DefaultSettings(Protocol):
+    def __call__(
+        self, about: About, stored_size: int, columns: frozenset[str], dtype: str | None = None
+    ) -> tuple[Config, list[str]]:
+        """The field's default settings for a data set, and the notes to print about them."""
+
+
 @dataclass(frozen=True)
 class Domain:
     """One field of science. Building one, drawing with it and reading its defaults never imports torch.
 
     settings_type : the frozen model of the field's augmentation numbers.
-    settings      : (about, stored size in px, column names) -> honest default settings for that data, plus
-                    the notes to print (a column that is missing and what is used instead). InputError where
-                    no honest default exists.
+    settings      : (about, stored size in px, column names, "float32" or "uint8") -> honest default settings for
+                    that data, plus the notes to print (a column that is missing and what is used instead).
+                    InputError where no honest default exists. Without a dtype: float32 if `about.unit` is a
+                    flux in nanomaggies, else uint8.
     columns       : (settings, bands, column names) -> the catalog columns `view` reads, those present only.
     view          : (images (B, C, H, W) float32 in stored units, catalog {column: (B,) float64}, draws, settings)
                     -> one augmented view (B, C, h, w) in stored units, on the device of `images`.
@@ -38,7 +46,7 @@ class Domain:
 
     name: str
     settings_type: type[Config]
-    settings: Callable[[About, int, frozenset[str]], tuple[Config, list[str]]]
+    settings: DefaultSettings
     columns: Callable[[Any, tuple[str, ...], frozenset[str]], tuple[str, ...]]
     view: Callable[[torch.Tensor, Mapping[str, torch.Tensor], Draws, Any], torch.Tensor]
     preprocess: Callable[[About, Any], Preprocess]
