@@ -71,7 +71,9 @@ def check_id(text: str) -> str:
 
 def id_from_name(name: str) -> str:
     """A file's relative path made an id: its ending dropped, other characters replaced by `_`."""
-    return check_id(re.sub(r"[^A-Za-z0-9._:+-]", "_", str(Path(name).with_suffix(""))))
+    path = Path(name)
+    stem = str(path.with_suffix("")) if path.name else name
+    return check_id(re.sub(r"[^A-Za-z0-9._:+-]", "_", stem))
 
 
 def fill_masked(images: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float64]]:

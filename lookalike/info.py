@@ -1,0 +1,77 @@
+"""What any of our files or folders is, and what made it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import h5py
+
+from lookalike.embeddings import KIND as EMBEDDINGS
+from lookalike.embeddings import Embeddings
+from lookalike.errors import InputError, NotFoundError
+from lookalike.files import read_json
+from lookalike.provenance import read_record
+from lookalike.samples import KIND as SAMPLES
+from lookalike.samples import Samples
+
+
+def describe(path: Path) -> dict[str, Any]:
+    """A plain description of a samples or embeddings file, a checkpoint or an index folder."""
+    if not path.exists():
+        raise NotFoundError(f"No such file or folder: {path}")
+    description = _folder(path) if path.is_dir() else _file(path)
+    record = read_record(path)
+    if record is not None:
+        description["made"] = record
+    return description
+
+
+def _file(path: Path) -> dict[str, Any]:
+    if not h5py.is_hdf5(path):
+        raise _foreign(path)
+    with h5py.File(path, "r", locking=False) as file:
+        kind = file.attrs.get("kind")
+    if kind == SAMPLES:
+        return _samples(Samples(path))
+    if kind == EMBEDDINGS:
+        return _embeddings(Embeddings(path))
+    raise _foreign(path)
+
+
+def _samples(samples: Samples) -> dict[str, Any]:
+    columns = {name: f"{c.description} [{c.unit}]" if c.unit else c.description for name, c in samples.columns.items()}
+    return {
+        "kind": SAMPLES,
+        "objects": len(samples),
+        "images": f"{'×'.join(map(str, samples.image_shape))} {samples.image_dtype}",
+        "content_hash": samples.content_hash,
+        **samples.about.model_dump(mode="json"),
+        "columns": columns,
+    }
+
+
+def _embeddings(embeddings: Embeddings) -> dict[str, Any]:
+    return {
+        "kind": EMBEDDINGS,
+        "objects": len(embeddings),
+        "dimensions": embeddings.dimensions,
+        "dtype": str(embeddings.vectors.dtype),
+        "content_hash": embeddings.content_hash,
+        "made_from": embeddings.made_from,
+    }
+
+
+def _folder(path: Path) -> dict[str, Any]:
+    if (path / "CURRENT").exists():
+        from lookalike.indexer.index import Index
+
+        index = Index(path)
+        return {"kind": "lookalike index", "version": index.version, "manifest": index.manifest.model_dump(mode="json")}
+    if (path / "model.safetensors").exists():
+        return {"kind": "lookalike checkpoint", **read_json(path / "config.json")}
+    raise _foreign(path)
+
+
+def _foreign(path: Path) -> InputError:
+    return InputError(f"{path} is not one of our files. Choices: samples, embeddings, a checkpoint or an index folder.")

@@ -1,0 +1,178 @@
+"""Samples and embeddings files: what is written is what is read; what is wrong is refused whole."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lookalike.embeddings import Embeddings, normalize, write_embeddings
+from lookalike.errors import CorruptError, InputError, LookalikeError, NotFoundError
+from lookalike.samples import About, Column, Samples, check_id, fill_masked, id_from_name, write_samples
+
+ABOUT = About(domain="image", bands=("r", "g"))
+COLUMNS = {"mag": Column("mag", "brightness"), "label": Column(), "count": Column()}
+
+
+def write(path: Path, n: int, seed: int = 0, prefix: str = "o") -> np.ndarray:
+    images = np.random.default_rng(seed).standard_normal((n, 2, 4, 5)).astype(np.float32)
+    with write_samples(path, ABOUT, COLUMNS) as writer:
+        for start in range(0, n, 3):
+            rows = np.arange(start, min(start + 3, n))
+            catalog = {"mag": rows / 2, "label": np.array([f"é{row}" for row in rows]), "count": rows}
+            writer.append([f"{prefix}{row}" for row in rows], images[rows], catalog)
+    return images
+
+
+@pytest.fixture
+def shards(tmp_path: Path) -> tuple[list[Path], np.ndarray]:
+    """Three shards of unequal size, the last not named like the others."""
+    names = {"part2.h5": 4, "part10.h5": 7, "the_rest.h5": 2}
+    arrays = [write(tmp_path / name, n, seed, f"{name[:-3]}-") for seed, (name, n) in enumerate(names.items())]
+    return [tmp_path / name for name in reversed(names)], np.concatenate(arrays)
+
+
+def test_shards_read_as_one_in_natural_order(shards: tuple[list[Path], np.ndarray]) -> None:
+    paths, images = shards
+    samples = Samples(paths)
+    assert [path.name for path in samples.paths] == ["part2.h5", "part10.h5", "the_rest.h5"]
+    assert len(samples) == 13
+    np.testing.assert_array_equal(samples.images(slice(None)), images)
+    assert samples.column("label")[:5].tolist() == ["é0", "é1", "é2", "é3", "é0"]
+    assert samples.column("mag").dtype == np.float64
+    assert samples.columns["mag"] == Column("mag", "brightness")
+    assert [samples.row(samples.id(row)) for row in range(13)] == list(range(13))
+
+
+@given(rows=st.lists(st.integers(0, 12), max_size=30))
+@settings(max_examples=60)
+def test_any_rows_in_any_order_with_repeats(tmp_path_factory: pytest.TempPathFactory, rows: list[int]) -> None:
+    folder = tmp_path_factory.getbasetemp() / "any_rows"
+    if not folder.exists():
+        folder.mkdir()
+        write(folder / "a.h5", 6, 1, "a")
+        write(folder / "b.h5", 7, 2, "b")
+    samples = Samples(sorted(folder.glob("*.h5")))
+    np.testing.assert_array_equal(samples.images(rows), samples.images(slice(None))[rows])
+
+
+def test_a_pickled_reader_opens_its_own_handles(shards: tuple[list[Path], np.ndarray]) -> None:
+    samples = Samples(shards[0])
+    samples.images([3])
+    again = pickle.loads(pickle.dumps(samples))  # between our own processes, as a data loader does
+    np.testing.assert_array_equal(again.images([3, 12]), shards[1][[3, 12]])
+
+
+def test_the_hash_ignores_blocks_and_sees_every_byte(tmp_path: Path) -> None:
+    images = write(tmp_path / "a.h5", 7)
+    with write_samples(tmp_path / "b.h5", ABOUT, COLUMNS) as writer:
+        rows = np.arange(7)
+        labels = np.array([f"é{row}" for row in rows])
+        writer.append([f"o{row}" for row in rows], images, {"mag": rows / 2, "label": labels, "count": rows})
+    assert Samples(tmp_path / "a.h5").content_hash == Samples(tmp_path / "b.h5").content_hash
+    Samples(tmp_path / "b.h5").verify()
+    with h5py.File(tmp_path / "b.h5", "r+") as file:
+        file["images"][3, 1, 2, 2] += 1
+    with pytest.raises(CorruptError, match=r"b\.h5 was altered"):
+        Samples(tmp_path / "b.h5").verify()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"ids": ["o1", "o1"]}, "'o1' occurs twice"),
+        ({"ids": ["o1", "a b"]}, "An id is 1 to 64 characters"),
+        ({"images": np.zeros((2, 3, 4, 4), np.float32)}, r"C = 2 bands \(r, g\)"),
+        ({"images": np.zeros((2, 2, 4, 4))}, "float32 or uint8, but float64"),
+        ({"images": np.full((2, 2, 4, 4), np.nan, np.float32)}, "finite values only"),
+        ({"catalog": {"mag": np.zeros(2)}}, "are declared"),
+        ({"catalog": {"mag": np.zeros(3), "label": ["", ""], "count": [1, 2]}}, "one value per object"),
+        ({"catalog": {"mag": [1.0, 2.0], "label": ["", ""], "count": np.array([1, 2**64 - 1], np.uint64)}}, "2\\^63"),
+    ],
+)
+def test_what_is_wrong_is_refused_and_nothing_is_left(tmp_path: Path, change: dict[str, object], message: str) -> None:
+    catalog = {"mag": np.zeros(2), "label": np.array(["a", "b"]), "count": np.arange(2)}
+    given = {"ids": ["o1", "o2"], "images": np.zeros((2, 2, 4, 4), np.float32), "catalog": catalog} | change
+    with pytest.raises(InputError, match=message), write_samples(tmp_path / "x.h5", ABOUT, COLUMNS) as writer:
+        writer.append(given["ids"], given["images"], given["catalog"])  # type: ignore[arg-type]
+    assert not (tmp_path / "x.h5").exists()
+    assert not list(tmp_path.glob("*partial*"))
+
+
+def test_no_object_at_all_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="No object to store"), write_samples(tmp_path / "x.h5", ABOUT, {}):
+        pass
+
+
+def test_shards_that_do_not_belong_together(tmp_path: Path) -> None:
+    write(tmp_path / "a.h5", 3)
+    with write_samples(tmp_path / "b.h5", ABOUT, {}) as writer:
+        writer.append(["x"], np.zeros((1, 2, 4, 5), np.float32), {})
+    with pytest.raises(InputError, match="different catalog columns: count, label, mag"):
+        Samples(list(tmp_path.glob("*.h5")))
+    write(tmp_path / "b.h5", 3)
+    with pytest.raises(InputError, match="'o0' occurs in two shards"):
+        Samples(list(tmp_path.glob("*.h5"))).row("o0")
+
+
+def test_files_that_are_not_samples(tmp_path: Path) -> None:
+    (tmp_path / "x.h5").write_bytes(b"\x89HDF\r\n\x1a\n truncated")
+    with pytest.raises(CorruptError, match=r"x\.h5"):
+        Samples(tmp_path / "x.h5")
+    with h5py.File(tmp_path / "y.h5", "w") as file:
+        file["images"] = np.zeros(3)
+    with pytest.raises(InputError, match="not a samples file"):
+        Samples(tmp_path / "y.h5")
+    write(tmp_path / "z.h5", 3)
+    with pytest.raises(InputError, match="Unknown column 'mga'. Did you mean 'mag'"):
+        Samples(tmp_path / "z.h5").column("mga")
+    for name in ("o3", "é", ""):
+        with pytest.raises(NotFoundError):
+            Samples(tmp_path / "z.h5").row(name)
+
+
+@given(st.text(max_size=70))
+def test_names_become_ids_or_are_refused(name: str) -> None:
+    try:
+        made = id_from_name(name)
+    except LookalikeError:
+        return
+    assert check_id(made) == made
+
+
+def test_masked_pixels_become_zero_and_are_counted() -> None:
+    images = np.ones((2, 1, 2, 2), np.float32)
+    images[1, 0, 0, 0], images[1, 0, 1, 1] = np.nan, np.inf
+    filled, share = fill_masked(images)
+    np.testing.assert_array_equal(share, [0, 0.5])
+    np.testing.assert_array_equal(filled[1, 0], [[0, 1], [1, 0]])
+
+
+def test_embeddings_are_normalized_and_found_again(tmp_path: Path) -> None:
+    vectors = np.random.default_rng(0).standard_normal((5, 3))
+    ids = np.array([b"a", b"b", b"c", b"d", b"e"])
+    digest = write_embeddings(
+        tmp_path / "e.h5", ids, iter([vectors[:2], vectors[2:]]), dimensions=3, made_from={"samples": "s"}
+    )
+    found = Embeddings(tmp_path / "e.h5")
+    np.testing.assert_array_equal(found.vectors, normalize(vectors).astype(np.float32))
+    assert (found.content_hash, found.made_from, found.dimensions) == (digest, {"samples": "s"}, 3)
+    found.verify()
+    with h5py.File(tmp_path / "e.h5", "r+") as file:
+        file["embedding"][4, 2] += 1e-3
+    with pytest.raises(CorruptError, match="altered"):
+        Embeddings(tmp_path / "e.h5").verify()
+
+
+def test_vectors_without_direction_are_named_by_row(tmp_path: Path) -> None:
+    blocks = [np.ones((3, 2)), np.array([[1.0, 0.0], [0.0, 0.0], [np.nan, 1.0]])]
+    with pytest.raises(InputError, match=r"2 vectors are zero or not finite .* rows 4, 5"):
+        write_embeddings(tmp_path / "e.h5", np.array([b"x"] * 6), iter(blocks), dimensions=2)
+    assert not (tmp_path / "e.h5").exists()
+    with pytest.raises(InputError, match="6 ids, 3 vectors"):
+        write_embeddings(tmp_path / "e.h5", np.array([b"x"] * 6), iter(blocks[:1]), dimensions=2)
