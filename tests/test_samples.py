@@ -129,7 +129,7 @@ def test_files_that_are_not_samples(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="not a samples file"):
         Samples(tmp_path / "y.h5")
     write(tmp_path / "z.h5", 3)
-    with pytest.raises(InputError, match="Unknown column 'mga'. Did you mean 'mag'"):
+    with pytest.raises(InputError, match=r"Unknown column 'mga'\. Did you mean 'mag'"):
         Samples(tmp_path / "z.h5").column("mga")
     for name in ("o3", "é", ""):
         with pytest.raises(NotFoundError):
