@@ -1,0 +1,83 @@
+"""What a search gives back: one frozen Answer, the same from a stored list and from a live search."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+Value = float | int | str | None  # a catalog value as JSON has it: undefined is None, never NaN
+
+
+def shortest(similarity: Any) -> float:
+    """A float32 similarity as the float with its shortest decimal, so that JSON shows 0.9, not 0.8999999762."""
+    return float(str(np.float32(similarity)))
+
+
+def plain(value: Any) -> Value:
+    """A catalog value as plain Python: NaN and infinities, which JSON lacks, become None."""
+    if isinstance(value, str | np.str_):
+        return str(value)
+    if isinstance(value, np.integer | int):
+        return int(value)
+    number = float(value)
+    return number if math.isfinite(number) else None
+
+
+@dataclass(frozen=True)
+class Result:
+    """One found object: rank from 1, id, row, cosine similarity (shortest float32), the columns asked for."""
+
+    rank: int
+    id: str
+    row: int
+    similarity: float
+    columns: Mapping[str, Value] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        own = {"rank": self.rank, "id": self.id, "row": self.row, "similarity": self.similarity}
+        return own | {name: value for name, value in self.columns.items() if name not in own}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The ranked results of one query, and under which conditions they were found.
+
+    index_version : version of the index that answered, as `v000001`.
+    query         : {"id": …} or {"vector_dimensions": D, "at": …}, or what the caller named it.
+    window        : {"column", "log", "center", "half_width"} that was applied before ranking; None if none was.
+                    `center` is the column's own value (before any log), None where the query's is undefined.
+    source        : "stored" for a precomputed list, "live" for an exhaustive exact search.
+    k             : number of results asked for; fewer come where the window holds fewer.
+    left_out      : objects that would have ranked above the last result but whose footprint overlaps the
+                    query's by more than `max_overlap`; 0 with max_overlap None.
+    notes         : sentences a person should see.
+    """
+
+    index_version: str
+    query: Mapping[str, Any]
+    window: Mapping[str, Any] | None
+    source: Literal["stored", "live"]
+    k: int
+    results: tuple[Result, ...]
+    offset: int = 0
+    left_out: int = 0
+    max_overlap: float | None = None
+    notes: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """The answer as plain Python for a JSON document."""
+        return {
+            "index_version": self.index_version,
+            "query": dict(self.query),
+            "window": None if self.window is None else dict(self.window),
+            "source": self.source,
+            "k": self.k,
+            "offset": self.offset,
+            "results": [result.to_json() for result in self.results],
+            "left_out": {"overlapping": self.left_out, "max_overlap": self.max_overlap},
+            "notes": list(self.notes),
+        }
