@@ -37,6 +37,12 @@ class Config(BaseModel):
             _merge(values, _nested(path.strip().split("."), _parse(text.strip())))
         return type(self).checked(values)
 
+    def changed(self, changes: dict[str, Any]) -> Self:
+        """These settings with changes laid over, nested as the settings are."""
+        values = self.model_dump()
+        _merge(values, changes)
+        return type(self).checked(values)
+
 
 def read_settings(file: Path) -> dict[str, Any]:
     """The settings in a .toml or .json file."""

@@ -15,6 +15,7 @@ __all__ = [
     "LockedError",
     "LookalikeError",
     "NotFoundError",
+    "StoppedError",
     "unknown",
 ]
 
@@ -59,6 +60,12 @@ class CollapsedError(LookalikeError):
     """The encoder maps every object to nearly the same vector."""
 
     code = "collapsed_encoder"
+
+
+class StoppedError(LookalikeError):
+    """A signal ended a long job after it had saved its state; the message says how to go on."""
+
+    code = "stopped"
 
 
 def unknown(kind: str, value: object, choices: Iterable[object]) -> InputError:
