@@ -47,7 +47,7 @@ class Draws:
         counters = self._counters(name, half)  # (B, half)
         out = torch.empty((len(self.rows), 2 * half), dtype=torch.float32, device=self.rows.device)
         per_block = max(1, BLOCK // max(half, 1)) if out.device.type == "cpu" else max(1, len(out))
-        for block, made in zip(counters.split(per_block), out.split(per_block), strict=True):
+        for block, made in zip(torch.split(counters, per_block), torch.split(out, per_block), strict=True):
             _box_muller(_mix(block), made)
         return out[:, :n].reshape(-1, *shape)  # (B, *shape)
 
