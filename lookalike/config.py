@@ -91,6 +91,9 @@ def _first_line(model: type[BaseModel], error: ValidationError) -> InputError:
         prefix = ".".join(str(part) for part in fault["loc"][:-1])
         choice = unknown("setting", fault["loc"][-1], fields)
         return InputError(f"{choice.message} (in {prefix})" if prefix else choice.message, code="unknown_setting")
+    if fault["type"] == "value_error":  # a model's own rule, whose text names what it is about
+        reason = str(fault["ctx"]["error"])
+        return InputError(f"Setting {path}: {reason}." if path else f"Settings: {reason}.", code="invalid_setting")
     given = "" if fault["type"] == "missing" else f", but {fault['input']!r} was given"
     return InputError(f"Setting {path}: {fault['msg']}{given}.", code="invalid_setting")
 
