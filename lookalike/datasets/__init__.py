@@ -1,1 +1,162 @@
-"""One file per source format; each turns its files into samples.h5."""
+"""One file per source format; each turns its files into samples.h5.
+
+`SOURCES` names them all and `ingest` is the one way in. A new source is a module with a function
+`ingest(files, out, options, ledger)` and one entry here. Nothing heavy is imported before a source runs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lookalike.datasets.contract import IngestReport, Ledger, Options, Source
+from lookalike.errors import InputError, unknown
+
+if TYPE_CHECKING:
+    from lookalike.samples import Samples
+
+__all__ = ["DOMAINS", "SOURCES", "IngestReport", "Source", "ingest"]
+
+DOMAINS = ("galaxy", "image")
+
+SOURCES: dict[str, Source] = {
+    source.name: source
+    for source in (
+        Source(
+            "hubble",
+            "galaxies of the Hubble eXtreme Deep Field picture that scikit-image ships; takes no files",
+            "galaxy",
+            frozenset({"size"}),
+        ),
+        Source(
+            "legacysurvey",
+            "DESI Legacy Surveys cutouts in g, r, z with their catalog, as published in HDF5",
+            "galaxy",
+            frozenset({"id_column", "size"}),
+        ),
+        Source(
+            "images",
+            "folders or files of PNG and JPEG pictures",
+            "image",
+            frozenset({"catalog", "id_column", "size", "skip_bad", "pixel_scale"}),
+        ),
+        Source(
+            "fits",
+            "FITS cutouts (extensions or cubes), or large images cut at a catalog's positions",
+            "galaxy",
+            frozenset({"catalog", "id_column", "size", "skip_bad", "bands", "unit", "pixel_scale", "mode"}),
+        ),
+        Source(
+            "numpy",
+            "(N, C, H, W) arrays in .npy or .npz files",
+            "image",
+            frozenset({"catalog", "id_column", "size", "bands", "unit", "pixel_scale"}),
+            module="numpy_arrays",
+        ),
+    )
+}
+
+# Above these, the build record names a file's size in place of its hash, which would take minutes to compute.
+HASHED_BYTES = 256 * 1024**2
+RECORDED_INPUTS = 100
+
+
+def ingest(
+    source: str,
+    files: Sequence[Path],
+    out: Path,
+    *,
+    domain: str | None = None,
+    catalog: Path | None = None,
+    id_column: str | None = None,
+    size: int | None = None,
+    skip_bad: bool = False,
+    bands: Sequence[str] | None = None,
+    unit: str | None = None,
+    pixel_scale: float | None = None,
+    mode: str | None = None,
+    quiet: bool = False,
+) -> IngestReport:
+    """Turn source files into one samples file, with its build record beside it.
+
+    source      : a name in SOURCES.
+    files       : what to read; folders too for `images`, none for `hubble`. Read in natural order.
+    domain      : field whose augmentations apply, one of DOMAINS; each source has a default.
+    catalog     : table of the objects (CSV, Parquet, FITS, VOTable, ECSV); every column is kept.
+    id_column   : column to make ids from, several joined by `:`.
+    size        : side of the stored pictures in px.
+    skip_bad    : leave out unreadable or odd files, counted and listed, where they would be an error.
+    bands, unit : names and flux unit of the bands, where the files do not say.
+    pixel_scale : arcsec/px, where the files do not say.
+    mode        : fits only: `cutouts` or `positions`; found out from the files by default.
+    quiet       : no progress on standard error.
+
+    Raises InputError for an unknown source or domain, an option the source does not take, and whatever is
+    wrong in the files; NotFoundError for a missing file. Then `out` is as it was before.
+    """
+    from lookalike.provenance import build_record, record_path, write_record
+    from lookalike.samples import Samples
+
+    if source not in SOURCES:
+        raise unknown("source", source, SOURCES)
+    described = SOURCES[source]
+    chosen = domain or described.domain
+    if chosen not in DOMAINS:
+        raise unknown("domain", chosen, DOMAINS)
+    given = {
+        "catalog": Path(catalog) if catalog is not None else None,
+        "id_column": id_column,
+        "size": size,
+        "skip_bad": skip_bad or None,
+        "bands": tuple(bands) if bands is not None else None,
+        "unit": unit,
+        "pixel_scale": pixel_scale,
+        "mode": mode,
+    }
+    options = Options(domain=chosen, quiet=quiet, **described.accepted(given))
+    ledger = Ledger(skip_bad=options.skip_bad)
+    paths = [Path(file) for file in files]
+    if options.size is not None and options.size < 1:
+        raise InputError(f"The size of stored pictures is at least 1 px, but {options.size} was given.")
+    out = Path(out)
+    read = importlib.import_module(f"lookalike.datasets.{described.module or source}").ingest
+    read(paths, out, options, ledger)
+    made = Samples(out)
+    record_path(out).unlink(missing_ok=True)  # an older file's record must not outlive it
+    settings = {
+        name: str(value) if isinstance(value, Path) else value
+        for name, value in ({"source": source, "domain": chosen} | given).items()
+        if value is not None
+    }
+    record = build_record(
+        f"ingest {source}",
+        settings=settings | {"content_hash": made.content_hash},
+        inputs=_fingerprints([*paths, *([options.catalog] if options.catalog else [])]),
+    )
+    write_record(out, record)
+    return _report(made, out, ledger)
+
+
+def _report(made: Samples, out: Path, ledger: Ledger) -> IngestReport:
+    return IngestReport(
+        out, len(made), made.content_hash, list(ledger.skipped), dict(ledger.counts), list(ledger.notes)
+    )
+
+
+def _fingerprints(paths: Sequence[Path]) -> dict[str, str]:
+    """What was read, for the build record: SHA-256 of small files, the size of large ones."""
+    found: dict[str, str] = {}
+    for path in paths[:RECORDED_INPUTS]:
+        if path.is_dir():
+            found[str(path)] = "folder"
+        elif path.stat().st_size > HASHED_BYTES:
+            found[str(path)] = f"bytes:{path.stat().st_size}"
+        else:
+            with path.open("rb") as file:
+                found[str(path)] = f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+    if len(paths) > RECORDED_INPUTS:
+        found["…"] = f"and {len(paths) - RECORDED_INPUTS} more"
+    return found

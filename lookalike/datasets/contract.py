@@ -1,0 +1,98 @@
+"""What a source is given and what it keeps account of: options, a ledger of what was left out, the report."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lookalike.errors import InputError
+
+
+@dataclass(frozen=True)
+class Source:
+    """An entry of SOURCES: name, one line of help, default domain, the options it takes, its module's name."""
+
+    name: str
+    help: str
+    domain: str
+    options: frozenset[str]
+    module: str = ""
+
+    def accepted(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """The options that were given, after checking that this source takes each of them."""
+        used = {name: value for name, value in given.items() if value is not None}
+        for name in used:
+            if name not in self.options:
+                taken = ", ".join(_flag(option) for option in sorted(self.options))
+                raise InputError(f"`ingest {self.name}` takes no {_flag(name)}. It takes: {taken}.")
+        return used
+
+
+def _flag(option: str) -> str:
+    return "--" + option.replace("_", "-")
+
+
+@dataclass(frozen=True)
+class Options:
+    """The options of one run; None or empty where not given."""
+
+    domain: str
+    catalog: Path | None = None
+    id_column: str | None = None
+    size: int | None = None
+    skip_bad: bool = False
+    bands: tuple[str, ...] = ()
+    unit: str | None = None
+    pixel_scale: float | None = None
+    mode: str | None = None
+    quiet: bool = False
+
+
+@dataclass
+class Ledger:
+    """What was left out and why, what was counted, and what the user should be told."""
+
+    skip_bad: bool = False
+    skipped: list[tuple[str, str]] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)
+    notes: list[str] = field(default_factory=list)
+
+    def bad(self, name: str, reason: str) -> None:
+        """A file or object that cannot be taken: an error, or with --skip-bad left out, counted and listed."""
+        if not self.skip_bad:
+            raise InputError(f"{name}: {reason} (--skip-bad leaves such files out.)", code="bad_file")
+        self.skipped.append((name, reason))
+        self.counts["skipped as bad"] += 1
+
+    def drop(self, name: str, reason: str, counted: str) -> None:
+        """An object left out by a stated rule, whatever the options; counted and listed."""
+        self.skipped.append((name, reason))
+        self.counts[counted] += 1
+
+    def note(self, text: str) -> None:
+        """Something to tell once."""
+        if text not in self.notes:
+            self.notes.append(text)
+
+
+@dataclass(frozen=True)
+class IngestReport:
+    """What ingestion made.
+
+    out          : the samples file.
+    n            : objects stored.
+    content_hash : of the samples.
+    skipped      : (name, reason) of each file or object left out.
+    counts       : how many of each kind were left out, merged, changed.
+    notes        : sentences to show.
+    """
+
+    out: Path
+    n: int
+    content_hash: str
+    skipped: list[tuple[str, str]]
+    counts: dict[str, int]
+    notes: list[str]
