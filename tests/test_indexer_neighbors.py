@@ -1,0 +1,240 @@
+"""Windows and exact neighbors against a double loop written from the definition.
+
+pytest tests/test_indexer_neighbors.py
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from lookalike.errors import InputError
+from lookalike.indexer import neighbors
+from lookalike.indexer.neighbors import exact_neighbors, longest
+from lookalike.indexer.windows import Window, everyone, ranges
+
+Lists = tuple[NDArray[np.int64], NDArray[np.float32]]
+
+
+def slow_lists(vectors: NDArray[Any], k: int, x: NDArray[np.float64] | None, w: float) -> Lists:
+    """Every object's k best by (−similarity, row) among the others within w, one pair at a time."""
+    n = len(vectors)
+    rows, values = np.full((n, k), -1, np.int64), np.full((n, k), np.nan, np.float32)
+    numbers = vectors.astype(float).tolist()
+    for i in range(n):
+        # A float64 product of float32 numbers is exact, and so is the sum: only the end is rounded, here twice,
+        # which differs from once for none of the (seeded) cases below with odds of about 2⁻²⁹ per pair.
+        found = [
+            (-float(np.float32(math.fsum(p * q for p, q in zip(numbers[i], numbers[j], strict=True)))), j)
+            for j in range(n)
+            if j != i and (x is None or abs(float(x[j]) - float(x[i])) <= w)
+        ]
+        for place, (minus, j) in enumerate(sorted(found)[:k]):
+            rows[i, place], values[i, place] = j, np.float32(-minus) + np.float32(0)
+    return rows, values
+
+
+def fast_lists(vectors: NDArray[Any], k: int, x: NDArray[np.float64] | None, w: float, **options: Any) -> Lists:
+    n = len(vectors)
+    rows, values = np.full((n, k), -1, np.int64), np.full((n, k), np.nan, np.float32)
+    for found in exact_neighbors(vectors, everyone(n) if x is None else ranges(x, w), k, **options):
+        rows[found.rows], values[found.rows] = found.neighbor_row, found.similarity
+    return rows, values
+
+
+def same(one: Lists, other: Lists) -> bool:
+    return one[0].tobytes() == other[0].tobytes() and one[1].tobytes() == other[1].tobytes()
+
+
+def unit(vectors: NDArray[Any], dtype: str = "float32") -> NDArray[Any]:
+    wide = vectors.astype(np.float64)
+    return (wide / np.linalg.norm(wide, axis=1, keepdims=True)).astype(dtype)
+
+
+def small_case(seed: int) -> tuple[NDArray[Any], int, NDArray[np.float64] | None, float, dict[str, Any]]:
+    """A random small data set that is full of what goes wrong: duplicates, ties, NaN, empty windows, grid values."""
+    rng = np.random.default_rng(seed)
+    n, d, k = int(rng.integers(1, 40)), int(rng.integers(1, 9)), int(rng.integers(1, 12))
+    kind = seed % 4
+    if kind == 0:  # few directions: many exact ties
+        vectors = rng.integers(-1, 2, (n, d)).astype(float)
+        vectors[~vectors.any(axis=1), 0] = 1
+    elif kind == 1:  # duplicates of a few objects
+        vectors = rng.normal(size=(max(1, n // 4), d))[rng.integers(0, max(1, n // 4), n)]
+    else:
+        vectors = rng.normal(size=(n, d))
+    x: NDArray[np.float64] | None = np.round(rng.normal(18, 0.02, n), 3)  # on a 0.001 grid
+    w = float(rng.choice([0.0, 0.001, 0.003, 0.005, 0.01, 0.05, 1.0]))
+    if seed % 3 == 0:
+        x = rng.choice(np.array([1.0, 2.0, 2.0005]), n)
+    if x is not None:
+        x[rng.random(n) < 0.15] = np.nan
+    if seed % 5 == 0:
+        x = None
+    memory = int(rng.choice([1, 2_000, 20_000, 2**30]))
+    return unit(vectors, "float16" if seed % 7 == 0 else "float32"), k, x, w, {"memory_bytes": memory}
+
+
+@pytest.mark.parametrize("first", range(0, 400, 50))
+def test_equals_the_double_loop_on_random_small_cases(first: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(neighbors, "MARGIN", 1)  # so that small cases reach the exhaustive pass
+    for seed in range(first, first + 50):
+        vectors, k, x, w, options = small_case(seed)
+        assert same(fast_lists(vectors, k, x, w, **options), slow_lists(vectors, k, x, w)), f"seed {seed}"
+
+
+@pytest.mark.parametrize("memory", [1, 30_000, 300_000, 2**30])
+@pytest.mark.parametrize("most", [1, 7, 64, 1024])
+def test_block_sizes_do_not_matter(memory: int, most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(5)
+    vectors = unit(rng.normal(size=(300, 16)))
+    x = np.round(rng.normal(18, 0.5, 300), 3)
+    expected = fast_lists(vectors, 20, x, 0.25)
+    monkeypatch.setattr(neighbors, "MOST_QUERIES", most)
+    assert same(fast_lists(vectors, 20, x, 0.25, memory_bytes=memory), expected)
+
+
+def test_5_padding_is_not_object_zero() -> None:
+    """Rows with too few candidates, or with negative similarities only, must not fill up with object 0."""
+    vectors = unit(np.array([[1, 0], [-1, 0], [-1, 0.1], [0, 1]]))
+    rows, values = fast_lists(vectors, 3, np.array([1.0, 1.0, 9.0, 5.0]), 0.5)
+    assert rows.tolist() == [[1, -1, -1], [0, -1, -1], [-1, -1, -1], [-1, -1, -1]]
+    assert values[0, 0] == -1
+    assert np.isnan(values[rows < 0]).all()
+    assert not np.isnan(values[rows >= 0]).any()
+
+
+def test_6_the_window_is_each_objects_own_and_nan_has_none() -> None:
+    """A window applied per block of queries would let object 0 reach object 2 here; a NaN would break it."""
+    vectors = unit(np.ones((5, 3)))
+    x = np.array([18.0, 18.4, 18.8, np.nan, 19.2])
+    rows, _ = fast_lists(vectors, 4, x, 0.5)
+    assert rows.tolist() == [[1, -1, -1, -1], [0, 2, -1, -1], [1, 4, -1, -1], [-1] * 4, [2, -1, -1, -1]]
+
+
+def test_ties_go_to_the_lower_row_and_duplicates_come_first() -> None:
+    vectors = unit(np.array([[1, 0], [1, 1], [1, 0], [1, -1], [1, 0]]))
+    rows, _ = fast_lists(vectors, 4, None, 0)
+    assert rows[0].tolist() == [2, 4, 1, 3]
+    assert rows[2].tolist() == [0, 4, 1, 3]
+
+
+def test_a_whole_set_of_one_vector_is_ranked_by_row() -> None:
+    vectors = unit(np.tile(np.random.default_rng(0).normal(size=(1, 64)), (2500, 1)))
+    counted = sum(found.exhaustive for found in exact_neighbors(vectors, everyone(2500), 5))
+    assert counted == 2500
+    rows, _ = fast_lists(vectors[:700], 5, None, 0)
+    assert rows[0].tolist() == [1, 2, 3, 4, 5]
+    assert rows[3].tolist() == [0, 1, 2, 4, 5]
+    assert rows[699].tolist() == [0, 1, 2, 3, 4]
+
+
+def test_near_ties_below_float32_resolution_are_ranked_exactly() -> None:
+    """Candidates whose similarities differ by less than a float32 product can tell."""
+    rng = np.random.default_rng(2)
+    base = rng.normal(size=256)
+    vectors = unit(base + 1e-4 * rng.normal(size=(400, 256)))
+    expected = slow_lists(vectors[:60], 7, None, 0)
+    assert same(fast_lists(vectors[:60], 7, None, 0), expected)
+
+
+def test_a_search_that_errs_more_than_is_proven_is_refused() -> None:
+    def wrong(queries: NDArray[Any], candidates: NDArray[Any], k: int) -> tuple[NDArray[Any], NDArray[Any]]:
+        score, place = neighbors._on_cpu(queries, candidates, k)
+        return score + np.float32(0.01), place
+
+    vectors = unit(np.random.default_rng(0).normal(size=(50, 8)))
+    with pytest.raises(Exception, match="proven error"):
+        list(exact_neighbors(vectors, everyone(50), 3, search=wrong))
+
+
+def test_a_search_that_drops_the_last_place_is_completed() -> None:
+    """The certificate must not trust the fast search to return more than it did."""
+    vectors = unit(np.random.default_rng(3).normal(size=(200, 8)))
+    x = np.round(np.random.default_rng(4).normal(18, 0.1, 200), 3)
+    assert same(fast_lists(vectors, 150, x, 0.05), slow_lists(vectors, 150, x, 0.05))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, 0.0, 3.0])
+def test_vectors_that_are_not_normalized_are_refused_by_row(bad: float) -> None:
+    vectors = unit(np.ones((4, 2)))
+    vectors[2] = bad
+    with pytest.raises(InputError, match="rows 2 "):
+        longest(vectors)
+
+
+# windows
+
+
+@settings(deadline=None)
+@given(
+    st.from_regex(r"[A-Za-z_][A-Za-z0-9_.]{0,20}", fullmatch=True),
+    st.floats(0, 1e300, allow_nan=False),
+    st.booleans(),
+)
+def test_a_window_survives_its_own_text(column: str, half_width: float, log: bool) -> None:
+    window = Window(column, half_width, log)
+    assert Window.parse(str(window)) == window
+    assert Window.from_json(window.to_json()) == window
+
+
+def test_windows_are_read_as_written() -> None:
+    assert Window.parse("mag:0.5") == Window("mag", 0.5)
+    assert Window.parse("log(pt):0.1") == Window("pt", 0.1, log=True)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "mag", "mag:", ":0.5", "mag:x", "mag:-1", "mag:nan", "mag:inf", "log(mag:1", "a b:1"]
+)
+def test_other_texts_are_refused(text: str) -> None:
+    with pytest.raises(InputError, match="window"):
+        Window.parse(text)
+
+
+def test_log_of_what_is_not_positive_is_undefined() -> None:
+    x = Window("pt", 0.1, log=True).scale(np.array([-1.0, 0.0, 1.0, np.nan, np.inf]))
+    assert np.isnan(x[[0, 1, 3, 4]]).all()
+    assert x[2] == 0
+
+
+def slow_members(x: NDArray[np.float64], w: float) -> list[set[int]]:
+    return [{j for j in range(len(x)) if abs(float(x[j]) - float(x[i])) <= w} for i in range(len(x))]
+
+
+def fast_members(x: NDArray[np.float64], w: float) -> list[set[int]]:
+    found = ranges(x, w)
+    members: list[set[int]] = [set() for _ in x]
+    for row, low, high in zip(found.order, found.low, found.high, strict=True):
+        members[row] = set(found.order[low:high].tolist())
+    return members
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.lists(st.one_of(st.floats(), st.integers(-40, 40).map(lambda i: i / 1000)), max_size=30),
+    st.one_of(st.floats(0, 1e308), st.integers(0, 40).map(lambda i: i / 1000)),
+)
+def test_ranges_equal_the_predicate(values: list[float], w: float) -> None:
+    x = np.array(values, dtype=np.float64)
+    x[~np.isfinite(x)] = np.nan
+    assert fast_members(x, w) == slow_members(x, w)
+
+
+def test_adding_the_half_width_would_be_wrong_on_a_grid() -> None:
+    """On values rounded to 0.001, x + w and the predicate disagree in about 1 % of the objects."""
+    rng = np.random.default_rng(0)
+    x = np.round(rng.uniform(14, 22, 2000), 3)
+    for w in (0.5, 0.1):
+        members = fast_members(x, w)
+        assert members == slow_members(x, w)
+        added = [set(np.flatnonzero((x >= xi - w) & (x <= xi + w)).tolist()) for xi in x]
+        disagree = sum(one != other for one, other in zip(added, members, strict=True))
+        print(f"w = {w}: x ± w errs in {disagree} of {len(x)} objects")
+        if w == 0.1:
+            assert disagree > 0
