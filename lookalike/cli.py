@@ -73,6 +73,9 @@ def ingest(
     id_column: Annotated[str | None, typer.Option(help="Column that holds the ids.")] = None,
     size: Annotated[int | None, typer.Option(min=8, help="Side of the stored pictures, px.")] = None,
     bands: Annotated[str | None, typer.Option(help="Band names in stored order, e.g. g,r,z.")] = None,
+    unit: Annotated[str | None, typer.Option(help="Flux unit, where the files do not say.")] = None,
+    pixel_scale: Annotated[float | None, typer.Option(help="arcsec/px, where the files do not say.")] = None,
+    mode: Annotated[str | None, typer.Option(help="fits: cutouts or positions [default: by the files].")] = None,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Skip odd files, count and list them.")] = False,
 ) -> None:
     """Turn source files into a samples file.
@@ -91,12 +94,17 @@ def ingest(
         id_column=id_column,
         size=size,
         bands=names,
+        unit=unit,
+        pixel_scale=pixel_scale,
+        mode=mode,
         skip_bad=skip_bad,
     )
     for note in report.notes:
         say(note)
     for name, reason in report.skipped:
         say(f"skipped {name}: {reason}")
+    for what, number in report.counts.items():
+        say(f"{number:,} {what}")
     print(f"{report.n:,} objects in {report.out}; {len(report.skipped):,} skipped.")
 
 
