@@ -1,1 +1,15 @@
-"""One file per domain: how its objects vary without changing."""
+"""One file per domain: how its objects vary without changing. Importing this needs no torch."""
+
+from lookalike.augmentations.domain import Domain
+from lookalike.augmentations.galaxy import GALAXY
+from lookalike.augmentations.image import IMAGE
+from lookalike.errors import unknown
+
+DOMAINS: dict[str, Domain] = {domain.name: domain for domain in (GALAXY, IMAGE)}
+
+
+def get_domain(name: str) -> Domain:
+    """The domain of that name, or an InputError with the choices."""
+    if name not in DOMAINS:
+        raise unknown("domain", name, DOMAINS)
+    return DOMAINS[name]

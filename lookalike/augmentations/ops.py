@@ -45,19 +45,19 @@ def warp(
     return resample(images, matrix, (matrix @ moved[..., None])[..., 0], size)
 
 
-def resample(images: Tensor, matrix: Tensor, offset: Tensor, size: int) -> Tensor:
-    """Bilinear interpolation at matrix·u + offset for every output pixel, zeros outside the picture.
+def resample(images: Tensor, matrix: Tensor, offset: Tensor, size: int, outside: str = "zeros") -> Tensor:
+    """Bilinear interpolation at matrix·u + offset for every output pixel.
 
     images : (B, C, H, W). matrix : (B, 2, 2), offset : (B, 2), both as (x, y) in px. u runs over the output pixels'
-    offsets from the output's center, and the result is an offset from the picture's center. Returns
-    (B, C, size, size).
+    offsets from the output's center, and the result is an offset from the picture's center. outside :
+    `zeros`, or `border` (the nearest pixel). Returns (B, C, size, size).
     """
     H, W = images.shape[2:]
     # affine_grid and grid_sample (align_corners=False) measure from centers, in half widths: ±1 are the outer edges.
     half = images.new_tensor([W / 2, H / 2])  # (2,)
     theta = torch.cat([matrix * (size / 2), offset[..., None]], -1).to(images.dtype) / half[:, None]  # (B, 2, 3)
     grid = F.affine_grid(theta, [len(images), 1, size, size], align_corners=False)  # (B, h, w, 2)
-    return F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    return F.grid_sample(images, grid, mode="bilinear", padding_mode=outside, align_corners=False)
 
 
 def blur(images: Tensor, sigma: Tensor) -> Tensor:

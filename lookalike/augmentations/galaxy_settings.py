@@ -1,0 +1,294 @@
+"""The numbers of the galaxy augmentations: the published ones, and which of them a given data set can use.
+
+Numbers: Stein et al. (2021), arXiv:2110.13151, fits to the DESI Legacy Surveys in g, r, z at 0.262 arcsec/px.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from statistics import NormalDist
+from typing import TYPE_CHECKING, Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from lookalike.augmentations.drawing import LUPTON_M, LUPTON_Q, LUPTON_SCALES, is_flux
+from lookalike.config import Config
+from lookalike.errors import InputError
+from lookalike.samples import About
+
+if TYPE_CHECKING:
+    import torch
+
+LEGACY_PIXEL = 0.262  # arcsec/px
+FWHM = 2.3548  # of a Gaussian, in σ
+STORED, VIEW, SHIFT = 152, 96, 7  # px; other sizes keep these proportions
+
+
+class Distribution(Config):
+    """A number's distribution: lognormal as scipy has it, loc + scale·exp(s·N(0, 1)), or uniform, within low–high."""
+
+    kind: Literal["lognormal", "uniform"] = "lognormal"
+    s: Annotated[float, Field(gt=0)] = 1.0
+    loc: float = 0.0
+    scale: Annotated[float, Field(gt=0)] = 1.0
+    low: float | None = None
+    high: float | None = None
+
+    @model_validator(mode="after")
+    def _range(self) -> Self:
+        if self.kind == "uniform" and (self.low is None or self.high is None):
+            raise ValueError("a uniform distribution needs low and high")
+        lowest = max(-math.inf if self.low is None else self.low, self.loc if self.kind == "lognormal" else -math.inf)
+        if self.high is not None and self.high <= lowest:
+            raise ValueError("the range low-high holds no value of the distribution")
+        return self
+
+    def draw(self, u: torch.Tensor) -> torch.Tensor:
+        """The values at uniforms u in (0, 1), float64."""
+        from lookalike.augmentations.draws import truncated_lognormal
+
+        if self.kind == "uniform":
+            assert self.low is not None
+            assert self.high is not None
+            return self.low + u * (self.high - self.low)
+        return truncated_lognormal(u, self.s, self.loc, self.scale, self.low, self.high)
+
+    def median(self) -> float:
+        """The value half of the draws lie below."""
+        if self.kind == "uniform":
+            assert self.low is not None
+            assert self.high is not None
+            return (self.low + self.high) / 2
+        middle = (self._below(self.low, 0.0) + self._below(self.high, 1.0)) / 2
+        return self.loc + self.scale * math.exp(self.s * NormalDist().inv_cdf(middle))
+
+    def _below(self, end: float | None, unbounded: float) -> float:
+        """The untruncated lognormal's probability below an end of the range."""
+        if end is None:
+            return unbounded
+        return NormalDist().cdf(math.log((end - self.loc) / self.scale) / self.s) if end > self.loc else 0.0
+
+
+# A number's distribution in the published fits: PSF σ in px, noise σ in nanomaggies per px; extinction as 10^(c·E).
+PSF = {
+    "g": Distribution(s=0.2109966, loc=1.0807153, scale=1.3153171, low=1.3233109, high=5.0),
+    "r": Distribution(s=0.3008485, loc=1.2394326, scale=0.9164757, low=1.2667341, high=4.5),
+    "z": Distribution(s=0.3471172, loc=1.1928363, scale=0.8233702, low=1.2126263, high=4.25),
+}
+NOISE = {
+    "g": Distribution(s=0.2264926, loc=-0.0006735, scale=0.0037602, low=0.001094, high=0.013),
+    "r": Distribution(s=0.2431146, loc=-0.0023663, scale=0.0067417, low=0.001094, high=0.018),
+    "z": Distribution(s=0.1334844, loc=-0.0143416, scale=0.0260779, low=0.001094, high=0.061),
+}
+EXTINCTION_COEFFICIENTS = {"g": -1.2856, "r": -0.866, "z": -0.4844, "W1": -0.0736, "W2": -0.0452}
+
+
+class Extinction(Config):
+    """Step 1: take off the object's tabulated E(B−V) (column ebv), redden by another; flux goes as 10^(c·E)."""
+
+    enabled: bool = True
+    ebv: Distribution = Distribution(s=0.67306, loc=0.001146, scale=0.03338)  # mag
+    coefficients: dict[str, float] = Field(default_factory=lambda: dict(EXTINCTION_COEFFICIENTS))
+
+
+class Orientation(Config):
+    """Step 2: mirror each axis with the given probability; rotate by any angle."""
+
+    enabled: bool = True
+    flip_probability: Annotated[float, Field(ge=0, le=1)] = 0.5
+    rotate: bool = True
+
+
+class Size(Config):
+    """Step 3: scale both axes alike by U(low, high)."""
+
+    enabled: bool = True
+    low: Annotated[float, Field(gt=0)] = 0.9
+    high: Annotated[float, Field(gt=0)] = 1.1
+
+
+class Blur(Config):
+    """Step 4: blur each band to a new PSF, σ in px, by √max(0, σ_new² − σ_old²).
+
+    σ_old: column psfsize_<band> (FWHM in arcsec), else `measured`, else the median of `bands`.
+    """
+
+    enabled: bool = True
+    bands: dict[str, Distribution] = Field(default_factory=lambda: dict(PSF))
+    measured: dict[str, float] = Field(default_factory=dict)
+
+
+class Jitter(Config):
+    """Step 5: shift by whole px, U{−pixels … pixels} on each axis, before the central crop."""
+
+    enabled: bool = True
+    pixels: Annotated[int, Field(ge=0)] = SHIFT
+
+
+class Noise(Config):
+    """Step 6: add noise up to a new level, σ per px in stored units, by √max(0, σ_new² − σ_old²).
+
+    σ_old: columns psfdepth_<band> (nanomaggies⁻²) and psfsize_<band>, else `measured`, else the median of `bands`.
+    """
+
+    enabled: bool = True
+    bands: dict[str, Distribution] = Field(default_factory=lambda: dict(NOISE))
+    measured: dict[str, float] = Field(default_factory=dict)
+
+
+class Input(Config):
+    """What the encoder is given of a view; see `Preprocess`."""
+
+    kind: Literal["lupton", "scaled", "flux"] = "lupton"
+    scales: dict[str, float] = Field(default_factory=lambda: dict(LUPTON_SCALES))
+    m: float = LUPTON_M
+    Q: Annotated[float, Field(gt=0)] = LUPTON_Q
+    divisor: float = 1.0
+    mean: float = 0.0
+    std: Annotated[float, Field(gt=0)] = 1.0
+
+
+class GalaxySettings(Config):
+    """How a stored galaxy becomes a view: six steps in the published order, each with its numbers and a switch.
+
+    `size` is the view's in px, `pixel_scale` in arcsec/px turns psfsize into px, `clip` bounds the view's values.
+    """
+
+    bands: tuple[str, ...] = ("g", "r", "z")
+    dtype: Literal["float32", "uint8"] = "float32"
+    size: Annotated[int, Field(gt=0)] = VIEW
+    pixel_scale: Annotated[float, Field(gt=0)] = LEGACY_PIXEL
+    clip: tuple[float, float] | None = None
+    extinction: Extinction = Extinction()
+    orientation: Orientation = Orientation()
+    scaling: Size = Size()
+    blur: Blur = Blur()
+    jitter: Jitter = Jitter()
+    noise: Noise = Noise()
+    input: Input = Input()
+
+    @model_validator(mode="after")
+    def _numbers_for_every_band(self) -> Self:
+        for path, needed, known in (
+            ("extinction.coefficients", self.extinction.enabled, self.extinction.coefficients),
+            ("blur.bands", self.blur.enabled, self.blur.bands),
+            ("noise.bands", self.noise.enabled, self.noise.bands),
+            ("input.scales", self.input.kind == "lupton", self.input.scales),
+        ):
+            missing = [band for band in self.bands if band not in known]
+            if needed and missing:
+                switch = f"{path.split('.')[0]}.enabled=false" if path != "input.scales" else "input.kind=flux"
+                raise ValueError(f"{path} has no numbers for {', '.join(missing)}; give them or set {switch}")
+        if self.scaling.low > self.scaling.high:
+            raise ValueError(
+                f"scaling.low is at most scaling.high, but they are {self.scaling.low}, {self.scaling.high}"
+            )
+        return self
+
+
+def default_settings(
+    about: About, stored_size: int, columns: frozenset[str], dtype: str | None = None
+) -> tuple[GalaxySettings, list[str]]:
+    """The steps whose numbers are known for this data set, and notes on what is missing and what stands in.
+
+    g, r, z fluxes in nanomaggies at 0.262 arcsec/px have the published numbers. Elsewhere blur and noise start from
+    what the source measured of itself (`about.survey`: psf_sigma in px and noise in stored units, by band); without
+    that they are off, as is extinction where no coefficients apply. The geometric steps need no numbers.
+    """
+    if stored_size < 8:
+        raise InputError(f"Galaxy pictures are at least 8 px wide, but are stored with {stored_size} px.")
+    flux = is_flux(about) and dtype != "uint8"
+    kept: Literal["float32", "uint8"] = "float32" if flux or dtype == "float32" else "uint8"
+    size = max(8, 8 * round(stored_size * VIEW / STORED / 8))
+    shift = max(1, round(SHIFT * size / VIEW))
+    legacy = flux and about.pixel_scale in (None, LEGACY_PIXEL)
+    settings = GalaxySettings(
+        bands=about.bands,
+        dtype=kept,
+        size=size,
+        pixel_scale=about.pixel_scale or LEGACY_PIXEL,
+        clip=(0.0, 255.0) if kept == "uint8" else None,
+        extinction=Extinction(enabled=flux and set(about.bands) <= set(EXTINCTION_COEFFICIENTS)),
+        blur=_blur(about, legacy),
+        jitter=Jitter(pixels=shift),
+        noise=_noise(about, legacy),
+        input=_input(about.bands, kept, flux),
+    )
+    notes = [f"views: {size} of {stored_size} px, shifted by up to {shift} px on each axis."]
+    return settings, notes + _switched_off(settings) + _stand_ins(settings, columns)
+
+
+def _blur(about: About, legacy: bool) -> Blur:
+    if legacy and set(about.bands) <= set(PSF):
+        return Blur()
+    measured = _measured(about, "psf_sigma")
+    # No view is sharper than the telescope; half are blurred to 1.35 times its PSF or more, none beyond twice.
+    bands = {b: Distribution(s=0.5, loc=v, scale=0.35 * v, low=v, high=2 * v) for b, v in measured.items()}
+    return Blur(enabled=bool(bands), bands=bands, measured=measured)
+
+
+def _noise(about: About, legacy: bool) -> Noise:
+    if legacy and set(about.bands) <= set(NOISE):
+        return Noise()
+    measured = _measured(about, "noise")
+    # Half the views have 1.5 times the measured noise or more, none beyond three times.
+    bands = {b: Distribution(s=0.5, loc=v, scale=0.5 * v, low=v, high=3 * v) for b, v in measured.items()}
+    return Noise(enabled=bool(bands), bands=bands, measured=measured)
+
+
+def _measured(about: About, what: str) -> dict[str, float]:
+    """The source's own measurement in every band, or nothing."""
+    given = about.survey.get(what) or {}
+    values = {band: float(given.get(band) or 0.0) for band in about.bands}
+    return values if all(math.isfinite(v) and v > 0 for v in values.values()) else {}
+
+
+def _input(bands: tuple[str, ...], dtype: str, flux: bool) -> Input:
+    if dtype == "uint8":  # a galaxy on dark sky: few pixels are bright
+        return Input(kind="scaled", divisor=255.0, mean=0.1, std=0.2)
+    return Input(kind="lupton" if flux and set(bands) <= set(LUPTON_SCALES) else "flux")
+
+
+def _switched_off(settings: GalaxySettings) -> list[str]:
+    """One note for each step that is off for want of numbers, with the settings that switch it on."""
+    bands = ", ".join(settings.bands)
+    first = settings.bands[0]
+    example = f'--set blur.bands.{first}=\'{{"s": 0.3, "loc": 1.2, "scale": 0.9}}\''
+    notes = []
+    if not settings.extinction.enabled:
+        reason = "8-bit pictures have no tabulated one" if settings.dtype == "uint8" else f"no coefficients for {bands}"
+        notes.append(f"extinction: off, {reason} (extinction.coefficients).")
+    for name, step in (("blur", settings.blur), ("noise", settings.noise)):
+        if not step.enabled:
+            give = f"{example.replace('blur', name)} … --set {name}.enabled=true"
+            notes.append(f"{name}: off, neither published nor measured for {bands}; to switch it on: {give}.")
+    if settings.input.kind == "flux":
+        notes.append(f"input: pixels as stored, no color scales for {bands} (input.scales, input.kind=lupton).")
+    return notes
+
+
+def _stand_ins(settings: GalaxySettings, columns: frozenset[str]) -> list[str]:
+    """One note for each step whose own values are not in the catalog, with what is used instead."""
+    notes = []
+    if settings.extinction.enabled and "ebv" not in columns:
+        notes.append(f"extinction: no column ebv; its median {settings.extinction.ebv.median():.4f} mag stands in.")
+    for name, step, unit in (("blur", settings.blur, "px"), ("noise", settings.noise, "per px")):
+        wanted = own_columns(name, settings.bands)
+        missing = [column for column in wanted if column not in columns]
+        if step.enabled and missing:
+            what = "measured" if step.measured else "median"
+            values = ", ".join(f"{old_value(step, band):.3g}" for band in settings.bands)
+            notes.append(f"{name}: no column {', '.join(missing)}; the {what} σ ({values} {unit}) stands in.")
+    return notes
+
+
+def own_columns(step: str, bands: Iterable[str]) -> list[str]:
+    """The catalog columns that hold each object's own PSF or noise."""
+    kinds = {"blur": ["psfsize"], "noise": ["psfdepth", "psfsize"]}[step]
+    return [f"{kind}_{band}" for kind in kinds for band in bands]
+
+
+def old_value(step: Blur | Noise, band: str) -> float:
+    """σ_old of a band where the catalog does not have the object's own: what was measured, else the median."""
+    return step.measured.get(band) or step.bands[band].median()

@@ -1,0 +1,249 @@
+"""Plain pictures: the augmentations of MoCo v2 (Chen et al. 2020, arXiv:2003.04297), scaled to the picture's size.
+
+Random resized crop, color jitter, gray, Gaussian blur, horizontal flip, in that order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from math import log
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field
+
+from lookalike.augmentations.domain import Domain
+from lookalike.augmentations.drawing import draw
+from lookalike.augmentations.preprocess import Preprocess
+from lookalike.config import Config
+from lookalike.errors import InputError
+from lookalike.samples import About
+
+if TYPE_CHECKING:
+    import torch
+
+    from lookalike.augmentations.draws import Draws
+
+IMAGENET = 224  # px, the picture size that MoCo v2's blur is stated for
+ATTEMPTS = 10  # crops drawn before the largest central one is taken, as torchvision does
+
+
+class Crop(Config):
+    """A random part of the picture, by area and by width over height, enlarged to the whole size."""
+
+    enabled: bool = True
+    area: tuple[float, float] = (0.2, 1.0)
+    ratio: tuple[float, float] = (3 / 4, 4 / 3)
+
+
+class Jitter(Config):
+    """Brightness, contrast, saturation (factors U(1 − x, 1 + x)) and hue (turned by U(−x, x) of a circle)."""
+
+    enabled: bool = True
+    probability: Annotated[float, Field(ge=0, le=1)] = 0.8
+    brightness: Annotated[float, Field(ge=0, le=1)] = 0.4
+    contrast: Annotated[float, Field(ge=0, le=1)] = 0.4
+    saturation: Annotated[float, Field(ge=0, le=1)] = 0.4
+    hue: Annotated[float, Field(ge=0, le=0.5)] = 0.1
+
+
+class Gray(Config):
+    """Colors dropped with the given probability."""
+
+    enabled: bool = True
+    probability: Annotated[float, Field(ge=0, le=1)] = 0.2
+
+
+class Blur(Config):
+    """Gaussian blur with σ from U(low, high) px, stated for pictures of 224 px and scaled with the size."""
+
+    enabled: bool = True
+    probability: Annotated[float, Field(ge=0, le=1)] = 0.5
+    low: Annotated[float, Field(ge=0)] = 0.1
+    high: Annotated[float, Field(ge=0)] = 2.0
+
+
+class Flip(Config):
+    """Left and right swapped with the given probability."""
+
+    enabled: bool = True
+    probability: Annotated[float, Field(ge=0, le=1)] = 0.5
+
+
+class ImageSettings(Config):
+    """How a plain picture becomes a view. Colors are changed where the three bands are R, G, B (`color`)."""
+
+    bands: tuple[str, ...]
+    dtype: Literal["float32", "uint8"] = "uint8"
+    size: int = Field(gt=0)
+    color: bool = True
+    clip: tuple[float, float] | None = None
+    crop: Crop = Crop()
+    jitter: Jitter = Jitter()
+    gray: Gray = Gray()
+    blur: Blur = Blur()
+    flip: Flip = Flip()
+    divisor: float = 255.0
+    mean: float = 0.45
+    std: Annotated[float, Field(gt=0)] = 0.25
+
+
+def default_settings(
+    about: About, stored_size: int, columns: frozenset[str], dtype: str | None = None
+) -> tuple[ImageSettings, list[str]]:
+    """MoCo v2's numbers at the stored size; without color steps unless the bands are R, G, B."""
+    color = about.bands == ("R", "G", "B")
+    notes = [] if color else [f"color: saturation, hue and gray are off for the bands {', '.join(about.bands)}."]
+    common = {"bands": about.bands, "size": stored_size, "color": color}
+    if dtype != "float32":
+        return ImageSettings.checked(common | {"clip": (0.0, 255.0)}), notes
+    notes.append("input: float pixels as stored; give divisor, mean and std if they are far from 0 to 1.")
+    return ImageSettings.checked(common | {"dtype": "float32", "divisor": 1.0, "mean": 0.0, "std": 1.0}), notes
+
+
+def view(
+    images: torch.Tensor, catalog: Mapping[str, torch.Tensor], draws: Draws, settings: ImageSettings
+) -> torch.Tensor:
+    """One augmented view (B, C, size, size) float32 of each picture (B, C, H, W), stored units."""
+    from lookalike.augmentations import ops
+
+    if images.shape[1] != len(settings.bands):
+        raise InputError(f"Pictures have the bands {', '.join(settings.bands)}, but {images.shape[1]} were given.")
+    x = _cropped(images.float(), draws, settings)  # (B, C, h, w)
+    if settings.jitter.enabled:
+        _jitter_(x, draws, settings)
+    if settings.color and settings.gray.enabled:
+        chosen = draws.uniform("gray") < settings.gray.probability  # (B,)
+        x[chosen] = _luma(x[chosen]).expand(-1, 3, -1, -1)
+    if settings.blur.enabled:
+        low, high = settings.blur.low, settings.blur.high
+        sigma = (low + draws.uniform("blur_sigma") * (high - low)) * settings.size / IMAGENET  # (B,)
+        sigma = sigma * (draws.uniform("blur") < settings.blur.probability)
+        x = ops.blur(x, sigma[:, None].expand(-1, x.shape[1]))
+    return x
+
+
+def crop_boxes(draws: Draws, crop: Crop, height: int, width: int) -> torch.Tensor:
+    """Random boxes (B, 4) float64: center x, y from the picture's center, width, height, in px."""
+    import torch
+
+    area = crop.area[0] + draws.uniform("crop_area", ATTEMPTS) * (crop.area[1] - crop.area[0])  # (B, 10)
+    low, high = log(crop.ratio[0]), log(crop.ratio[1])
+    ratio = torch.exp(low + draws.uniform("crop_ratio", ATTEMPTS) * (high - low))  # (B, 10)
+    w, h = (area * height * width * ratio).sqrt(), (area * height * width / ratio).sqrt()  # (B, 10)
+    fits = (w <= width) & (h <= height)
+    first = fits.int().argmax(1, keepdim=True)  # (B, 1)
+    whole = min(max(width / height, crop.ratio[0]), crop.ratio[1])
+    widest = min(width, height * whole)
+    found = fits.any(1)
+    w = w.gather(1, first)[:, 0].where(found, w.new_tensor(widest))
+    h = h.gather(1, first)[:, 0].where(found, h.new_tensor(widest / whole))
+    x = (draws.uniform("crop_x") - 0.5) * (width - w)
+    y = (draws.uniform("crop_y") - 0.5) * (height - h)
+    return torch.stack([x, y, w, h], 1)
+
+
+def _cropped(images: torch.Tensor, draws: Draws, settings: ImageSettings) -> torch.Tensor:
+    """The crop, enlarged to the view's size, and the flip, in one interpolation."""
+    import torch
+
+    from lookalike.augmentations import ops
+
+    H, W = images.shape[2:]
+    if settings.crop.enabled:
+        boxes = crop_boxes(draws, settings.crop, H, W)
+    else:
+        boxes = torch.tensor([0.0, 0.0, W, H], dtype=torch.float64, device=images.device).expand(len(images), 4)
+    matrix = torch.diag_embed(boxes[:, 2:] / settings.size)  # (B, 2, 2)
+    if settings.flip.enabled:
+        flipped = draws.uniform("flip") < settings.flip.probability
+        matrix[:, 0, 0] *= 1.0 - 2.0 * flipped
+    return ops.resample(images, matrix, boxes[:, :2], settings.size, outside="border")
+
+
+def _jitter_(x: torch.Tensor, draws: Draws, settings: ImageSettings) -> None:
+    """Change some pictures' colors in place, each by its own factors, the steps in each one's own order."""
+    jitter = settings.jitter
+    chosen = draws.uniform("jitter") < jitter.probability  # (B,)
+    factors = 2 * draws.uniform("jitter_factors", 4) - 1  # (B, 4) in (-1, 1)
+    steps: list[tuple[Callable[[torch.Tensor, torch.Tensor], torch.Tensor], float, float]] = [
+        (_brighten, 1.0, jitter.brightness),
+        (_contrast, 1.0, jitter.contrast),
+    ]
+    if settings.color:
+        steps += [(_saturate, 1.0, jitter.saturation), (_turn_hue, 0.0, jitter.hue)]
+    order = draws.uniform("jitter_order", len(steps)).argsort(1)  # (B, steps)
+    for place in range(len(steps)):
+        for which, (change, middle, reach) in enumerate(steps):
+            rows = (chosen & (order[:, place] == which)).nonzero()[:, 0]  # (n,)
+            factor = (middle + reach * factors[rows, which]).to(x.dtype)[:, None, None, None]  # (n, 1, 1, 1)
+            changed = change(x[rows], factor)
+            x[rows] = changed if settings.clip is None else changed.clamp_(*settings.clip)
+
+
+def _luma(x: torch.Tensor) -> torch.Tensor:
+    """Brightness (B, 1, H, W): of R, G, B with the eye's weights (ITU-R BT.601), else the mean of the bands."""
+    if x.shape[1] != 3:
+        return x.mean(1, keepdim=True)
+    return (x * x.new_tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)).sum(1, keepdim=True)
+
+
+def _brighten(x: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
+    return x * factor
+
+
+def _contrast(x: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
+    gray = _luma(x).mean((2, 3), keepdim=True)  # (B, 1, 1, 1)
+    return gray + (x - gray) * factor
+
+
+def _saturate(x: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
+    gray = _luma(x)  # (B, 1, H, W)
+    return gray + (x - gray) * factor
+
+
+def _turn_hue(x: torch.Tensor, turn: torch.Tensor) -> torch.Tensor:
+    """Hue turned by a part of the circle at the same value (largest of R, G, B) and chroma (largest − smallest)."""
+    import torch
+
+    r, g, b = x.unbind(1)  # (B, H, W) each
+    value, smallest = x.amax(1), x.amin(1)
+    chroma = value - smallest
+    safe = chroma.clamp_min(1e-12)
+    # Sextants of the hue circle: red at 0, green at 2, blue at 4.
+    hue = torch.where(value == r, (g - b) / safe, torch.where(value == g, 2 + (b - r) / safe, 4 + (r - g) / safe))
+    hue = hue + 6 * turn[:, 0]
+    away = torch.stack([(hue + n).remainder(6) for n in (5, 3, 1)], 1)  # (B, 3, H, W)
+    part = torch.minimum(away, 4 - away).clamp_(0, 1)
+    return value[:, None] - chroma[:, None] * part
+
+
+def columns(settings: ImageSettings, bands: tuple[str, ...], present: frozenset[str]) -> tuple[str, ...]:
+    """No catalog column is read."""
+    return ()
+
+
+def preprocess(about: About, settings: ImageSettings) -> Preprocess:
+    """The pixels, brought to about unit spread."""
+    return Preprocess(
+        kind="scaled",
+        size=settings.size,
+        bands=about.bands,
+        dtype=settings.dtype,
+        unit=about.unit,
+        pixel_scale=about.pixel_scale,
+        divisor=settings.divisor,
+        mean=settings.mean,
+        std=settings.std,
+    )
+
+
+IMAGE = Domain(
+    name="image",
+    settings_type=ImageSettings,
+    settings=default_settings,
+    columns=columns,
+    view=view,
+    preprocess=preprocess,
+    draw=draw,
+    stretches=("auto", "native", "linear", "asinh", "log", "zscale"),
+)
