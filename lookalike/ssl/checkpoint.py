@@ -1,0 +1,194 @@
+"""A checkpoint: a folder with the encoder's weights (safetensors) and what it is (config.json); never pickle.
+
+`model.safetensors` holds the query encoder, `config.json` everything needed to feed it and what trained it. Next to
+them `state.safetensors` and `state.json` hold what exact resumption needs besides; embedding never reads those.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from lookalike.augmentations.preprocess import Preprocess
+from lookalike.config import Config
+from lookalike.errors import CorruptError, InputError, LockedError, NotFoundError
+from lookalike.files import PARTIAL, lock, read_json, recover_folder, write_json
+from lookalike.hashing import content_hash
+from lookalike.ssl.encoders import ENCODERS, Encoder, EncoderConfig, parameter_shapes
+
+SCHEMA = 1
+KIND = "lookalike checkpoint"
+MAX_HEADER = 1 << 20  # bytes of a safetensors header
+MODEL, CONFIG, STATE, STATE_INFO = "model.safetensors", "config.json", "state.safetensors", "state.json"
+DTYPES = {"F32": torch.float32, "I64": torch.int64}
+
+
+class CheckpointConfig(Config):
+    """What config.json says. `content_hash` covers the weights and every other field."""
+
+    kind: str = KIND
+    schema_version: int = SCHEMA
+    encoder: EncoderConfig
+    preprocess: Preprocess
+    domain: str
+    bands: tuple[str, ...]
+    augment: dict[str, Any] = Field(default_factory=dict)
+    train: dict[str, Any] = Field(default_factory=dict)
+    samples_hash: str = ""
+    objects: int = 0
+    epoch: float = 0.0  # passes over the data so far
+    step: int = 0
+    content_hash: str = ""
+
+
+def save_encoder(folder: Path, encoder: Encoder, config: CheckpointConfig) -> CheckpointConfig:
+    """Write model.safetensors and config.json into an existing folder; returns the config with its hash."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in encoder.state_dict().items()}
+    save_file(tensors, folder / MODEL)
+    hashed = config.model_copy(update={"content_hash": checkpoint_hash(tensors, config)})
+    write_json(folder / CONFIG, hashed.model_dump(mode="json"))
+    return hashed
+
+
+def checkpoint_hash(tensors: Mapping[str, Tensor], config: CheckpointConfig) -> str:
+    """The content hash of weights and description together."""
+    about = config.model_dump(mode="json", exclude={"content_hash"})
+    return content_hash(_arrays(tensors), about)
+
+
+def load_encoder(folder: Path) -> tuple[Encoder, CheckpointConfig]:
+    """The encoder of a checkpoint folder, in evaluation mode on the CPU, and its description.
+
+    Nothing is built before the description, the header's size, and every tensor's name, type and shape have been
+    checked, nor returned before the content hash has. NotFoundError, InputError (not ours, or of another schema)
+    or CorruptError.
+    """
+    config = read_config(folder)
+    shapes = {name: (shape, _dtype_of(name)) for name, shape in parameter_shapes(config.encoder).items()}
+    tensors = read_tensors(folder / MODEL, shapes)
+    if checkpoint_hash(tensors, config) != config.content_hash:
+        raise CorruptError(f"{folder} was altered: its content hash is not the recorded one; train it again.")
+    with torch.device("meta"):
+        encoder = Encoder(config.encoder)
+    encoder = encoder.to_empty(device="cpu").to(memory_format=torch.channels_last)
+    encoder.load_state_dict(tensors)
+    return encoder.eval(), config
+
+
+def read_config(folder: Path) -> CheckpointConfig:
+    """The description in a checkpoint folder, checked as far as that goes without its weights."""
+    _wait_for_replacement(folder)
+    if not (folder / CONFIG).is_file():
+        what = "is not a checkpoint folder (it has no config.json)" if folder.exists() else "does not exist"
+        raise NotFoundError(f"Checkpoint {folder} {what}; make one with `lookalike train`.")
+    values = read_json(folder / CONFIG)
+    if not isinstance(values, dict) or values.get("kind") != KIND:
+        raise InputError(f"{folder / CONFIG} does not describe a checkpoint of ours; make one with `lookalike train`.")
+    if values.get("schema_version") != SCHEMA:
+        raise InputError(f"{folder} has schema {values.get('schema_version')}; this version reads schema {SCHEMA}.")
+    try:
+        config = CheckpointConfig.checked(values)
+    except InputError as error:
+        raise CorruptError(f"{folder / CONFIG} is damaged: {error.message} Train it again.") from None
+    encoder, preprocess = config.encoder, config.preprocess
+    sound = (
+        encoder.name in ENCODERS
+        and 1 <= encoder.channels == len(config.bands) == len(preprocess.bands) <= 1024
+        and 1 <= encoder.projection <= 4096
+        and 1 <= preprocess.size <= 65_536
+    )
+    if not sound:
+        raise CorruptError(f"{folder / CONFIG} describes an encoder that cannot be; train it again.")
+    return config
+
+
+def _wait_for_replacement(folder: Path) -> None:
+    """Meet a checkpoint that is just being replaced, or whose replacement was killed between its two renames."""
+    aside = folder.with_name(f".{folder.name}.old{PARTIAL}")
+    while not folder.exists() and aside.exists():
+        try:
+            with lock(folder):
+                recover_folder(folder)
+        except LockedError:
+            time.sleep(0.05)  # a living writer is between the renames
+
+
+def _dtype_of(name: str) -> torch.dtype:
+    return torch.int64 if name.endswith("num_batches_tracked") else torch.float32
+
+
+def read_tensors(path: Path, expected: Mapping[str, tuple[tuple[int, ...], torch.dtype]]) -> dict[str, Tensor]:
+    """The tensors of a safetensors file, after checking that it holds exactly the expected names, shapes and types."""
+    found = {name: (tuple(entry["shape"]), DTYPES.get(entry["dtype"])) for name, entry in _header(path).items()}
+    if found != dict(expected):
+        odd = sorted(name for name in found.keys() | expected.keys() if found.get(name) != expected.get(name))
+        raise CorruptError(
+            f"{path} does not hold the encoder its config.json describes: {len(odd)} tensors differ, "
+            f"first {odd[0]!r} ({found.get(odd[0], ('absent',))[0]} for {expected.get(odd[0], ('none',))[0]})."
+        )
+    try:
+        return dict(load_file(path))
+    except (SafetensorError, OSError) as error:
+        raise CorruptError(f"{path} cannot be read: {error}") from None
+
+
+def _header(path: Path) -> dict[str, dict[str, Any]]:
+    """A safetensors file's table of tensors, read without trusting its length."""
+    try:
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            if length > MAX_HEADER:
+                raise CorruptError(f"{path} has a header of {length:,} bytes; ours have at most {MAX_HEADER:,}.")
+            table = json.loads(file.read(length))
+            table.pop("__metadata__", None)
+            for entry in table.values():
+                entry["shape"], entry["dtype"]
+    except FileNotFoundError:
+        raise NotFoundError(f"No such file: {path}") from None
+    except (ValueError, TypeError, AttributeError, KeyError, OSError, RecursionError):
+        raise CorruptError(f"{path} is not a readable safetensors file; train it again.") from None
+    return table  # type: ignore[no-any-return]
+
+
+def save_state(folder: Path, tensors: Mapping[str, Tensor], info: dict[str, Any]) -> None:
+    """Write what resumption needs besides the encoder; `info` is JSON and gets the tensors' hash."""
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    save_file(plain, folder / STATE)
+    write_json(folder / STATE_INFO, {"schema_version": SCHEMA, **info, "state_hash": _state_hash(plain, info)})
+
+
+def load_state(
+    folder: Path, expected: Mapping[str, tuple[tuple[int, ...], torch.dtype]]
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """What save_state wrote, verified."""
+    info = read_json(folder / STATE_INFO)
+    tensors = read_tensors(folder / STATE, expected)
+    try:
+        version, digest = info.pop("schema_version"), info.pop("state_hash")
+    except (KeyError, TypeError, AttributeError):
+        raise CorruptError(f"{folder / STATE_INFO} is damaged; train again to another --out.") from None
+    if version != SCHEMA:
+        raise InputError(f"{folder} has state schema {version}; this version reads schema {SCHEMA}.")
+    if digest != _state_hash(tensors, info):
+        raise CorruptError(f"{folder / STATE} was altered: its hash is not the recorded one; train again.")
+    return tensors, info
+
+
+def _state_hash(tensors: Mapping[str, Tensor], info: dict[str, Any]) -> str:
+    return content_hash(_arrays(tensors), info)
+
+
+def _arrays(tensors: Mapping[str, Tensor]) -> dict[str, NDArray[Any]]:
+    """The tensors as arrays with at least one axis, as hashing wants them (batch norm keeps one scalar each)."""
+    return {name: np.atleast_1d(tensor.numpy()) for name, tensor in tensors.items()}

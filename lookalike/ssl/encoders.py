@@ -1,0 +1,131 @@
+"""Encoders: a ResNet of any number of bands, its pooled features, and the projection head trained on top of them.
+
+The embedding (before the head) is what is searched; the projection is what the contrastive loss sees.
+ResNet: He et al. 2016, https://arxiv.org/abs/1512.03385. Head: Chen et al. 2020, https://arxiv.org/abs/2003.04297.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+import torchvision
+from torch import Tensor, nn
+
+from lookalike.config import Config
+from lookalike.errors import InputError, unknown
+
+ENCODERS: dict[str, Callable[..., nn.Module]] = {
+    "resnet18": torchvision.models.resnet18,  # D = 512
+    "resnet34": torchvision.models.resnet34,  # D = 512
+    "resnet50": torchvision.models.resnet50,  # D = 2048
+    "resnet101": torchvision.models.resnet101,  # D = 2048
+}
+
+
+class EncoderConfig(Config):
+    """What is needed to build an encoder before its weights are loaded."""
+
+    name: str = "resnet18"
+    channels: int = 3
+    small_stem: bool = False
+    projection: int = 128
+
+
+class SubBatchNorm2d(nn.BatchNorm2d):
+    """Batch norm that, in training, normalizes each of `sub_batches` consecutive parts of the batch by itself.
+
+    It stands for the separate processes of the paper (He et al. 2020, section 3.3): together with keys that are
+    permuted before and put back after, a query and its key are normalized by different statistics, so that the
+    statistics cannot give the answer away. The running statistics follow the mean over the parts. In evaluation
+    it is plain batch norm, and its parameters have the same names.
+    """
+
+    sub_batches: int = 1
+
+    def forward(self, input: Tensor) -> Tensor:
+        if not self.training or self.sub_batches == 1:
+            return super().forward(input)
+        parts = input.tensor_split(self.sub_batches)  # each (B / sub_batches, C, H, W)
+        means = torch.zeros_like(cast(Tensor, self.running_mean))
+        variances = torch.zeros_like(means)
+        normed = []
+        for part in parts:
+            mean, variance = torch.zeros_like(means), torch.zeros_like(means)
+            # momentum 1 makes batch_norm leave this part's own statistics in the two buffers.
+            normed.append(F.batch_norm(part, mean, variance, self.weight, self.bias, True, 1.0, self.eps))
+            means += mean / len(parts)
+            variances += variance / len(parts)
+        cast(Tensor, self.running_mean).lerp_(means, self.momentum or 0.0)
+        cast(Tensor, self.running_var).lerp_(variances, self.momentum or 0.0)
+        cast(Tensor, self.num_batches_tracked).add_(1)
+        return torch.cat(normed)  # (B, C, H, W)
+
+
+class Encoder(nn.Module):
+    """A picture's embedding and its projection.
+
+    config : which ResNet, how many bands, whether the stem suits small pictures (3×3 stride 1 without pooling,
+             so that a 32-px view keeps 32 px into the first block; about 8 times the work), and the
+             projection's length.
+    """
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        if config.name not in ENCODERS:
+            raise unknown("encoder", config.name, ENCODERS)
+        if config.channels < 1 or config.projection < 1:
+            raise InputError(
+                f"An encoder has at least 1 channel and 1 projection dimension, but channels = {config.channels} "
+                f"and projection = {config.projection} were given."
+            )
+        self.config = config
+        backbone = cast(Any, ENCODERS[config.name](weights=None, norm_layer=SubBatchNorm2d))
+        self.dimensions = int(backbone.fc.in_features)  # D
+        if config.small_stem:
+            backbone.conv1 = nn.Conv2d(config.channels, 64, 3, stride=1, padding=1, bias=False)
+            backbone.maxpool = nn.Identity()
+        elif config.channels != 3:
+            backbone.conv1 = nn.Conv2d(config.channels, 64, 7, stride=2, padding=3, bias=False)
+        nn.init.kaiming_normal_(backbone.conv1.weight, mode="fan_out", nonlinearity="relu")
+        backbone.fc = nn.Identity()
+        self.backbone: nn.Module = backbone
+        self.head = nn.Sequential(
+            nn.Linear(self.dimensions, self.dimensions),
+            nn.ReLU(inplace=True),
+            nn.Linear(self.dimensions, config.projection),
+        )
+        self.to(memory_format=torch.channels_last)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Encoder input (B, C, H, W) float32 -> embedding (B, D), L2-normalized projection (B, projection)."""
+        embedding = self.backbone(x.contiguous(memory_format=torch.channels_last))  # (B, D)
+        return embedding, F.normalize(self.head(embedding), dim=1)
+
+    def set_sub_batches(self, sub_batches: int) -> None:
+        """Into how many parts batch norm divides a training batch."""
+        for module in self.modules():
+            if isinstance(module, SubBatchNorm2d):
+                module.sub_batches = sub_batches
+
+
+def parameter_shapes(config: EncoderConfig) -> dict[str, tuple[int, ...]]:
+    """Name and shape of every tensor of the encoder a description asks for, without allocating any."""
+    with torch.device("meta"):
+        encoder = Encoder(config)
+    return {name: tuple(tensor.shape) for name, tensor in encoder.state_dict().items()}
+
+
+def pick_device(name: str) -> torch.device:
+    """The torch device of that name; "auto" is CUDA if there is one, else the CPU."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise InputError(f"A device is auto, cpu, cuda or cuda:N, but {name!r} was given.") from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise InputError(f"Device {name!r} was asked for, but there is no usable CUDA device here.")
+    return device

@@ -1,0 +1,133 @@
+"""The record of a training run: one JSON line per step, TensorBoard where it is installed, a picture of the loss."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from collections import deque
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+
+from lookalike.files import atomic_path, sync
+
+LOG, PLOT = "log.jsonl", "loss.png"
+PLOTTED = 2000  # most points drawn per curve
+
+
+class StepLog:
+    """Appends one line per step to `log.jsonl` in the checkpoint folder.
+
+    The folder is replaced at each checkpoint; `carry` brings the same file into the new one by a hard link, so
+    that the log costs nothing to keep and lines written since are never lost.
+    """
+
+    def __init__(self, folder: Path, tensorboard: Path, first_step: int) -> None:
+        self._folder = folder
+        self._file = (folder / LOG).open("a", encoding="utf-8")
+        self._board = _tensorboard(tensorboard, first_step)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+        if self._board is not None:
+            self._board.close()
+
+    def write(self, values: dict[str, float | int]) -> None:
+        """One step; `step` and `epoch` are among the values."""
+        self._file.write(json.dumps(values, allow_nan=False) + "\n")
+        self._file.flush()
+        if self._board is not None:
+            for name in values.keys() - {"step", "epoch"}:
+                self._board.add_scalar(name, values[name], int(values["step"]))
+
+    def carry(self, new_folder: Path) -> None:
+        """Bring the log, all of it on the disk, into the folder that is about to take this one's place."""
+        self._file.flush()
+        sync(self._folder / LOG)
+        try:
+            (new_folder / LOG).hardlink_to(self._folder / LOG)
+        except OSError:  # a file system without hard links
+            shutil.copyfile(self._folder / LOG, new_folder / LOG)
+
+    def reopen(self) -> None:
+        """Go on in the replaced folder; needed where `carry` had to copy."""
+        self._file.close()
+        self._file = (self._folder / LOG).open("a", encoding="utf-8")
+
+
+def truncate_log(folder: Path, steps: int) -> None:
+    """Drop the lines after the first `steps` steps, and a line cut short by a kill, so that no step is logged twice."""
+    log = folder / LOG
+    kept = []
+    for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if log.exists() else []:
+        try:
+            if json.loads(line)["step"] > steps:
+                break
+        except (ValueError, KeyError, TypeError):
+            break
+        kept.append(line + "\n")
+    with atomic_path(log) as temporary:
+        temporary.write_text("".join(kept), encoding="utf-8")
+
+
+def read_log(folder: Path) -> list[dict[str, Any]]:
+    """The logged steps in order."""
+    with (folder / LOG).open(encoding="utf-8") as file:
+        return [json.loads(line) for line in file]
+
+
+def last_steps(folder: Path, count: int) -> list[dict[str, Any]]:
+    """The last `count` logged steps."""
+    with (folder / LOG).open(encoding="utf-8") as file:
+        return [json.loads(line) for line in deque(file, maxlen=count)]
+
+
+def _tensorboard(folder: Path, first_step: int) -> Any:
+    """A TensorBoard writer that hides what an interrupted run wrote past `first_step`, or None if not installed."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        return None
+    return SummaryWriter(str(folder), purge_step=first_step)
+
+
+def plot_log(folder: Path, K: int) -> None:
+    """Draw `loss.png`: loss and contrastive accuracy against epochs, with what guessing among 1 + K keys gives."""
+    steps = read_log(folder)
+    if not steps:
+        return
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    epochs, losses, accuracies = (
+        _thinned(np.array([step[name] for step in steps])) for name in ("epoch", "loss", "accuracy")
+    )
+    chance = 1 / (1 + K)
+    figure = Figure(figsize=(8, 6), layout="constrained")
+    above, below = figure.subplots(2, sharex=True)
+    above.plot(epochs, losses, color="tab:blue")
+    above.axhline(-math.log(chance), color="0.5", linestyle="--", label=f"guessing: {-math.log(chance):.2f}")
+    above.set_ylabel("InfoNCE loss")
+    above.set_ylim(bottom=0)
+    below.plot(epochs, 100 * accuracies, color="tab:orange")
+    below.axhline(100 * chance, color="0.5", linestyle="--", label=f"guessing: {100 * chance:.2g} %")
+    below.set_ylabel("contrastive accuracy, %")
+    below.set_xlabel("epoch")
+    for axes in (above, below):
+        axes.grid(alpha=0.3)
+        axes.legend(frameon=False)
+    with atomic_path(folder / PLOT) as temporary:
+        FigureCanvasAgg(figure).print_png(temporary)  # type: ignore[no-untyped-call]
+
+
+def _thinned(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """At most PLOTTED means of consecutive values."""
+    return np.array([part.mean() for part in np.array_split(values, min(len(values), PLOTTED))])

@@ -1,0 +1,116 @@
+"""A training run with nothing left open: data, domain, augmentations and settings, new or as a checkpoint has them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lookalike.augmentations import get_domain
+from lookalike.augmentations.domain import Domain
+from lookalike.augmentations.preprocess import Preprocess
+from lookalike.config import Config
+from lookalike.errors import InputError
+from lookalike.samples import Samples
+from lookalike.ssl.checkpoint import CheckpointConfig
+from lookalike.ssl.encoders import EncoderConfig
+from lookalike.ssl.settings import TrainConfig, refuse_changes, resolved
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What each part of the loop needs; `notes` say for people what was decided."""
+
+    samples: Samples
+    domain: Domain
+    augment: Config
+    preprocess: Preprocess
+    config: TrainConfig
+    notes: list[str]
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return len(self.samples) // self.config.batch_size
+
+    @property
+    def steps(self) -> int:
+        return self.config.epochs * self.steps_per_epoch
+
+    @property
+    def K(self) -> int:
+        assert self.config.queue is not None
+        return self.config.queue
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The catalog columns the augmentations read."""
+        return self.domain.columns(self.augment, self.samples.about.bands, frozenset(self.samples.columns))
+
+    @property
+    def encoder(self) -> EncoderConfig:
+        return EncoderConfig(
+            name=str(self.config.encoder),
+            channels=len(self.samples.about.bands),
+            small_stem=bool(self.config.small_stem),
+            projection=self.config.projection,
+        )
+
+    def checkpoint(self, step: int) -> CheckpointConfig:
+        """The description of the encoder after `step` steps."""
+        return CheckpointConfig(
+            encoder=self.encoder,
+            preprocess=self.preprocess,
+            domain=self.domain.name,
+            bands=self.samples.about.bands,
+            augment=self.augment.model_dump(mode="json"),
+            train=self.config.model_dump(mode="json"),
+            samples_hash=self.samples.content_hash,
+            objects=len(self.samples),
+            epoch=step / self.steps_per_epoch,
+            step=step,
+        )
+
+
+def make_plan(samples: Samples, config: TrainConfig, stored: CheckpointConfig | None = None) -> Plan:
+    """Fill in the open settings by the data; on resume take the stored ones, refusing every change but more epochs."""
+    about = samples.about
+    domain = get_domain(about.domain)
+    if stored is not None:
+        _refuse_other_samples(stored, samples)
+        refuse_changes(stored.train, config)
+        config = TrainConfig.checked({**stored.train, "epochs": config.epochs})
+    size = min(samples.image_shape[1:])
+    defaults, notes = domain.settings(about, size, frozenset(samples.columns), str(samples.image_dtype))
+    augment = defaults.changed(config.augment)
+    preprocess = domain.preprocess(about, augment)
+    config = resolved(config, objects=len(samples), view_size=preprocess.size, default_encoder=domain.default_encoder)
+    plan = Plan(samples, domain, augment, preprocess, config, [*notes, *_describe(config, len(samples), preprocess)])
+    if stored is not None:
+        now = plan.checkpoint(0)
+        if (now.augment, now.preprocess) != (stored.augment, stored.preprocess):
+            raise InputError(
+                "On resume the augmentation settings must be the same, but this version's defaults are others; "
+                "train to another --out."
+            )
+    return plan
+
+
+def _refuse_other_samples(stored: CheckpointConfig, samples: Samples) -> None:
+    if stored.samples_hash != samples.content_hash:
+        raise InputError(
+            f"On resume the data must be the same, but the checkpoint was trained on samples with content hash "
+            f"{stored.samples_hash[:12]}… and these have {samples.content_hash[:12]}…."
+        )
+
+
+def _describe(config: TrainConfig, objects: int, preprocess: Preprocess) -> list[str]:
+    """The values used, for people."""
+    steps, left = divmod(objects, config.batch_size)
+    stem = "small-image" if config.small_stem else "standard"
+    rest = f" ({left} objects, others each epoch, sit an epoch out)" if left else ""
+    return [
+        f"{objects:,} objects, views of {preprocess.size} px in {', '.join(preprocess.bands)}; "
+        f"{config.encoder} with the {stem} stem.",
+        f"{config.epochs} epochs of {steps:,} steps of {config.batch_size} objects{rest}; queue K = {config.queue:,}, "
+        f"momentum m = {config.momentum:.4g}, temperature T = {config.temperature:g}, "
+        f"lr {config.lr * config.batch_size / 256:.4g}, batch norm over {config.sub_batches} parts, "
+        f"seed {config.seed}.",
+    ]

@@ -1,0 +1,307 @@
+"""Training a MoCo v2 encoder on a data set: the loop, its checkpoints and exact resumption.
+
+Everything random is keyed by what it is for (seed, epoch, row, step), so a run that was killed and resumed takes
+the same steps as one that was not: on one CPU thread the same to the last bit of the loss. CPU is what the tests
+run; the CUDA path (the same code under bfloat16 autocast) has not been run on a GPU.
+"""
+
+from __future__ import annotations
+
+import math
+import signal
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lookalike.augmentations.draws import Draws
+from lookalike.augmentations.preprocess import encoder_input
+from lookalike.errors import InputError, StoppedError
+from lookalike.files import atomic_folder, lock, recover_folder, write_point
+from lookalike.progress import progress
+from lookalike.provenance import build_record, write_record
+from lookalike.samples import Samples
+from lookalike.ssl.batches import Batches, epoch_order, refuse_constant
+from lookalike.ssl.checkpoint import load_encoder, load_state, read_config, save_encoder, save_state
+from lookalike.ssl.collapse import CollapseWatch, std_of_unit
+from lookalike.ssl.encoders import Encoder, pick_device
+from lookalike.ssl.log import StepLog, last_steps, plot_log, truncate_log
+from lookalike.ssl.moco import MoCo
+from lookalike.ssl.plan import Plan, make_plan
+from lookalike.ssl.settings import TrainConfig
+
+__all__ = ["TrainConfig", "TrainReport", "train"]
+
+SAVE_SHARE = 0.1  # saving at the end of an epoch takes at most this share of the time
+
+
+@dataclass(frozen=True)
+class TrainReport:
+    """What a run came to; loss and accuracy are means over the last epoch."""
+
+    out: Path
+    steps: int
+    epochs: int
+    loss: float
+    accuracy: float
+    seconds: float
+    content_hash: str
+    config: TrainConfig
+    notes: list[str] = field(default_factory=list)
+
+
+def train(
+    samples_paths: Sequence[Path],
+    out: Path,
+    config: TrainConfig,
+    *,
+    resume: bool = False,
+    quiet: bool = False,
+    checkpoint_seconds: float = 120.0,
+    device: str = "auto",
+) -> TrainReport:
+    """Train an encoder on a data set (one or more samples files) and leave its checkpoint in the folder `out`.
+
+    resume : go on from the checkpoint in `out`, or start where there is none. Only the number of epochs may have
+             grown; K and m stay as they were, the cosine schedule is laid over the new total.
+    checkpoint_seconds : a checkpoint at least this often, and at the end of each epoch as long as saving takes no
+             more than a tenth of the time; also on SIGINT and SIGTERM, which then end in StoppedError.
+    device : "auto" (CUDA if there is one), or a torch device.
+
+    InputError for settings or data that cannot work, CollapsedError when the encoder collapses.
+    """
+    began = time.monotonic()
+    samples = Samples(list(samples_paths))
+    with lock(out):
+        recover_folder(out)
+        resumed = _may_write(out, resume)
+        plan = make_plan(samples, config, read_config(out) if resumed else None)
+        if not quiet:
+            print(*plan.notes, sep="\n", file=sys.stderr, flush=True)
+        trainer = Trainer(plan, out, pick_device(device), checkpoint_seconds)
+        if resumed:
+            trainer.restore()
+        else:
+            refuse_constant(samples)
+            trainer.save()
+        trainer.run(quiet)
+        plot_log(out, plan.K)
+        last = last_steps(out, plan.steps_per_epoch)
+        digest = read_config(out).content_hash
+    return TrainReport(
+        out=out,
+        steps=plan.steps,
+        epochs=plan.config.epochs,
+        loss=float(np.mean([step["loss"] for step in last])),
+        accuracy=float(np.mean([step["accuracy"] for step in last])),
+        seconds=time.monotonic() - began,
+        content_hash=digest,
+        config=plan.config,
+        notes=plan.notes,
+    )
+
+
+def _may_write(out: Path, resume: bool) -> bool:
+    """Whether there is a checkpoint to resume; InputError if `out` holds something that must not be replaced."""
+    if not out.exists():
+        return False
+    if not (out / "config.json").exists():
+        if out.is_dir() and not any(out.iterdir()):
+            return False
+        raise InputError(f"{out} exists and is not a checkpoint; choose another --out.")
+    if not resume:
+        raise InputError(f"{out} already holds a checkpoint: go on with --resume, or choose another --out.")
+    if not (out / "state.json").exists():
+        raise InputError(f"{out} holds an encoder without the state that resuming needs; choose another --out.")
+    return True
+
+
+@contextmanager
+def _stop_signals() -> Iterator[Callable[[], bool]]:
+    """Yield a function that says whether SIGINT or SIGTERM has come; a second one acts as it always did."""
+    came = threading.Event()
+    if threading.current_thread() is not threading.main_thread():  # only the main thread may set handlers
+        yield came.is_set
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def stop(number: int, frame: object) -> None:
+        came.set()
+        signal.signal(number, before[signal.Signals(number)])
+
+    for number in before:
+        signal.signal(number, stop)
+    try:
+        yield came.is_set
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class Trainer:
+    """One run: model, optimizer and the step they are at."""
+
+    def __init__(self, plan: Plan, out: Path, device: torch.device, checkpoint_seconds: float) -> None:
+        config = plan.config
+        self.plan, self.out, self.device = plan, out, device
+        self.checkpoint_seconds = checkpoint_seconds
+        with torch.random.fork_rng():
+            torch.manual_seed(config.seed)  # the weights' start; nothing later draws from torch's own generator
+            encoder = Encoder(plan.encoder)
+        self.moco = MoCo(
+            encoder,
+            K=plan.K,
+            m=config.momentum or 0.0,
+            T=config.temperature,
+            sub_batches=config.sub_batches or 1,
+            seed=config.seed,
+        ).to(device)
+        self.optimizer = torch.optim.SGD(
+            self.moco.encoder_q.parameters(),
+            lr=config.lr,
+            momentum=config.sgd_momentum,
+            weight_decay=config.weight_decay,
+        )
+        self.watch = CollapseWatch(plan.K, config.batch_size)
+        self.log: StepLog | None = None
+        self.step = 0
+        self.saved_at, self.save_seconds = time.monotonic(), 0.0
+
+    def run(self, quiet: bool) -> None:
+        """Take the steps that are left."""
+        plan, config, B = self.plan, self.plan.config, self.plan.config.batch_size
+        batches = Batches(plan.samples, plan.columns, self.device)
+        board = self.out.parent / "tensorboard" / self.out.name
+        left = (plan.steps - self.step) * B
+        recent: deque[tuple[float, float]] = deque(maxlen=plan.steps_per_epoch)
+        order, order_epoch = np.empty(0, np.int64), -1
+        self.moco.train()
+        with (
+            StepLog(self.out, board, self.step) as self.log,
+            _stop_signals() as stop_asked,
+            progress("training", left, "samples", quiet=quiet) as advance,
+        ):
+            while self.step < plan.steps:
+                began = time.monotonic()
+                epoch, position = divmod(self.step, plan.steps_per_epoch)
+                if epoch != order_epoch:
+                    order, order_epoch = epoch_order(config.seed, epoch, len(plan.samples)), epoch
+                rows = order[position * B : (position + 1) * B]  # (B,)
+
+                im_q, im_k = self._views(batches, rows, epoch)  # (B, C, h, w) each
+                lr = self._set_lr()
+                with torch.autocast("cuda", torch.bfloat16, enabled=self.device.type == "cuda"):
+                    contrast = self.moco(im_q, im_k, self.step)
+                self.optimizer.zero_grad(set_to_none=True)
+                contrast.loss.backward()
+                self.optimizer.step()
+                self.step += 1
+
+                loss = float(contrast.loss.detach())
+                accuracy = float((contrast.logits.argmax(dim=1) == 0).float().mean())
+                projection_spread = self.watch.check(self.step, loss, contrast.projection)
+                values = {
+                    "step": self.step,
+                    "epoch": self.step / plan.steps_per_epoch,
+                    "loss": loss,
+                    "accuracy": accuracy,
+                    "lr": lr,
+                    "samples_per_second": B / (time.monotonic() - began),
+                    "embedding_std": std_of_unit(contrast.embedding),
+                    "projection_spread": projection_spread,
+                }
+                self.log.write(values)
+                recent.append((loss, accuracy))
+                advance(B, _note(epoch + 1, config.epochs, recent))
+                write_point("train.step")
+                if self.step == plan.steps or self._due(position + 1 == plan.steps_per_epoch):
+                    self.save()
+                elif stop_asked():
+                    self.save()
+                    plot_log(self.out, plan.K)
+                    raise StoppedError(
+                        f"Stopped and saved after {self.step:,} of {plan.steps:,} steps; "
+                        f"the same command with --resume goes on from there ({self.out})."
+                    )
+        self.log = None
+
+    def _views(self, batches: Batches, rows: NDArray[np.int64], epoch: int) -> tuple[Tensor, Tensor]:
+        """Two augmented views of the rows' objects, as the encoder is given them, (B, C, h, w) each."""
+        images, catalog = batches.fetch(rows)  # (B, C, H, W)
+        where = torch.from_numpy(rows).to(self.device)  # (B,)
+        seed, augment = self.plan.config.seed, self.plan.augment
+        views = (self.plan.domain.view(images, catalog, Draws(seed, epoch, where, v), augment) for v in (0, 1))
+        im_q, im_k = (encoder_input(view, self.plan.preprocess) for view in views)
+        return im_q, im_k
+
+    def _set_lr(self) -> float:
+        """Half a cosine from lr · batch/256 down to 0 over all steps."""
+        config = self.plan.config
+        top = config.lr * config.batch_size / 256
+        lr = top * 0.5 * (1 + math.cos(math.pi * self.step / self.plan.steps))
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        return lr
+
+    def _due(self, epoch_ended: bool) -> bool:
+        """Whether to save now: see `train`."""
+        since = time.monotonic() - self.saved_at
+        return since >= self.checkpoint_seconds or (epoch_ended and self.save_seconds <= SAVE_SHARE * since)
+
+    def save(self) -> None:
+        """Replace the checkpoint folder by one of this step, whole or not at all."""
+        began = time.monotonic()
+        write_point("train.checkpoint")
+        plan = self.plan
+        with atomic_folder(self.out) as folder:
+            saved = save_encoder(folder, self.moco.encoder_q, plan.checkpoint(self.step))
+            write_point("train.checkpoint.model")
+            info = {"step": self.step, "streak": self.watch.streak, "checkpoint_hash": saved.content_hash}
+            save_state(folder, self._state(), info)
+            settings = plan.config.model_dump(mode="json")
+            write_record(folder, build_record("train", settings=settings, inputs={"samples": saved.samples_hash}))
+            if self.log is not None:
+                self.log.carry(folder)
+        if self.log is not None:
+            self.log.reopen()
+        self.saved_at = time.monotonic()
+        self.save_seconds = self.saved_at - began
+
+    def restore(self) -> None:
+        """Take up the run in the checkpoint folder, and drop what the log says of steps after it."""
+        encoder, stored = load_encoder(self.out)
+        wanted = {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in self._state().items()}
+        tensors, info = load_state(self.out, wanted)
+        if info.get("checkpoint_hash") != stored.content_hash:
+            raise InputError(f"{self.out} holds the state of another encoder; choose another --out.")
+        self.moco.encoder_q.load_state_dict(encoder.state_dict())
+        for name, tensor in self._state().items():
+            tensor.copy_(tensors[name])
+        self.step, self.watch.streak = int(info["step"]), int(info["streak"])
+        truncate_log(self.out, self.step)
+
+    def _state(self) -> dict[str, Tensor]:
+        """Every tensor besides encoder_q that the next step depends on, by name; changing one changes the run."""
+        state = {f"encoder_k.{name}": tensor for name, tensor in self.moco.encoder_k.state_dict().items()}
+        for name, parameter in self.moco.encoder_q.named_parameters():
+            slot: dict[str, Any] = self.optimizer.state[parameter]
+            if slot.get("momentum_buffer") is None:
+                # A buffer of zeros gives the first step that torch takes without one.
+                slot["momentum_buffer"] = torch.zeros_like(parameter, requires_grad=False)
+            state[f"momentum.{name}"] = slot["momentum_buffer"]
+        return state | {"queue": self.moco.queue, "queue_ptr": self.moco.queue_ptr}
+
+
+def _note(epoch: int, epochs: int, recent: deque[tuple[float, float]]) -> str:
+    loss, accuracy = np.mean(recent, axis=0)
+    return f"epoch {epoch}/{epochs}, loss {loss:.3f}, contrastive accuracy {100 * accuracy:.1f} %"
