@@ -223,8 +223,8 @@ def _blur(about: About, legacy: bool) -> Blur:
     if legacy and set(about.bands) <= set(PSF):
         return Blur()
     measured = _measured(about, "psf_sigma")
-    # No view is sharper than the telescope; half are blurred to 1.35 times its PSF or more, none beyond twice.
-    bands = {b: Distribution(s=0.5, loc=v, scale=0.35 * v, low=v, high=2 * v) for b, v in measured.items()}
+    # No view is sharper than the telescope; half are blurred to 1.25 times its PSF or more, none beyond twice.
+    bands = {b: Distribution(s=0.5, loc=v, scale=0.25 * v, low=v, high=2 * v) for b, v in measured.items()}
     return Blur(enabled=bool(bands), bands=bands, measured=measured)
 
 
@@ -253,16 +253,14 @@ def _input(bands: tuple[str, ...], dtype: str, flux: bool) -> Input:
 def _switched_off(settings: GalaxySettings) -> list[str]:
     """One note for each step that is off for want of numbers, with the settings that switch it on."""
     bands = ", ".join(settings.bands)
-    first = settings.bands[0]
-    example = f'--set blur.bands.{first}=\'{{"s": 0.3, "loc": 1.2, "scale": 0.9}}\''
     notes = []
     if not settings.extinction.enabled:
         reason = "8-bit pictures have no tabulated one" if settings.dtype == "uint8" else f"no coefficients for {bands}"
         notes.append(f"extinction: off, {reason} (extinction.coefficients).")
     for name, step in (("blur", settings.blur), ("noise", settings.noise)):
         if not step.enabled:
-            give = f"{example.replace('blur', name)} … --set {name}.enabled=true"
-            notes.append(f"{name}: off, neither published nor measured for {bands}; to switch it on: {give}.")
+            give = f'--set {name}.bands.BAND=\'{{"s": S, "loc": L, "scale": C}}\' for each and {name}.enabled=true'
+            notes.append(f"{name}: off, neither published nor measured for {bands}; to switch it on, {give}.")
     if settings.input.kind == "flux":
         notes.append(f"input: pixels as stored, no color scales for {bands} (input.scales, input.kind=lupton).")
     return notes
@@ -274,12 +272,13 @@ def _stand_ins(settings: GalaxySettings, columns: frozenset[str]) -> list[str]:
     if settings.extinction.enabled and "ebv" not in columns:
         notes.append(f"extinction: no column ebv; its median {settings.extinction.ebv.median():.4f} mag stands in.")
     for name, step, unit in (("blur", settings.blur, "px"), ("noise", settings.noise, "per px")):
-        wanted = own_columns(name, settings.bands)
-        missing = [column for column in wanted if column not in columns]
+        missing = [column for column in own_columns(name, settings.bands) if column not in columns]
         if step.enabled and missing:
-            what = "measured" if step.measured else "median"
             values = ", ".join(f"{old_value(step, band):.3g}" for band in settings.bands)
-            notes.append(f"{name}: no column {', '.join(missing)}; the {what} σ ({values} {unit}) stands in.")
+            if step.measured:
+                notes.append(f"{name}: starts from the data set's own σ, measured as {values} {unit}.")
+            else:
+                notes.append(f"{name}: no column {', '.join(missing)}; the median σ ({values} {unit}) stands in.")
     return notes
 
 
