@@ -1,0 +1,82 @@
+"""The service as an ASGI application, built from what it needs: `create_app(searcher)`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from functools import cache
+
+from fastapi import FastAPI
+from starlette.responses import HTMLResponse, Response
+
+import lookalike
+from lookalike.indexer.search import Searcher
+from lookalike.service.docs import POLICY, render
+from lookalike.service.engine import Loading
+from lookalike.service.failures import add_failures
+from lookalike.service.limits import Limits
+from lookalike.service.middleware import RequestIds
+from lookalike.service.routes import build_routes
+
+ABOUT = (
+    "Finds the objects that look like one: similarity search by example over one index. Ids are strings; an "
+    "undefined value is null; similarities are shortest float32 decimals; units are in the schema and beside the "
+    'values. Every error is {"error": {"code", "message", "detail", "request_id"}}.'
+)
+
+
+def create_app(
+    searcher: Searcher | Callable[[], Searcher],
+    limits: Limits | None = None,
+    *,
+    on_failure: Callable[[], None] = lambda: None,
+) -> FastAPI:
+    """Build the application on an open Searcher, or on a function that opens one.
+
+    A function is called in a thread when the application starts: /healthz answers meanwhile, /readyz and the
+    rest say 503. If it raises, `on_failure` is called; `app.state.loading.failure` holds the reason.
+    """
+    limits = limits or Limits()
+    loading = Loading(searcher if callable(searcher) else lambda: searcher, limits, on_failure)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        loading.start()
+        yield
+
+    app = FastAPI(
+        title="lookalike",
+        version=lookalike.__version__,
+        description=ABOUT,
+        lifespan=lifespan,
+        docs_url=None,  # FastAPI's own page loads its script from another host
+        redoc_url=None,
+        openapi_url=None,
+    )
+    app.state.loading = loading
+    app.add_middleware(RequestIds)
+    add_failures(app)
+    app.include_router(build_routes(limits))
+    _add_docs(app)
+    return app
+
+
+def _add_docs(app: FastAPI) -> None:
+    """/openapi.json and /docs, each made once, when first asked for."""
+
+    @cache
+    def document() -> str:
+        return json.dumps(app.openapi(), ensure_ascii=False)
+
+    @cache
+    def page() -> str:
+        return render(app.openapi())
+
+    @app.get("/openapi.json", include_in_schema=False)
+    async def openapi() -> Response:
+        return Response(document(), media_type="application/json")
+
+    @app.get("/docs", include_in_schema=False)
+    async def docs() -> HTMLResponse:
+        return HTMLResponse(page(), headers={"Content-Security-Policy": POLICY})

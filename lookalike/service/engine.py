@@ -1,0 +1,170 @@
+"""What the routes work on once the index is open: searcher, pictures, and the answers as typed models."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+from urllib.parse import quote
+
+from starlette.concurrency import run_in_threadpool
+
+import lookalike
+from lookalike.augmentations import DOMAINS
+from lookalike.errors import unknown
+from lookalike.indexer.search import Answer, Searcher
+from lookalike.indexer.windows import Window
+from lookalike.service.failures import NotReadyError
+from lookalike.service.limits import Limits
+from lookalike.service.models import (
+    ById,
+    ColumnAbout,
+    IndexAnswer,
+    LeftOut,
+    Neighbor,
+    NeighborsAnswer,
+    WindowAbout,
+    WindowApplied,
+)
+from lookalike.service.pictures import Pictures
+
+log = logging.getLogger("lookalike.service")
+
+
+class Engine:
+    """One open index, ready to answer."""
+
+    def __init__(self, searcher: Searcher, limits: Limits) -> None:
+        self.searcher, self.limits = searcher, limits
+        self.samples = searcher.samples
+        self.version = searcher.version
+        self.units = {name: column.unit for name, column in self.samples.columns.items()}
+        if self.samples.about.domain not in DOMAINS:
+            raise unknown("domain", self.samples.about.domain, DOMAINS)
+        domain = DOMAINS[self.samples.about.domain]
+        self.pictures = Pictures(self.samples, domain, self.version, limits)
+        # Opens every shard and sorts the ids now, in one thread, so that no request waits for it or races it.
+        self.samples.row(self.samples.id(0))
+
+    def object(self, name: str) -> dict[str, Any]:
+        """The fields of an ObjectAnswer."""
+        row = self.samples.row(name)
+        return {
+            "id": name,
+            "row": row,
+            "catalog": self.searcher.object(name),
+            "units": self.units,
+            "thumbnail": f"/v1/objects/{quote(name, safe='')}/thumbnail.jpg?v={self.version}",
+            "index_version": self.version,
+        }
+
+    def random(self, seed: int | None) -> dict[str, Any]:
+        return self.object(self.searcher.random_id(seed))
+
+    async def neighbors(
+        self, name: str, k: int, offset: int, max_overlap: float | None, columns: Sequence[str]
+    ) -> NeighborsAnswer:
+        """A stored list is read at once; what may need a search goes to a thread, so that it blocks no one else."""
+
+        def find() -> Answer:
+            return self.searcher.neighbors(name, k, offset=offset, max_overlap=max_overlap, columns=columns)
+
+        stored = max_overlap is None and offset + k <= self.searcher.k
+        return self.answer(find() if stored else await run_in_threadpool(find))
+
+    def answer(self, found: Answer) -> NeighborsAnswer:
+        """The Searcher's answer as the API's model."""
+        results = [
+            Neighbor(rank=r.rank, id=r.id, row=r.row, similarity=r.similarity, catalog=dict(r.columns))
+            for r in found.results
+        ]
+        named = results[0].catalog if results else {}
+        window = found.window
+        return NeighborsAnswer(
+            index_version=found.index_version,
+            query=ById(id=found.query["id"]),
+            window=None
+            if window is None
+            else WindowApplied(**window, unit=self._unit(window["column"], window["log"])),
+            source=found.source,
+            k=found.k,
+            offset=found.offset,
+            results=results,
+            left_out=LeftOut(overlapping=found.left_out, max_overlap=found.max_overlap),
+            units={column: self.units[column] for column in named},
+            notes=list(found.notes),
+        )
+
+    def about(self) -> IndexAnswer:
+        """What is searched, for GET /v1/index."""
+        searcher, about = self.searcher, self.samples.about
+        return IndexAnswer(
+            index_version=self.version,
+            objects=searcher.n,
+            k=searcher.k,
+            window=self._window(searcher.window),
+            counts=searcher.manifest.get("counts", {}),
+            domain=about.domain,
+            bands=list(about.bands),
+            image_shape=list(self.samples.image_shape),
+            pixel_scale=about.pixel_scale,
+            source=about.source,
+            license=about.license,
+            stretches=list(self.pictures.domain.stretches),
+            has_footprints=searcher.has_footprints,
+            columns={
+                name: ColumnAbout(unit=column.unit, description=column.description, ucd=column.ucd)
+                for name, column in self.samples.columns.items()
+            },
+            hashes={"index": searcher.content_hash, "samples": self.samples.content_hash},
+            audit=None,
+            limits=self.limits,
+            software=lookalike.__version__,
+        )
+
+    def _window(self, window: Window | None) -> WindowAbout | None:
+        if window is None:
+            return None
+        return WindowAbout(**window.to_json(), unit=self._unit(window.column, window.log))
+
+    def _unit(self, column: str, logged: bool) -> str:
+        return "" if logged else self.units[column]
+
+
+class Loading:
+    """Opens the index in a thread while the service already answers /healthz; `engine` waits for nobody.
+
+    A failure to open is kept in `failure` and told to `on_failure`: the service cannot become ready, so whoever
+    runs it ends it.
+    """
+
+    def __init__(
+        self, load: Callable[[], Searcher], limits: Limits, on_failure: Callable[[], None] = lambda: None
+    ) -> None:
+        self._load, self._limits, self._on_failure = load, limits, on_failure
+        self._engine: Engine | None = None
+        self.failure: Exception | None = None
+
+    @property
+    def engine(self) -> Engine:
+        """The open index; NotReadyError until it is open."""
+        if self._engine is None:
+            raise NotReadyError(
+                "The index could not be opened; the service's log says why."
+                if self.failure
+                else "The index is still being opened; try again in a moment."
+            )
+        return self._engine
+
+    def start(self) -> None:
+        # A daemon, so that a stop during a long load does not wait for it.
+        threading.Thread(target=self._run, name="open index", daemon=True).start()
+
+    def _run(self) -> None:
+        try:
+            self._engine = Engine(self._load(), self._limits)
+        except Exception as error:
+            self.failure = error
+            log.error("the index cannot be opened: %s", error)
+            self._on_failure()

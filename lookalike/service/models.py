@@ -1,0 +1,163 @@
+"""What the API answers, as typed models: the OpenAPI document, with examples and units, is made from these."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from lookalike.service.limits import Limits
+
+Value = float | int | str | None
+
+
+class Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Problem(Model):
+    code: str = Field(description="stable and machine-readable", examples=["unknown_id"])
+    message: str = Field(
+        description="the rule, the value given, the choices",
+        examples=["No object has the id 'xdf-9'; this data set holds 1,243 objects."],
+    )
+    detail: Any = Field(None, description="for invalid_request, one entry per fault: parameter, rule, given")
+    request_id: str = Field(description="the same as the header X-Request-ID", examples=["5f0c2a9be1d37744"])
+
+
+class Failure(Model):
+    """The one shape of every error."""
+
+    error: Problem
+
+
+class Health(Model):
+    status: Literal["ok"] = "ok"
+
+
+class Ready(Model):
+    ready: Literal[True] = True
+    index_version: str = Field(examples=["v000001"])
+
+
+class ColumnAbout(Model):
+    """A catalog column."""
+
+    unit: str = Field(description="empty where the quantity has none", examples=["mag"])
+    description: str = Field(examples=["Instrumental magnitude, zero point 25"])
+    ucd: str = Field("", description="IVOA unified content descriptor, where one exists", examples=["phot.mag"])
+
+
+class WindowAbout(Model):
+    """Which objects may be neighbors: |x_j − x_i| <= half_width, x the column or its natural logarithm."""
+
+    column: str = Field(examples=["mag"])
+    log: bool = Field(False, description="whether x is the logarithm of the column")
+    half_width: float = Field(examples=[0.5], description="in the unit of the column, or of its logarithm")
+    unit: str = Field("", examples=["mag"], description="unit of half_width; empty for a logarithm")
+
+
+class WindowApplied(WindowAbout):
+    """The window one answer was found in, applied before ranking."""
+
+    center: float | None = Field(
+        description="the query's own value of the column, before any logarithm; null where undefined", examples=[24.31]
+    )
+
+
+class ObjectAnswer(Model):
+    """One object: its row of the catalog."""
+
+    id: str = Field(examples=["xdf-00417"])
+    row: int = Field(description="position in the samples, from 0", examples=[416])
+    catalog: dict[str, Value] = Field(
+        description="value by column, units in `units`; null where undefined",
+        examples=[{"x": 512.25, "y": 803.5, "mag": 24.31, "size": 4.8}],
+    )
+    units: dict[str, str] = Field(
+        description="unit by column, empty where the quantity has none",
+        examples=[{"x": "px", "y": "px", "mag": "mag", "size": "px"}],
+    )
+    thumbnail: str = Field(
+        description="address of its picture, with the index version, so that it never changes",
+        examples=["/v1/objects/xdf-00417/thumbnail.jpg?v=v000001"],
+    )
+    index_version: str = Field(examples=["v000001"])
+
+
+class RandomAnswer(ObjectAnswer):
+    """One object drawn at random."""
+
+    seed: int | None = Field(description="the same seed draws the same object", examples=[7])
+
+
+class Neighbor(Model):
+    """One object of a list, most similar first."""
+
+    rank: int = Field(description="from 1; continues through pages", examples=[1])
+    id: str = Field(examples=["xdf-00093"])
+    row: int = Field(examples=[92])
+    similarity: float = Field(
+        description="dot product of the two stored vectors, −1 to 1, as the shortest decimal of its float32",
+        examples=[0.9731294],
+    )
+    catalog: dict[str, Value] = Field(
+        description="the columns asked for; null where undefined", examples=[{"mag": 24.22}]
+    )
+
+
+class ById(Model):
+    """A query that names an object."""
+
+    id: str = Field(examples=["xdf-00417"])
+
+
+class LeftOut(Model):
+    """What an answer does not show, though it is similar enough."""
+
+    overlapping: int = Field(
+        description="objects that would have ranked above the last result, but share more than max_overlap of the "
+        "query's footprint",
+        examples=[2],
+    )
+    max_overlap: float | None = Field(description="share of the query's footprint, 0 to 1; null: none are left out")
+
+
+class NeighborsAnswer(Model):
+    """The objects most similar to one, most similar first; equal ones by row. The object itself is no result."""
+
+    index_version: str = Field(examples=["v000001"])
+    query: ById
+    window: WindowApplied | None = Field(description="null where any object may be a neighbor")
+    source: Literal["stored", "live"] = Field(
+        description="`stored`: read from the index; `live`: the stored list ran short and was finished by a search"
+    )
+    k: int = Field(description="neighbors asked for; fewer come where the window holds fewer", examples=[20])
+    offset: int = Field(description="neighbors skipped", examples=[0])
+    results: list[Neighbor]
+    left_out: LeftOut
+    units: dict[str, str] = Field(description="unit of each catalog column asked for", examples=[{"mag": "mag"}])
+    notes: list[str] = Field(description="sentences a person should see")
+
+
+class IndexAnswer(Model):
+    """What is searched: the data, the index, and what one request may ask for."""
+
+    index_version: str = Field(examples=["v000001"])
+    objects: int = Field(examples=[1243])
+    k: int = Field(description="neighbors stored for each object", examples=[100])
+    window: WindowAbout | None
+    counts: dict[str, int] = Field(description="what the build counted, such as objects with no neighbor")
+    domain: str = Field(examples=["galaxy"])
+    bands: list[str] = Field(examples=[["r", "g", "b"]])
+    image_shape: list[int] = Field(description="stored image: bands, height, width, px", examples=[[3, 52, 52]])
+    pixel_scale: float | None = Field(description="arcsec/px, null where unknown", examples=[0.06])
+    source: str = Field(description="where the data come from")
+    license: str = Field(description="terms of the data")
+    stretches: list[str] = Field(description="names thumbnails accept; the first is the default")
+    has_footprints: bool = Field(description="whether footprints are known, so that max_overlap can be given")
+    columns: dict[str, ColumnAbout]
+    hashes: dict[str, str] = Field(description="content hash of index, embeddings, samples, checkpoint")
+    audit: dict[str, Any] | None = Field(description="the last check of the index against the definition, if any")
+    limits: Limits
+    software: str = Field(description="version of lookalike", examples=["0.1.0"])

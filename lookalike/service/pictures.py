@@ -1,0 +1,98 @@
+"""Pictures for people: one object's thumbnail, or many on one contact sheet, as JPEG, kept while memory allows."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import PIL
+from PIL import Image
+
+import lookalike
+from lookalike.errors import InputError, unknown
+from lookalike.service.limits import Limits
+
+if TYPE_CHECKING:
+    from lookalike.augmentations.domain import Domain
+    from lookalike.samples import Samples
+
+QUALITY = 90
+
+
+class Pictures:
+    """Draws stored objects as their domain draws them.
+
+    A finished picture is kept by its name, least recently used out first, within `limits.picture_cache_bytes`.
+    """
+
+    def __init__(self, samples: Samples, domain: Domain, version: str, limits: Limits) -> None:
+        self.samples, self.domain, self.version, self.limits = samples, domain, version, limits
+        self._kept: OrderedDict[str, bytes] = OrderedDict()
+        self._bytes = 0
+        self._lock = threading.Lock()
+
+    def stretch(self, name: str | None) -> str:
+        """The stretch asked for, or the domain's default; an unknown one is an InputError with the choices."""
+        stretches = self.domain.stretches
+        if name is None:
+            return stretches[0]
+        if name not in stretches:
+            raise unknown("stretch", name, stretches)
+        return name
+
+    def etag(self, *parts: object) -> str:
+        """A strong ETag: the picture follows from the index version, the request and the drawing software."""
+        text = repr((self.version, lookalike.__version__, PIL.__version__, QUALITY, *parts))
+        return f'"{hashlib.sha256(text.encode()).hexdigest()[:32]}"'
+
+    def thumbnail(self, name: str, size: int, stretch: str) -> bytes:
+        """One object as a JPEG of size x size px."""
+        row = self.samples.row(name)
+        return self._made(f"{row} {size} {stretch}", lambda: self._draw([row], size, stretch)[0])
+
+    def sheet(self, names: Sequence[str], size: int, columns: int, stretch: str) -> bytes:
+        """Objects in reading order on one JPEG: `columns` cells of size x size px side by side, unused cells black."""
+        rows = [self.samples.row(name) for name in names]
+        height = -(-len(rows) // columns) * size
+        if columns * size * height > self.limits.max_sheet_pixels or max(columns * size, height) > 65_000:
+            raise InputError(
+                f"A contact sheet holds up to {self.limits.max_sheet_pixels:,} pixels and 65,000 to a side, "
+                f"but {columns * size} x {height} was asked for; choose a smaller size or fewer ids.",
+                code="sheet_too_large",
+            )
+
+        def make() -> Image.Image:
+            sheet = Image.new("RGB", (columns * size, height))
+            for place, picture in enumerate(self._draw(rows, size, stretch)):
+                sheet.paste(picture, (place % columns * size, place // columns * size))
+            return sheet
+
+        return self._made(f"{rows} {size} {columns} {stretch}", make)
+
+    def _draw(self, rows: list[int], size: int, stretch: str) -> list[Image.Image]:
+        images = self.samples.images(rows)  # (B, C, H, W)
+        return [self.domain.draw(image, self.samples.about, stretch, size).convert("RGB") for image in images]
+
+    def _made(self, key: str, make: Callable[[], Image.Image]) -> bytes:
+        with self._lock:
+            if key in self._kept:
+                self._kept.move_to_end(key)
+                return self._kept[key]
+        file = io.BytesIO()
+        # Full color resolution: halved, small saturated sources lose their hue.
+        make().save(file, "JPEG", quality=QUALITY, subsampling=0)
+        data = file.getvalue()
+        self._keep(key, data)
+        return data
+
+    def _keep(self, key: str, data: bytes) -> None:
+        with self._lock:
+            if key not in self._kept:
+                self._kept[key] = data
+                self._bytes += len(data)
+            while self._bytes > self.limits.picture_cache_bytes:
+                self._bytes -= len(self._kept.popitem(last=False)[1])

@@ -1,0 +1,214 @@
+"""The addresses of the API: what each takes, with its limits, and which answer it gives."""
+
+# No `from __future__ import annotations` here: the parameters' limits are values of `limits`, known only inside.
+
+from math import ceil, sqrt
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
+
+from lookalike.errors import InputError, unknown
+from lookalike.service.engine import Engine, Loading
+from lookalike.service.limits import Limits
+from lookalike.service.models import (
+    Failure,
+    Health,
+    IndexAnswer,
+    NeighborsAnswer,
+    ObjectAnswer,
+    RandomAnswer,
+    Ready,
+)
+
+ID_RULE = r"^[A-Za-z0-9._:+-]{1,64}$"
+COLUMN_LENGTH = 200
+FOREVER = "public, max-age=31536000, immutable"
+REVALIDATE = "no-cache"
+
+Name = Annotated[
+    str,
+    Path(pattern=ID_RULE, description="1 to 64 characters of A-Z a-z 0-9 . _ : + -", examples=["xdf-00417"]),
+]
+
+
+def engine(request: Request) -> Engine:
+    """The open index of this app; NotReadyError (503) until it is open."""
+    loading: Loading = request.app.state.loading
+    return loading.engine
+
+
+def known_parameters(request: Request) -> None:
+    """Refuse a query parameter the route does not have, or one given twice: a misspelt one must not pass unseen."""
+    known = [field.alias for field in request.scope["route"].dependant.query_params]
+    for name in request.query_params:
+        if name not in known:
+            raise unknown("query parameter", name[:80], known)
+    given = [name for name, _ in request.query_params.multi_items()]
+    for name in known:
+        if given.count(name) > 1:
+            raise InputError(f"Query parameter {name!r} is given once, but it came {given.count(name)} times.")
+
+
+def listed(text: str, what: str, most: int) -> list[str]:
+    """The names in a comma-separated list of at most `most`."""
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if len(names) > most:
+        raise InputError(f"Up to {most} {what} are taken at once, but {len(names)} were given.")
+    return names
+
+
+def picture(request: Request, etag: str, version: str, wanted: str | None) -> Response | dict[str, str]:
+    """304 where the caller already has this picture, else the headers to send it with."""
+    headers = {"ETag": etag, "Cache-Control": FOREVER if wanted == version else REVALIDATE}
+    held = [tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")]
+    return Response(status_code=304, headers=headers) if etag in held else headers
+
+
+def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    words = {
+        404: "No object has this id",
+        422: "A parameter is wrong; the message names the rule and the value",
+        503: "The index is still being opened",
+    }
+    return {status: {"model": Failure, "description": words[status]} for status in statuses}
+
+
+JPEG: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"image/jpeg": {}}, "description": "JPEG"},
+    304: {"description": "The caller's copy (If-None-Match) is still right"},
+}
+
+
+def build_routes(limits: Limits) -> APIRouter:
+    """All addresses, with the limits given."""
+    router = APIRouter()
+    v1 = APIRouter(prefix="/v1", dependencies=[Depends(known_parameters)])
+
+    Opened = Annotated[Engine, Depends(engine)]
+    Side = Annotated[
+        int, Query(ge=limits.min_picture, le=limits.max_picture, description="side of one picture, px", examples=[256])
+    ]
+    Stretch = Annotated[
+        str | None, Query(max_length=40, description="one of `stretches` of /v1/index; default: the first")
+    ]
+    Version = Annotated[
+        str | None,
+        Query(max_length=64, description="index version; where it is the current one, the picture never changes"),
+    ]
+
+    @router.get("/healthz", tags=["operation"], summary="Is the process alive?")
+    async def healthz() -> Health:
+        return Health()
+
+    @router.get("/readyz", tags=["operation"], summary="Is the index open?", responses=errors(503))
+    async def readyz(opened: Opened) -> Ready:
+        return Ready(index_version=opened.version)
+
+    @v1.get("/index", tags=["search"], summary="What is searched, and the limits", responses=errors(503))
+    async def index(opened: Opened) -> IndexAnswer:
+        return opened.about()
+
+    @v1.get("/random", tags=["search"], summary="An object at random", responses=errors(422, 503))
+    def random(
+        opened: Opened,
+        seed: Annotated[
+            int | None, Query(ge=0, le=limits.max_seed, description="the same seed draws the same object", examples=[7])
+        ] = None,
+    ) -> RandomAnswer:
+        return RandomAnswer(**opened.random(seed), seed=seed)
+
+    @v1.get("/objects/{id}", tags=["search"], summary="One object's catalog columns", responses=errors(404, 422, 503))
+    def get_object(opened: Opened, id: Name) -> ObjectAnswer:
+        return ObjectAnswer(**opened.object(id))
+
+    @v1.get(
+        "/objects/{id}/neighbors",
+        tags=["search"],
+        summary="The objects most similar to one",
+        response_model=NeighborsAnswer,
+        responses=errors(404, 422, 503),
+    )
+    async def neighbors(
+        opened: Opened,
+        id: Name,
+        k: Annotated[int, Query(ge=1, le=limits.max_k, description="how many", examples=[20])] = 20,
+        offset: Annotated[int, Query(ge=0, le=limits.max_offset, description="how many to skip", examples=[0])] = 0,
+        max_overlap: Annotated[
+            float | None,
+            Query(
+                ge=0,
+                le=1,
+                allow_inf_nan=False,
+                description="leave out objects whose footprint covers more than this share of the query's",
+                examples=[0.25],
+            ),
+        ] = None,
+        columns: Annotated[
+            str,
+            Query(
+                max_length=COLUMN_LENGTH * limits.max_columns,
+                description="catalog columns to add, separated by commas",
+                examples=["mag,size"],
+            ),
+        ] = "",
+    ) -> Response:
+        names = listed(columns, "columns", limits.max_columns)
+        found = await opened.neighbors(id, k, offset, max_overlap, names)
+        # Validated when it was built; a second pass through FastAPI would take as long as the search.
+        return Response(found.__pydantic_serializer__.to_json(found), media_type="application/json")
+
+    @v1.get(
+        "/objects/{id}/thumbnail.jpg",
+        tags=["pictures"],
+        summary="One object's picture",
+        response_class=Response,
+        responses=JPEG | errors(404, 422, 503),
+    )
+    def thumbnail(
+        request: Request, opened: Opened, id: Name, size: Side = 256, stretch: Stretch = None, v: Version = None
+    ) -> Response:
+        chosen = opened.pictures.stretch(stretch)
+        opened.samples.row(id)
+        headers = picture(request, opened.pictures.etag(id, size, chosen), opened.version, v)
+        if isinstance(headers, Response):
+            return headers
+        return Response(opened.pictures.thumbnail(id, size, chosen), headers=headers, media_type="image/jpeg")
+
+    @v1.get(
+        "/contact-sheet.jpg",
+        tags=["pictures"],
+        summary="Many objects on one picture",
+        response_class=Response,
+        responses=JPEG | errors(404, 422, 503),
+    )
+    def contact_sheet(
+        request: Request,
+        opened: Opened,
+        ids: Annotated[
+            str,
+            Query(
+                max_length=65 * limits.max_sheet_objects,
+                description="ids separated by commas, in reading order",
+                examples=["xdf-00417,xdf-00093"],
+            ),
+        ],
+        size: Side = 96,
+        columns: Annotated[
+            int | None,
+            Query(ge=1, le=limits.max_sheet_columns, description="pictures side by side; default: a square"),
+        ] = None,
+        stretch: Stretch = None,
+        v: Version = None,
+    ) -> Response:
+        names = listed(ids, "ids", limits.max_sheet_objects)
+        if not names:
+            raise InputError("ids: at least one id is needed, none was given.")
+        wide = columns or ceil(sqrt(len(names)))
+        chosen = opened.pictures.stretch(stretch)
+        headers = picture(request, opened.pictures.etag(names, size, wide, chosen), opened.version, v)
+        if isinstance(headers, Response):
+            return headers
+        return Response(opened.pictures.sheet(names, size, wide, chosen), headers=headers, media_type="image/jpeg")
+
+    router.include_router(v1)
+    return router

@@ -1,0 +1,109 @@
+"""Run the service on this machine: `serve(folder)`, ended by Ctrl-C or SIGTERM after the requests in flight."""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import signal
+import socket
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import uvicorn
+
+from lookalike.errors import InputError, LookalikeError
+from lookalike.indexer.search import Searcher
+from lookalike.service.app import create_app
+from lookalike.service.limits import Limits
+
+GRACE = 10  # seconds given to requests in flight
+
+
+def serve(
+    folder: Path,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    *,
+    samples: Sequence[Path] | None = None,
+    embeddings: Path | None = None,
+    limits: Limits | None = None,
+) -> None:
+    """Serve an index folder until interrupted; `samples` and `embeddings` say where they lie now, if they moved.
+
+    InputError for an address other people can reach, or a taken port; whatever opening the index raises.
+    """
+    check_loopback(host)
+    if not folder.is_dir():
+        raise InputError(f"An index is a folder made by `lookalike index`, but {folder} is none.")
+    with listen(host, port) as listening:
+        _run(listening, folder, samples, embeddings, limits)
+
+
+def check_loopback(host: str) -> None:
+    """InputError unless only this machine can reach the address."""
+    try:
+        inside = host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        inside = False
+    if not inside:
+        raise InputError(
+            f"The service has no access keys yet, so it listens on this machine only (127.0.0.1, ::1 or localhost), "
+            f"but the address {host!r} was given. To reach it from elsewhere, forward the port: "
+            "ssh -L 8000:127.0.0.1:8000 HOST",
+            code="not_loopback",
+        )
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket bound to the address before anything is loaded; InputError naming a port that cannot be had."""
+    if not 0 <= port <= 65535:
+        raise InputError(f"A port is 0 (any free one) to 65535, but {port} was given.")
+    listening = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((host, port))
+        listening.listen(2048)
+    except OSError as error:
+        listening.close()
+        raise InputError(
+            f"Port {port} on {host} cannot be used ({error.strerror}). End what uses it, or choose another port.",
+            code="port_taken",
+        ) from None
+    return listening
+
+
+def _run(
+    listening: socket.socket,
+    folder: Path,
+    samples: Sequence[Path] | None,
+    embeddings: Path | None,
+    limits: Limits | None,
+) -> None:
+    def stop() -> None:
+        server.should_exit = True
+
+    app = create_app(lambda: Searcher(folder, samples=samples, embeddings=embeddings), limits, on_failure=stop)
+    server = uvicorn.Server(
+        uvicorn.Config(
+            app,
+            access_log=False,
+            log_level="warning",
+            timeout_graceful_shutdown=GRACE,
+            server_header=False,
+            lifespan="on",
+        )
+    )
+    logging.getLogger("lookalike").addHandler(logging.StreamHandler())
+    host, port = listening.getsockname()[:2]
+    url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    print(f"API at {url}, described at {url}/docs; Ctrl-C stops it.", file=sys.stderr, flush=True)
+    # uvicorn repeats a signal once it has shut down; a stop that was asked for is no failure.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: None)
+    server.run(sockets=[listening])
+    failure = app.state.loading.failure
+    if isinstance(failure, LookalikeError):
+        raise failure
+    if failure is not None:
+        raise RuntimeError("the index cannot be opened") from failure

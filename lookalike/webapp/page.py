@@ -1,0 +1,209 @@
+"""The page: type an id or take a random object, see its neighbors, click one to go on from there.
+
+Started by `lookalike app`; by hand: LOOKALIKE_API=http://127.0.0.1:8000 streamlit run lookalike/webapp/page.py
+The address is the only state, so that a reload, a bookmark and the browser's back button show the same.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import streamlit as st
+
+from lookalike.client import ApiError, Client, Index, Object, UnreachableError
+from lookalike.errors import InputError, LookalikeError
+from lookalike.webapp import gallery
+from lookalike.webapp.state import MAX_OVERLAP, NUMBERS, State
+
+EXAMPLES = 12
+# Drawn here: an icon by name would be fetched from another host.
+ICON = (
+    "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 32 32'><rect width='32' height='32' rx='8' fill='#12151a'/>"
+    "<circle cx='12' cy='16' r='6' fill='#5cc2a8'/><circle cx='22' cy='16' r='4.5' fill='#5cc2a8' opacity='.55'/></svg>"
+)
+STYLE = (Path(__file__).parent / "page.css").read_text(encoding="utf-8")
+
+
+def api_address() -> str:
+    """Where the API answers, for this process and for the browser: after `--api`, else LOOKALIKE_API."""
+    if "--api" in sys.argv[:-1]:
+        return sys.argv[sys.argv.index("--api") + 1]
+    return os.environ.get("LOOKALIKE_API", "http://127.0.0.1:8000")
+
+
+@st.cache_resource(max_entries=4)
+def connect(api: str) -> Client:
+    """One client for all visitors."""
+    return Client(api, timeout=20)
+
+
+@st.cache_resource(ttl=30, max_entries=4)
+def load_index(api: str) -> Index:
+    return connect(api).index()
+
+
+@st.cache_resource(max_entries=4)
+def load_examples(api: str, version: str) -> list[Object]:
+    """A few objects to begin with, the same for every visitor."""
+    drawn = {found.id: found for found in (connect(api).random(seed) for seed in range(EXAMPLES))}
+    return list(drawn.values())
+
+
+def go(state: State) -> None:
+    """Show another state: one change of the address, so one step of the browser's history."""
+    st.query_params.from_dict(state.to_query())
+
+
+def current() -> State:
+    """The state the address asks for; what is wrong in it is left out here and reported by `main`."""
+    try:
+        return State.from_query(st.query_params.to_dict())
+    except InputError:
+        return State()
+
+
+def on_search() -> None:
+    wanted = st.session_state["id_box"].strip()
+    if not wanted:
+        go(replace(current(), id=None, page=1, trail=()))
+    elif wanted != current().id:
+        # Shown in the address even if it is no id: the page then says what is wrong with it.
+        st.query_params.from_dict(current().to(wanted).to_query())
+
+
+def on_random() -> None:
+    try:
+        go(current().to(connect(api_address()).random().id))
+    except LookalikeError as error:
+        st.session_state["trouble"] = error.message
+
+
+def on_number() -> None:
+    go(replace(current(), number=st.session_state["number"], page=1))
+
+
+def on_overlap() -> None:
+    go(replace(current(), keep_overlap=not st.session_state["hide_overlap"], page=1))
+
+
+def on_pick() -> None:
+    chosen = gallery.picked()
+    if chosen is not None:
+        st.query_params.from_dict(chosen)
+
+
+def head() -> None:
+    st.html(f"<style>{STYLE}</style>")
+    st.html("<h1 class='brand'>lookalike</h1><p class='tagline'>Find the objects that look like yours.</p>")
+
+
+def controls(index: Index, state: State, typed: str) -> None:
+    """The search box and the choices; their values always follow the address."""
+    st.session_state["id_box"] = typed
+    st.session_state["number"] = state.number
+    st.session_state["hide_overlap"] = not state.keep_overlap
+    with st.container(horizontal=True, vertical_alignment="center", key="controls"):
+        st.text_input(
+            "Object id",
+            key="id_box",
+            max_chars=64,
+            placeholder="Object id",
+            label_visibility="collapsed",
+            on_change=on_search,
+            width=260,
+        )
+        st.button("Search", on_click=on_search, type="primary", key="search")
+        st.button("Random object", on_click=on_random, icon=":material/casino:", key="random")
+        st.selectbox(
+            "Results",
+            NUMBERS,
+            key="number",
+            format_func=lambda n: f"{n} results",
+            label_visibility="collapsed",
+            on_change=on_number,
+            width=135,
+        )
+        if index.has_footprints:
+            st.toggle(
+                "Leave out overlaps",
+                key="hide_overlap",
+                on_change=on_overlap,
+                help=f"Results whose cutout shares more than {MAX_OVERLAP:.0%} of the query's show the same pixels "
+                "and are similar for that reason alone.",
+            )
+
+
+def trouble(what: str, message: str, advice: str, again: str = "Try again") -> None:
+    """A box that says what happened and what to do; the message is shown as plain text."""
+    with st.container(border=True, key="trouble"):
+        st.markdown(f"**{what}**")
+        st.text(message)
+        st.markdown(advice)
+        if again == "Try again":
+            st.button(again, on_click=load_index.clear)
+        else:
+            st.button(again, on_click=lambda: go(State()))
+
+
+def explain(error: LookalikeError) -> None:
+    """Say what an error of the service means for the person at the page."""
+    if isinstance(error, UnreachableError):
+        advice = "Start it with `lookalike serve INDEX`, or give this page the address of one that runs."
+        trouble("The search service does not answer.", error.message, advice)
+    elif isinstance(error, ApiError) and error.code == "unknown_id":
+        trouble("No such object.", error.message, "Check the id, or take a random object.", "Start page")
+    elif isinstance(error, ApiError) and error.status == 503:
+        trouble("The search service is starting.", error.message, "Wait a moment.")
+    elif isinstance(error, ApiError) and error.request_id:
+        trouble("The search service refused this.", error.message, f"Its log knows it as request {error.request_id}.")
+    else:
+        trouble("This did not work.", error.message, "Check the address of the service.")
+
+
+def results(api: str, index: Index, state: State) -> None:
+    """The object asked for and its neighbors."""
+    assert state.id is not None
+    client = connect(api)
+    found_object = client.object(state.id)
+    if found_object.index_version != index.index_version:  # a new index was published meanwhile
+        load_index.clear()
+        index = load_index(api)
+    found = client.neighbors(
+        state.id,
+        k=state.number,
+        offset=(state.page - 1) * state.number,
+        max_overlap=MAX_OVERLAP if index.has_footprints and not state.keep_overlap else None,
+        columns=list(index.columns)[: index.limits["max_columns"]],
+    )
+    gallery.show(gallery.result_data(api, index, found_object, found, state), on_pick)
+
+
+def main() -> None:
+    wanted = st.query_params.get("id", "")
+    title = f"{wanted[:64]} · lookalike" if wanted else "lookalike"
+    st.set_page_config(page_title=title, page_icon=ICON, layout="wide")
+    head()
+    api = api_address()
+    try:
+        index = load_index(api)
+        controls(index, current(), wanted[:64])
+        said = st.session_state.pop("trouble", None)
+        if said:
+            trouble("The search service does not answer.", said, "Start it with `lookalike serve INDEX`.")
+            return
+        state = State.from_query(st.query_params.to_dict())
+        if state.id is None:
+            data = gallery.welcome_data(api, index, load_examples(api, index.index_version), state)
+            gallery.show(data, on_pick)
+        else:
+            results(api, index, state)
+    except (ApiError, UnreachableError) as error:
+        explain(error)
+    except InputError as error:
+        trouble("The address of this page asks for something that does not exist.", error.message, "", "Start page")
+
+
+main()
