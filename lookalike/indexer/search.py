@@ -2,51 +2,97 @@
 
 from __future__ import annotations
 
+import math
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.indexer.answer import Answer, Result, Value
-from lookalike.indexer.windows import Window
-from lookalike.samples import Samples
+from lookalike.embeddings import Embeddings
+from lookalike.errors import InputError, unknown
+from lookalike.indexer.answer import Answer, Result, Value, plain, shortest
+from lookalike.indexer.footprints import DEFAULT_LIMIT, Footprints
+from lookalike.indexer.live import prepared, ranking
+from lookalike.indexer.similarity import similarities
+from lookalike.indexer.store import Index
 
 __all__ = ["Answer", "Result", "Searcher"]
 
+Rows = NDArray[np.int64]
+NONE: Rows = np.empty(0, np.int64)
+
 
 class Searcher:
-    """Signatures only: the body follows in the next commits.
+    """One open index with its samples; embeddings are mapped at the first live search.
 
-    Attributes: folder, version (str, "v000001"), content_hash (str), n, k (stored), window (Window | None),
-    samples (Samples), manifest (dict), has_footprints (bool: the catalog has x, y or ra, dec, so that
-    `max_overlap` may be given; without them it is an InputError with code "no_footprints").
-    Errors: NotFoundError(code "unknown_id"), InputError, CorruptError, all of lookalike.errors.
+    samples, embeddings, checkpoint : where they are now, if not where the index recorded them; others are refused.
+    Safe to share between threads. Errors: NotFoundError ("unknown_id" for an id), InputError, CorruptError.
+
+    Attributes: folder, version ("v000001"), content_hash, n, k (stored per object), window (Window or None),
+    samples, manifest (as JSON), has_footprints (the catalog has x, y or ra, dec; without them `max_overlap` is an
+    InputError with code "no_footprints").
     """
 
-    version: str
-    content_hash: str
-    n: int
-    k: int
-    window: Window | None
-    samples: Samples
-    manifest: dict[str, Any]
-    has_footprints: bool
-
-    def __init__(self, folder: Path, *, samples: Sequence[Path] | None = None, embeddings: Path | None = None) -> None:
-        raise NotImplementedError
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        samples: Sequence[Path] | None = None,
+        embeddings: Path | None = None,
+        checkpoint: Path | None = None,
+    ) -> None:
+        self.folder = Path(folder)
+        self.index = Index(self.folder)
+        self.samples = self.index.open_samples([Path(path) for path in samples] if samples else None)
+        self.version, self.content_hash = self.index.version, self.index.manifest.content_hash
+        self.n, self.k, self.window = self.index.n, self.index.k, self.index.window
+        self.manifest: dict[str, Any] = self.index.manifest.model_dump(mode="json")
+        self.footprints = Footprints.of(self.samples, self.index.manifest.footprint_px)
+        self.has_footprints = self.footprints is not None
+        self._places = (embeddings, checkpoint)
+        self._lock = threading.Lock()
+        self._embeddings: Embeddings | None = None
+        self._columns: dict[str, NDArray[Any]] = {}
 
     def neighbors(
-        self,
-        id: str,
-        k: int,
-        *,
-        offset: int = 0,
-        max_overlap: float | None = None,
-        columns: Sequence[str] = (),
+        self, id: str, k: int, *, offset: int = 0, max_overlap: float | None = None, columns: Sequence[str] = ()
     ) -> Answer:
-        """The k most similar objects within the object's window, from rank offset + 1 on."""
-        raise NotImplementedError
+        """The k most similar objects within the object's own window, from rank offset + 1 on, itself left out.
+
+        max_overlap : leave out objects covering more than this share (0 to 1) of the query's footprint. columns :
+        catalog columns to give with each result. A stored list that is too short is finished by a live search
+        under the same conditions, and the answer says so.
+        """
+        row = self.samples.row(id)
+        self._check(k, offset, columns)
+        last = offset + k
+        stored = self.index.neighbor_row[row].astype(np.int64)  # (stored k,)
+        stored = stored[: int(np.searchsorted(stored < 0, True))]
+        whole = len(stored) < self.k or len(stored) == self.n - 1  # there is no further candidate
+        over = self._overlap(row, stored, max_overlap)
+        live = not whole and len(stored) - int(over.sum()) < last
+        if live:
+            rows, similarity, left_out = self._finish_live(row, last, max_overlap)
+        else:
+            kept = np.flatnonzero(~over)[:last]
+            rows, similarity = stored[kept], self.index.similarity[row][kept]
+            end = int(kept[-1]) if len(kept) == last else len(stored)
+            left_out = int(over[:end].sum())
+        return Answer(
+            self.version,
+            {"id": id},
+            self._window_at(self._center(row)),
+            "live" if live else "stored",
+            k,
+            self._results(rows, similarity, offset, columns),
+            offset,
+            left_out,
+            max_overlap,
+            self._notes(id, row, last, len(rows)),
+        )
 
     def by_vector(
         self,
@@ -59,13 +105,163 @@ class Searcher:
         exclude: Sequence[str] = (),
         query: Mapping[str, Any] | None = None,
     ) -> Answer:
-        """Exact live search from a vector (D,); `at` gives the window column's value, else no window is applied."""
-        raise NotImplementedError
+        """Exact live search from a vector (D,), taken as an embedding would be stored (normalized, rounded).
+
+        at : {column: value} of the index's window, whose column it must name; without it no window is applied, and
+        the answer says so. exclude : ids never to return. query : what the answer is to name as its query.
+        """
+        self._check(k, offset, columns)
+        embeddings = self.embeddings()
+        wanted = prepared(vector, embeddings.dimensions, embeddings.vectors.dtype)
+        center, notes = self._placed(at)
+        candidates: Rows | None = None
+        if center is not None:
+            assert self.window is not None
+            candidates = np.flatnonzero(self.window.inside(float(self.window.scale(np.array(center))), self._x()))
+        if exclude:
+            everyone = np.arange(self.n) if candidates is None else candidates
+            candidates = np.setdiff1d(everyone, [self.samples.row(name) for name in exclude])
+        rows, similarity = self._rank(candidates, wanted, offset + k)
+        if len(rows) < offset + k:
+            notes = (*notes, f"Only {len(rows):,} objects are candidates.")
+        return Answer(
+            self.version,
+            query if query is not None else {"vector_dimensions": len(wanted), "at": dict(at or {})},
+            None if center is None else self._window_at(center),
+            "live",
+            k,
+            self._results(rows, similarity, offset, columns),
+            offset,
+            notes=notes,
+        )
 
     def object(self, id: str) -> dict[str, Value]:
         """Every catalog column of one object; undefined is None."""
-        raise NotImplementedError
+        row = self.samples.row(id)
+        return {name: plain(self._column(name)[row]) for name in self.samples.columns}
 
     def random_id(self, seed: int | None = None) -> str:
-        """The id of a random object; the same for the same seed."""
-        raise NotImplementedError
+        """The id of a random object, the same for the same seed."""
+        return self.samples.id(int(np.random.default_rng(seed).integers(self.n)))
+
+    def overlapping(self, row: int, limit: float = DEFAULT_LIMIT) -> Rows:
+        """Rows whose footprint covers more than `limit` of that of `row`, without itself; none without footprints."""
+        return NONE if self.footprints is None else self.footprints.overlapping(row, limit)
+
+    def embeddings(self) -> Embeddings:
+        """The vectors the index was built from, mapped at the first call."""
+        with self._lock:
+            if self._embeddings is None:
+                self._embeddings = self.index.open_embeddings(self._places[0])
+            return self._embeddings
+
+    def checkpoint(self) -> Path:
+        """The folder of the encoder that made the embeddings; NotFoundError ("no_checkpoint") where none was given."""
+        return self.index.checkpoint(self._places[1])
+
+    def _finish_live(self, row: int, last: int, max_overlap: float | None) -> tuple[Rows, NDArray[np.float32], int]:
+        """The `last` best of a query's window without its overlapping objects, and how many of those rank above."""
+        vectors = self.embeddings().vectors
+        candidates = np.arange(self.n)
+        if self.window is not None:
+            candidates = np.flatnonzero(self.window.inside(float(self._x()[row]), self._x()))
+        over = np.intersect1d(self.overlapping(row, max_overlap), candidates) if max_overlap is not None else NONE
+        candidates = np.setdiff1d(candidates, np.append(over, row))
+        rows, similarity = self._rank(candidates, vectors[row], last)
+        if len(rows) < last:
+            return rows, similarity, len(over)
+        of_over = similarities(vectors, over, vectors[row])
+        above = (of_over > similarity[-1]) | ((of_over == similarity[-1]) & (over < rows[-1]))
+        return rows, similarity, int(above.sum())
+
+    def _rank(self, candidates: Rows | None, query: NDArray[Any], wanted: int) -> tuple[Rows, NDArray[np.float32]]:
+        return ranking(self.embeddings().vectors, candidates, query, wanted, self.index.manifest.max_length)
+
+    def _check(self, k: int, offset: int, columns: Sequence[str]) -> None:
+        if not 1 <= k <= self.n:
+            raise InputError(f"k must be 1 to {self.n}, the number of objects, but {k} was given.", code="invalid_k")
+        if not 0 <= offset <= self.n:
+            raise InputError(f"offset must be 0 to {self.n}, but {offset} was given.", code="invalid_offset")
+        for name in columns:
+            if name not in self.samples.columns:
+                raise unknown("column", name, self.samples.columns)
+
+    def _overlap(self, row: int, others: Rows, max_overlap: float | None) -> NDArray[np.bool_]:
+        """Which of the rows cover more than max_overlap of the query's footprint."""
+        if max_overlap is None:
+            return np.zeros(len(others), np.bool_)
+        if not 0 <= max_overlap <= 1:
+            raise InputError(f"max_overlap is a share from 0 to 1, but {max_overlap} was given.")
+        if self.footprints is None:
+            raise InputError(
+                "Overlaps need columns x and y, or ra and dec with a pixel scale, which this data set lacks.",
+                code="no_footprints",
+            )
+        over: NDArray[np.bool_] = self.footprints.share(row, others) > max_overlap
+        return over
+
+    def _center(self, row: int) -> Value:
+        return None if self.window is None else plain(self._column(self.window.column)[row])
+
+    def _window_at(self, center: Any) -> dict[str, Any] | None:
+        if self.window is None:
+            return None
+        own = self.window.to_json()
+        return {"column": own["column"], "log": own["log"], "center": center, "half_width": own["half_width"]}
+
+    def _placed(self, at: Mapping[str, float] | None) -> tuple[float | None, tuple[str, ...]]:
+        """The center of a vector's window, None for no window, and what to say about it."""
+        window = self.window
+        choices = [] if window is None else [window.column]
+        for name in at or {}:
+            if name not in choices:
+                raise unknown("window column", name, choices)
+        if window is None:
+            return None, ()
+        if not at:
+            return None, (
+                f"No window was applied: the query has no {window.column}; give one to search within {window}.",
+            )
+        center = float(at[window.column])
+        if not math.isfinite(float(window.scale(np.array(center)))):
+            raise InputError(f"{window.column} = {center} is in no window {window}; give a defined value.")
+        return center, ()
+
+    def _x(self) -> NDArray[np.float64]:
+        """The window's values (N,) on its own scale."""
+        assert self.window is not None
+        return self.window.scale(self._column(self.window.column))
+
+    def _column(self, name: str) -> NDArray[Any]:
+        """A catalog column (N,), read once."""
+        if name not in self._columns:
+            with self._lock:
+                self._columns[name] = self.samples.column(name)
+        return self._columns[name]
+
+    def _results(
+        self, rows: Rows, similarity: NDArray[np.float32], offset: int, columns: Sequence[str]
+    ) -> tuple[Result, ...]:
+        return tuple(
+            Result(
+                place + 1,
+                self.samples.id(int(rows[place])),
+                int(rows[place]),
+                shortest(similarity[place]),
+                {name: plain(self._column(name)[rows[place]]) for name in columns},
+            )
+            for place in range(offset, len(rows))
+        )
+
+    def _notes(self, id: str, row: int, last: int, found: int) -> tuple[str, ...]:
+        if self.window is not None and self._center_undefined(row):
+            return (f"{id} has no {self.window.column}: it is in no window, and only a search without one finds it.",)
+        if found < last and self.window is not None:
+            return (f"Only {found:,} objects are within the window {self.window} and not left out.",)
+        if found < last:
+            return (f"Only {found:,} other objects are not left out.",)
+        return ()
+
+    def _center_undefined(self, row: int) -> bool:
+        assert self.window is not None
+        return bool(np.isnan(self.window.scale(self._column(self.window.column)[row : row + 1]))[0])

@@ -67,7 +67,7 @@ class Window:
         x = np.array(values, dtype=np.float64)
         if self.log:
             x[~(x > 0)] = np.nan
-            x = np.log(x)
+            np.log(x, out=x)
         x[~np.isfinite(x)] = np.nan
         return x
 

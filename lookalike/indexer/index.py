@@ -1,0 +1,279 @@
+"""Building an index: from an embeddings file and its samples to a published version of an index folder."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from lookalike.embeddings import Embeddings
+from lookalike.errors import CorruptError, InputError, NotFoundError
+from lookalike.files import atomic_folder, lock, write_json, write_point
+from lookalike.hashing import combine
+from lookalike.indexer.footprints import view_size
+from lookalike.indexer.store import (
+    KIND,
+    MANIFEST,
+    NEIGHBORS,
+    BelongsTo,
+    Index,
+    ListWriter,
+    Manifest,
+    StoredFile,
+    checkpoint_about,
+    clean,
+    number,
+    publish,
+    relative,
+    sha256_of,
+    version_folder,
+)
+from lookalike.indexer.windows import Window, everyone, ranges
+from lookalike.progress import progress
+from lookalike.provenance import build_record, write_record
+from lookalike.samples import Samples
+
+__all__ = ["BuildReport", "Index", "build_index"]
+
+MEMORY_BYTES = 2**30
+
+
+@dataclass(frozen=True)
+class BuildReport:
+    """What was built, or found to be there already (`reused`).
+
+    k : neighbors stored per object. nan_count : objects without a window value, which have none.
+    short_lists : objects with fewer than k, those included.
+    """
+
+    version: str
+    n: int
+    k: int
+    window: str | None
+    nan_count: int
+    short_lists: int
+    content_hash: str
+    seconds: float
+    reused: bool = False
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """Everything that decides what a version holds; two builds with equal plans are the same build."""
+
+    k: int
+    window: Window | None
+    samples: BelongsTo
+    embeddings: BelongsTo
+    checkpoint: BelongsTo | None
+    footprint_px: int
+    footprint_from: str
+
+    def made(self, manifest: Manifest) -> bool:
+        """Whether a version is what this plan would make, its files still at the recorded places."""
+        window = None if self.window is None else self.window.to_json()
+        mine = (self.k, window, self.samples, self.embeddings, self.checkpoint, self.footprint_px, self.footprint_from)
+        return mine == (
+            manifest.k,
+            manifest.window,
+            manifest.samples,
+            manifest.embeddings,
+            manifest.checkpoint,
+            manifest.footprint_px,
+            manifest.footprint_from,
+        )
+
+
+def build_index(
+    embeddings: Path,
+    samples: Sequence[Path],
+    out: Path,
+    *,
+    k: int,
+    window: str | None,
+    checkpoint: Path | None = None,
+    memory_bytes: int = MEMORY_BYTES,
+    quiet: bool = False,
+) -> BuildReport:
+    """Store every object's exact k most similar ones within its window as a new version of the folder `out`.
+
+    samples : the shards the embeddings were made from; any other are refused. window : "mag:0.5", "log(pt):0.1" or
+    None. checkpoint : the encoder's folder, for picture queries and footprints. memory_bytes : about what is held
+    at once; the result does not depend on it. A killed build leaves the served version as it was, and the next
+    one cleans up. Errors: InputError, NotFoundError, CorruptError, LockedError (another process builds here).
+    """
+    began = time.monotonic()
+    vectors, data = Embeddings(Path(embeddings)), Samples([Path(path) for path in samples])
+    _check_match(vectors, data)
+    out = Path(out)
+    if out.exists() and not out.is_dir():
+        raise InputError(f"An index is a folder, but {out} is a file.")
+    plan, notes = _plan(vectors, data, out, k, Window.parse(window) if window else None, checkpoint)
+    with lock(out):
+        if _foreign(out):
+            raise InputError(f"{out} holds other files; choose an empty or new folder for the index.")
+        clean(out)
+        current = _current(out)
+        if current is not None and plan.made(current.manifest) and current.intact():
+            notes.append(f"{out} already holds this index as version {current.version}; nothing was built.")
+            return _report(current.manifest, began, notes, reused=True)
+        version = f"v{_next(out):06d}"
+        (out / "versions").mkdir(parents=True, exist_ok=True)
+        with atomic_folder(version_folder(out, version)) as folder:
+            manifest = _build(folder, version, plan, vectors, data, memory_bytes, quiet, notes)
+        write_point("index.version")
+        publish(out, version)
+        write_point("index.current")
+    return _report(manifest, began, notes)
+
+
+def _build(
+    folder: Path,
+    version: str,
+    plan: _Plan,
+    embeddings: Embeddings,
+    samples: Samples,
+    memory_bytes: int,
+    quiet: bool,
+    notes: list[str],
+) -> Manifest:
+    """Fill a version's folder and return its manifest."""
+    from lookalike.indexer.neighbors import exact_neighbors, fast_search, longest
+
+    max_length = longest(embeddings.vectors)
+    n, window = len(embeddings), plan.window
+    within = everyone(n) if window is None else ranges(window.values(samples), window.half_width)
+    search, how = fast_search()
+    writer = ListWriter(folder / NEIGHBORS, n, plan.k)
+    lengths = np.zeros(n, np.int64)  # neighbors found per object
+    with progress("index", len(within.order), "objects", quiet=quiet) as advance:
+        for found in exact_neighbors(embeddings.vectors, within, plan.k, memory_bytes=memory_bytes, search=search):
+            writer.write(found.rows, found.neighbor_row, found.similarity)
+            lengths[found.rows] = (found.neighbor_row >= 0).sum(axis=1)
+            write_point("index.block")
+            advance(len(found.rows))
+    arrays, hashes = writer.close()
+    text = None if window is None else window.to_json()
+    inputs = {"samples": plan.samples.content_hash, "embeddings": plan.embeddings.content_hash}
+    about = {"kind": KIND, "k": plan.k, "window": text, **inputs}
+    settings = {"k": plan.k, "window": str(window) if window else None, "memory_bytes": memory_bytes, "search": how}
+    write_record(folder, build_record("index", settings=settings, inputs=inputs))
+    manifest = Manifest(
+        version=version,
+        content_hash=combine(hashes, about),
+        n=n,
+        dimensions=embeddings.dimensions,
+        k=plan.k,
+        window=text,
+        counts={
+            "without_window_value": n - len(within.order),
+            "short_lists": int((lengths < plan.k).sum()),
+            "empty_lists": int((lengths == 0).sum()),
+        },
+        max_length=max_length,
+        footprint_px=plan.footprint_px,
+        footprint_from=plan.footprint_from,
+        arrays=arrays,
+        files={
+            name: StoredFile(bytes=(folder / name).stat().st_size, sha256=sha256_of(folder / name))
+            for name in (NEIGHBORS, "build.json")
+        },
+        samples=plan.samples,
+        embeddings=plan.embeddings,
+        checkpoint=plan.checkpoint,
+    )
+    write_json(folder / MANIFEST, manifest.model_dump(mode="json"))
+    notes.append(how[0].upper() + how[1:] + ".")
+    return manifest
+
+
+def _plan(
+    embeddings: Embeddings, samples: Samples, out: Path, k: int, window: Window | None, checkpoint: Path | None
+) -> tuple[_Plan, list[str]]:
+    """Check what was asked for, and note where it was changed."""
+    n, notes = len(embeddings), []
+    if k < 1:
+        raise InputError(f"k must be at least 1, but {k} was given.")
+    if n < 2:
+        raise InputError(f"An index needs at least 2 objects, but {embeddings.path} holds {n}.")
+    if k > n - 1:
+        notes.append(f"k = {k} was asked for, but there are only {n - 1} other objects: k = {n - 1} is stored.")
+        k = n - 1
+    if window is not None:
+        window.values(samples)  # a missing column is said before anything is written
+    recorded = embeddings.made_from.get("checkpoint")
+    encoder = BelongsTo(content_hash=recorded) if recorded else None
+    size, source = view_size(samples.image_shape[1:])
+    if checkpoint is not None:
+        digest, size = checkpoint_about(Path(checkpoint))
+        source = "the checkpoint's view"
+        if recorded is not None and digest != recorded:
+            raise InputError(f"{embeddings.path} was made by another encoder than {checkpoint}; give that one.")
+        encoder = BelongsTo(content_hash=digest, paths=(relative(Path(checkpoint), out),))
+    return _Plan(
+        k,
+        window,
+        BelongsTo(content_hash=samples.content_hash, paths=tuple(relative(path, out) for path in samples.paths)),
+        BelongsTo(content_hash=embeddings.content_hash, paths=(relative(embeddings.path, out),)),
+        encoder,
+        size,
+        source,
+    ), notes
+
+
+def _check_match(embeddings: Embeddings, samples: Samples) -> None:
+    """Refuse embeddings that are not of these samples, naming both."""
+    names = ", ".join(map(str, samples.paths))
+    made_from = embeddings.made_from.get("samples")
+    if len(embeddings) != len(samples):
+        raise InputError(f"{embeddings.path} holds {len(embeddings):,} objects, but {names} holds {len(samples):,}.")
+    differ = np.flatnonzero(embeddings.ids != samples.ids)
+    if len(differ):
+        row = int(differ[0])
+        raise InputError(
+            f"{embeddings.path} and {names} differ in {len(differ):,} ids, first in row {row}: "
+            f"{embeddings.ids[row].decode()!r} and {samples.id(row)!r}."
+        )
+    if made_from is not None and made_from != samples.content_hash:
+        raise InputError(
+            f"{embeddings.path} was made from other samples (content hash {made_from[:12]}…) than {names} "
+            f"({samples.content_hash[:12]}…); embed these first."
+        )
+
+
+def _current(out: Path) -> Index | None:
+    """The served version, None where there is none or it is damaged and to be replaced."""
+    try:
+        return Index(out)
+    except (NotFoundError, CorruptError):
+        return None
+
+
+def _next(out: Path) -> int:
+    """The number after the highest that was ever used here."""
+    return 1 + max((number(path.name) for path in (out / "versions").glob("v*")), default=0)
+
+
+def _foreign(out: Path) -> bool:
+    """Whether a folder holds something but is no index of ours; building there could mix two things up."""
+    return out.is_dir() and any(out.iterdir()) and not (out / "versions").is_dir()
+
+
+def _report(manifest: Manifest, began: float, notes: list[str], *, reused: bool = False) -> BuildReport:
+    window = Window.from_json(manifest.window)
+    return BuildReport(
+        manifest.version,
+        manifest.n,
+        manifest.k,
+        str(window) if window else None,
+        manifest.counts["without_window_value"],
+        manifest.counts["short_lists"],
+        manifest.content_hash,
+        time.monotonic() - began,
+        reused,
+        tuple(notes),
+    )
