@@ -1,0 +1,159 @@
+"""Picture operations against scipy.ndimage and against arithmetic done by hand."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import ndimage
+
+from lookalike.augmentations import ops
+
+
+def warp(image: torch.Tensor, size: int, **changes: float) -> torch.Tensor:
+    """`ops.warp` of one picture (H, W), neutral but for the changes named."""
+    neutral = {"flip_x": 0, "flip_y": 0, "angle": 0.0, "scale": 1.0, "shift_x": 0, "shift_y": 0} | changes
+    arguments = {
+        name: torch.tensor([bool(value)]) if name.startswith("flip") else torch.tensor([value], dtype=torch.float64)
+        for name, value in neutral.items()
+    }
+    return ops.warp(image[None, None], size, **arguments)[0, 0]
+
+
+def blob(size: int, x: float, y: float, sigma: float = 2.0) -> torch.Tensor:
+    """A round Gaussian source (size, size) at offset x, y px from the center."""
+    at = torch.arange(size, dtype=torch.float64) - (size - 1) / 2
+    return torch.exp(-((at[None, :] - x) ** 2 + (at[:, None] - y) ** 2) / (2 * sigma**2)).float()
+
+
+def moments(image: torch.Tensor) -> tuple[float, float, float, float]:
+    """Centroid x, y from the center and variance in x, y of a picture (H, W), in px."""
+    image = image.double()
+    at = torch.arange(len(image), dtype=torch.float64) - (len(image) - 1) / 2
+    total, columns, rows = image.sum(), image.sum(0), image.sum(1)
+    x, y = (columns * at).sum() / total, (rows * at).sum() / total
+    return (
+        float(x),
+        float(y),
+        float((columns * (at - x) ** 2).sum() / total),
+        float((rows * (at - y) ** 2).sum() / total),
+    )
+
+
+def test_neutral_warp_is_the_central_crop_of_encoder_input() -> None:
+    for stored, size in ((52, 32), (53, 32), (52, 31), (40, 40)):
+        image = torch.rand(stored, stored)
+        start = (stored - size) // 2
+        torch.testing.assert_close(
+            warp(image, size), image[start : start + size, start : start + size], rtol=0, atol=2e-5
+        )
+
+
+@pytest.mark.parametrize("turns", [1, 2, 3])
+def test_quarter_turns_move_pixels_exactly(turns: int) -> None:
+    image = torch.rand(20, 20)
+    # +x toward +y, which np.rot90 calls a turn from the second axis to the first.
+    expected = torch.from_numpy(np.rot90(image.numpy(), -turns).copy())
+    torch.testing.assert_close(warp(image, 20, angle=turns * math.pi / 2), expected, rtol=0, atol=2e-5)
+
+
+def test_flips_mirror_columns_and_rows() -> None:
+    image = torch.rand(20, 20)
+    torch.testing.assert_close(warp(image, 20, flip_x=1), image.flip(1), rtol=0, atol=2e-5)
+    torch.testing.assert_close(warp(image, 20, flip_y=1), image.flip(0), rtol=0, atol=2e-5)
+
+
+def test_shift_moves_the_content_by_whole_pixels() -> None:
+    image = torch.rand(30, 30)
+    moved = warp(image, 20, shift_x=3, shift_y=-2)
+    torch.testing.assert_close(moved, image[7:27, 2:22], rtol=0, atol=2e-5)
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    flip_x=st.booleans(),
+    flip_y=st.booleans(),
+    angle=st.floats(0, 2 * math.pi),
+    scale=st.floats(0.9, 1.1),
+    shift_x=st.integers(-4, 4),
+    shift_y=st.integers(-4, 4),
+    radius=st.floats(0, 8),
+    direction=st.floats(0, 2 * math.pi),
+)
+def test_a_source_lands_where_the_steps_in_order_send_it(
+    flip_x: bool, flip_y: bool, angle: float, scale: float, shift_x: int, shift_y: int, radius: float, direction: float
+) -> None:
+    x, y = radius * math.cos(direction), radius * math.sin(direction)
+    view = warp(
+        blob(64, x, y), 48, flip_x=flip_x, flip_y=flip_y, angle=angle, scale=scale, shift_x=shift_x, shift_y=shift_y
+    )
+    x, y = (-x if flip_x else x), (-y if flip_y else y)
+    x, y = x * math.cos(angle) - y * math.sin(angle), x * math.sin(angle) + y * math.cos(angle)
+    found_x, found_y, *_ = moments(view)
+    assert found_x == pytest.approx(x * scale + shift_x, abs=0.02)
+    assert found_y == pytest.approx(y * scale + shift_y, abs=0.02)
+
+
+@pytest.mark.parametrize("scale", [0.9, 1.1])
+def test_fault_3_size_scaling_stretches_both_axes_alike(scale: float) -> None:
+    _, _, width, height = moments(warp(blob(64, 0, 0, sigma=3.0), 64, scale=scale))
+    assert width == pytest.approx(height, rel=1e-4)
+    assert width == pytest.approx((3.0 * scale) ** 2, rel=0.05)  # bilinear interpolation widens by at most 1/4 px²
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    height=st.integers(8, 60),
+    width=st.integers(8, 60),
+    sigmas=st.lists(st.floats(0.01, 12.0), min_size=1, max_size=4),
+    seed=st.integers(0, 1000),
+)
+def test_blur_is_scipys_gaussian_filter_with_reflected_edges(
+    height: int, width: int, sigmas: list[float], seed: int
+) -> None:
+    # Kernels reach at most one picture away.
+    sigma = [min(s, (min(height, width) - 1) / ops.TRUNCATE) for s in sigmas]
+    images = np.random.default_rng(seed).random((2, len(sigma), height, width), np.float32)
+    fast = ops.blur(torch.from_numpy(images), torch.tensor([sigma, sigma[::-1]], dtype=torch.float64))
+    for b, order in enumerate((sigma, sigma[::-1])):
+        for c, s in enumerate(order):
+            slow = ndimage.gaussian_filter(images[b, c].astype(np.float64), s, mode="reflect", truncate=ops.TRUNCATE)
+            np.testing.assert_allclose(fast[b, c], slow, rtol=0, atol=2e-6)
+
+
+def test_blur_on_large_pictures_goes_by_bands_and_agrees_with_scipy() -> None:
+    images = np.random.default_rng(0).random((3, 2, 152, 141), np.float32)
+    sigma = torch.tensor([[0.0, 0.4], [2.0, 5.0], [1.0, 0.0]])
+    fast = ops.blur(torch.from_numpy(images), sigma)
+    for b, c in np.ndindex(3, 2):
+        s = float(sigma[b, c])
+        slow = ndimage.gaussian_filter(images[b, c].astype(np.float64), s, mode="reflect") if s else images[b, c]
+        np.testing.assert_allclose(fast[b, c], slow, rtol=0, atol=2e-6)
+
+
+def test_blur_of_a_source_adds_variances_and_keeps_its_flux() -> None:
+    images = torch.stack([blob(64, 0, 0, sigma=1.5), blob(64, 3, -2, sigma=2.0)])[None]
+    blurred = ops.blur(images, torch.tensor([[2.0, 3.0]]))
+    for before, after, sigma in zip(images[0], blurred[0], (2.0, 3.0), strict=True):
+        for axis in (2, 3):
+            assert moments(after)[axis] == pytest.approx(moments(before)[axis] + sigma**2, rel=3e-3)
+        assert float(after.sum()) == pytest.approx(float(before.sum()), rel=1e-5)
+
+
+def test_blur_leaves_its_input_and_bands_of_no_sigma_alone() -> None:
+    images = torch.rand(2, 2, 20, 20)
+    kept = images.clone()
+    blurred = ops.blur(images, torch.tensor([[0.0, 1.0], [0.0, 0.0]]))
+    assert torch.equal(images, kept)
+    assert torch.equal(blurred[0, 0], images[0, 0])
+    assert torch.equal(blurred[1], images[1])
+    assert not torch.equal(blurred[0, 1], images[0, 1])
+
+
+def test_transmission_is_ten_to_the_c_times_e() -> None:
+    factor = ops.transmission(torch.tensor([0.0, 0.1]), torch.tensor([-1.2856, -0.866]))
+    torch.testing.assert_close(factor, torch.tensor([[1.0, 1.0], [10**-0.12856, 10**-0.0866]]))
