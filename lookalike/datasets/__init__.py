@@ -35,7 +35,7 @@ SOURCES: dict[str, Source] = {
             "legacysurvey",
             "DESI Legacy Surveys cutouts in g, r, z with their catalog, as published in HDF5",
             "galaxy",
-            frozenset({"id_column", "size"}),
+            frozenset({"id_column", "size", "skip_bad"}),
         ),
         Source(
             "images",
@@ -53,7 +53,7 @@ SOURCES: dict[str, Source] = {
             "numpy",
             "(N, C, H, W) arrays in .npy or .npz files",
             "image",
-            frozenset({"catalog", "id_column", "size", "bands", "unit", "pixel_scale"}),
+            frozenset({"catalog", "id_column", "size", "skip_bad", "bands", "unit", "pixel_scale"}),
             module="numpy_arrays",
         ),
     )

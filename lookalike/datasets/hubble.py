@@ -213,7 +213,8 @@ def _flattened(band: NDArray[np.uint8]) -> NDArray[np.float64]:
     import sep
 
     counts = np.ascontiguousarray(band, dtype=np.float64)
-    return counts - np.asarray(sep.Background(counts, bw=MESH, bh=MESH))
+    flattened: NDArray[np.float64] = counts - np.asarray(sep.Background(counts, bw=MESH, bh=MESH))
+    return flattened
 
 
 def _magnitude(flux: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -1,0 +1,222 @@
+"""Plain pictures: folders or files of PNG and JPEG, stored as 8-bit gray or RGB."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lookalike.datasets.contract import Ledger, Options
+from lookalike.datasets.cutouts import stored_as
+from lookalike.datasets.pictures import (
+    FILTER,
+    GRAY,
+    RGB,
+    BadPictureError,
+    is_gray,
+    open_picture,
+    prepare_picture,
+    upright_size,
+)
+from lookalike.datasets.table import Table, first_repeated, listed, merged, read_table
+from lookalike.errors import InputError, NotFoundError
+from lookalike.files import natural_key
+from lookalike.progress import progress
+from lookalike.samples import About, Column, id_from_name, write_samples
+
+ENDINGS = (".png", ".jpg", ".jpeg")
+BATCH = 256
+FILE = Column("", "picture's path within the folder given", "meta.file")
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture found: where it is, its name within the folder given, its size and whether it is gray."""
+
+    path: Path
+    name: str
+    height: int
+    width: int
+    gray: bool
+
+
+def ingest(files: list[Path], out: Path, options: Options, ledger: Ledger) -> None:
+    """Find the pictures, look at every header, then decode them one by one."""
+    found = find(files, ledger)
+    pictures = [picture for path, name in found if (picture := _look(path, name, ledger))]
+    if not pictures:
+        raise InputError("No picture could be read; nothing was written.")
+    catalog = None
+    if options.catalog is not None:
+        catalog = read_table(options.catalog, ledger, texts=_text_columns(options))
+        rows = match(pictures, catalog, options)
+        pictures = [picture for picture in pictures if picture.name in rows]
+        unused = len(found) - len(ledger.skipped) - len(pictures)
+        if unused:
+            ledger.counts["without a row in the catalog"] = unused
+            ledger.note(f"{unused:,} pictures have no row in {options.catalog} and are left out.")
+        if not pictures:
+            raise InputError(f"No picture has a row in {options.catalog}; column `file` must hold their names.")
+        ordered = np.array([rows[picture.name] for picture in pictures])
+        catalog = Table(catalog.name, catalog.take(ordered), catalog.columns)
+    names = np.array([picture.name for picture in pictures])
+    own = Table("the pictures", {"file": names}, {"file": FILE})
+    if catalog is not None:
+        catalog = Table(
+            catalog.name,
+            {name: values for name, values in catalog.values.items() if name != "file"},
+            catalog.columns,
+        )
+    table = merged(own, catalog, ledger)
+    ids = table.ids(options.id_column) if options.id_column else unique_ids(pictures)
+    _write(pictures, ids, table, out, options, ledger)
+
+
+def find(given: Sequence[Path], ledger: Ledger) -> list[tuple[Path, str]]:
+    """(path, name) of each picture in natural order of the names, which are relative to the folder given."""
+    if not given:
+        raise InputError("At least one folder or picture is needed, none was given.")
+    found: list[tuple[Path, str]] = []
+    others = 0
+    for path in given:
+        if not path.exists():
+            raise NotFoundError(f"No such file or folder: {path}")
+        if path.is_file():
+            found.append((path, path.name))
+            continue
+        inside = [file for file in path.rglob("*") if file.is_file() and not file.name.startswith(".")]
+        pictures = [file for file in inside if file.suffix.lower() in ENDINGS]
+        others += len(inside) - len(pictures)
+        found += [(file, file.relative_to(path).as_posix()) for file in pictures]
+    if others:
+        ledger.note(f"{others:,} files that do not end in {', '.join(ENDINGS)} are left out.")
+    if not found:
+        raise InputError(f"No file ends in {', '.join(ENDINGS)} in {', '.join(map(str, given))}.")
+    repeated = first_repeated(name for _, name in found)
+    if repeated is not None:
+        raise InputError(f"Two pictures are named {repeated!r}; give the folder that holds both.", code="duplicate_id")
+    return sorted(found, key=lambda item: natural_key(item[1]))
+
+
+def _look(path: Path, name: str, ledger: Ledger) -> Picture | None:
+    """What a picture's header says, or None where it is bad and bad files are skipped."""
+    try:
+        with open_picture(path) as image:
+            return Picture(path, name, *upright_size(image), is_gray(image))
+    except BadPictureError as error:
+        ledger.bad(name, error.message)
+        return None
+
+
+def unique_ids(pictures: Sequence[Picture]) -> list[str]:
+    """Ids from the names; two names that give one id are an error that tells both."""
+    owner: dict[str, str] = {}
+    for picture in pictures:
+        made = id_from_name(picture.name)
+        if made in owner:
+            raise InputError(
+                f"The pictures {owner[made]!r} and {picture.name!r} both get the id {made!r}; rename one, or name "
+                "a catalog column with --id-column.",
+                code="duplicate_id",
+            )
+        owner[made] = picture.name
+    return list(owner)
+
+
+def _text_columns(options: Options) -> list[str]:
+    return ["file", *(options.id_column or "").split(":")]
+
+
+def match(pictures: Sequence[Picture], catalog: Table, options: Options) -> dict[str, int]:
+    """The catalog row of each picture's name.
+
+    Column `file` holds the name, with or without its ending; a catalog without it is matched by --id-column, as a
+    name without folder and ending.
+    """
+    by_stem = "file" not in catalog.values
+    if by_stem and options.id_column not in catalog.values:
+        raise InputError(
+            f"{catalog.name} needs a column `file` that names each picture (or --id-column, where that is the "
+            f"picture's name without its ending); it has: {listed(catalog.values)}."
+        )
+    keys = catalog.texts(str(options.id_column) if by_stem else "file")
+    repeated = first_repeated(keys)
+    if repeated is not None:
+        raise InputError(f"{catalog.name} names the picture {repeated!r} twice.")
+    row_of = {key: row for row, key in enumerate(keys)}
+    rows: dict[str, int] = {}
+    for picture in pictures:
+        bare = picture.name[: -len(picture.path.suffix)] if picture.path.suffix else picture.name
+        for key in (Path(bare).name,) if by_stem else (picture.name, bare):
+            if key in row_of:
+                rows[picture.name] = row_of[key]
+                break
+    missing = len(keys) - len(set(rows.values()))
+    if missing and not options.skip_bad:
+        named = set(rows.values())
+        first = next(key for key, row in row_of.items() if row not in named)
+        raise InputError(
+            f"{catalog.name} names {missing:,} pictures that were not found, {first!r} first "
+            "(--skip-bad leaves them out)."
+        )
+    return rows
+
+
+def _write(pictures: list[Picture], ids: list[str], table: Table, out: Path, options: Options, ledger: Ledger) -> None:
+    about = _about(pictures, options, ledger)
+    with (
+        write_samples(out, about, table.columns) as writer,
+        progress("images", len(pictures), "pictures", quiet=options.quiet) as advance,
+    ):
+        for start in range(0, len(pictures), BATCH):
+            kept: list[int] = []
+            decoded: list[NDArray[np.uint8]] = []
+            for row in range(start, min(start + BATCH, len(pictures))):
+                try:
+                    with open_picture(pictures[row].path) as image:
+                        decoded.append(prepare_picture(image, about))  # (C, S, S)
+                    kept.append(row)
+                except BadPictureError as error:
+                    ledger.bad(pictures[row].name, error.message)
+                advance(1)
+            if kept:
+                writer.append([ids[row] for row in kept], np.stack(decoded), table.take(np.array(kept)))
+
+
+def _about(pictures: Sequence[Picture], options: Options, ledger: Ledger) -> About:
+    gray = all(picture.gray for picture in pictures)
+    mixed = sum(picture.gray for picture in pictures)
+    if mixed and not gray:
+        ledger.note(f"{mixed:,} of {len(pictures):,} pictures are gray and stored as three equal bands.")
+    shapes = {(picture.height, picture.width) for picture in pictures}
+    if options.size is None:
+        first = pictures[0]
+        odd = next((p for p in pictures if (p.height, p.width) != (first.height, first.width)), None)
+        if odd is not None:
+            raise InputError(
+                f"Pictures differ in size ({first.name} is {first.width} × {first.height} px, {odd.name} is "
+                f"{odd.width} × {odd.height} px); give one with --size."
+            )
+        if first.height != first.width:
+            raise InputError(f"Pictures are {first.width} × {first.height} px, not square; give a side with --size.")
+        preprocess = stored_as(first.height, "uint8", "exact")
+    else:
+        preprocess = stored_as(options.size, "uint8", "resize") | {"resize": options.size, "filter": FILTER}
+        small = sum(min(picture.height, picture.width) < options.size for picture in pictures)
+        if small:
+            ledger.counts["enlarged"] = small
+            ledger.note(f"{small:,} pictures have a side below {options.size} px and are enlarged.")
+        if len(shapes) > 1 or shapes != {(options.size, options.size)}:
+            ledger.note(f"The shorter side is resized to {options.size} px and the center kept.")
+    return About(
+        domain=options.domain,
+        bands=GRAY if gray else RGB,
+        unit="",
+        pixel_scale=options.pixel_scale,
+        origin="upper",
+        source="PNG and JPEG pictures",
+        preprocess=preprocess,
+    )

@@ -1,0 +1,262 @@
+"""Reading a catalog (CSV, TSV, Parquet, FITS, VOTable, ECSV) into named columns with their units."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lookalike.datasets.contract import Ledger
+from lookalike.errors import InputError, NotFoundError, unknown
+from lookalike.samples import Column, check_id
+
+# What a name alone says, where the table itself says nothing.
+KNOWN = {
+    "ra": Column("deg", "right ascension, ICRS", "pos.eq.ra;meta.main"),
+    "dec": Column("deg", "declination, ICRS", "pos.eq.dec;meta.main"),
+}
+
+
+@dataclass
+class Table:
+    """Columns (N,) of one kind each, float64, int64 or str, and what they hold."""
+
+    name: str
+    values: dict[str, NDArray[Any]] = field(default_factory=dict)
+    columns: dict[str, Column] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(next(iter(self.values.values()), ()))
+
+    def column(self, name: str) -> NDArray[Any]:
+        if name not in self.values:
+            raise unknown(f"column of {self.name}", name, self.values)
+        return self.values[name]
+
+    def add(self, name: str, values: NDArray[Any], column: Column) -> None:
+        self.values[name] = values
+        self.columns[name] = column
+
+    def take(self, rows: NDArray[np.integer[Any]] | NDArray[np.bool_]) -> dict[str, NDArray[Any]]:
+        return {name: values[rows] for name, values in self.values.items()}
+
+    def texts(self, name: str) -> list[str]:
+        return [str(value) for value in self.column(name).tolist()]
+
+    def ids(self, id_column: str) -> list[str]:
+        """Ids (N,) from one column, or from several whose names are joined by `:`, as their values are then."""
+        parts = [id_column] if id_column in self.values else id_column.split(":")
+        for part in parts:
+            if self.column(part).dtype.kind == "f":
+                raise InputError(f"Ids are texts or whole numbers, but column {part!r} of {self.name} holds fractions.")
+        joined = [":".join(row) for row in zip(*(self.texts(part) for part in parts), strict=True)]
+        return [check_id(text) for text in joined]
+
+    def number(self, name: str) -> NDArray[np.float64]:
+        """A column (N,) that must hold numbers."""
+        values = self.column(name)
+        if values.dtype.kind not in "fiu":
+            raise InputError(f"Column {name!r} of {self.name} must hold numbers, but holds texts.")
+        return values.astype(np.float64)
+
+
+def read_table(path: Path, ledger: Ledger, texts: Sequence[str] = ()) -> Table:
+    """A catalog by its ending; columns named in `texts` are kept as text, so that long ids lose no digit."""
+    if not path.exists():
+        raise NotFoundError(f"No such file: {path}")
+    ending = path.suffix.lower()
+    if ending not in READERS:
+        raise InputError(f"A catalog ends in {', '.join(READERS)}, but {path} was given.")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # units and keywords astropy does not know
+            found = READERS[ending](path, texts)
+    except InputError:
+        raise
+    except Exception as error:  # each reader raises its own
+        raise InputError(f"{path} cannot be read as a catalog: {_first_line(error)}") from None
+    table = Table(path.name)
+    for name, values, column in found:
+        _add(table, name, values, column, ledger)
+    if not table.values or not len(table):
+        raise InputError(f"{path} holds no rows.")
+    return table
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]
+
+
+Found = tuple[str, Any, Column]
+
+
+def _read_csv(path: Path, texts: Sequence[str]) -> list[Found]:
+    import pyarrow
+    from pyarrow import csv
+
+    read = csv.read_csv(
+        path,
+        parse_options=csv.ParseOptions(delimiter="\t" if path.suffix.lower() == ".tsv" else ","),
+        convert_options=csv.ConvertOptions(column_types={name: pyarrow.string() for name in texts}),
+    )
+    return [(name, _from_arrow(column), Column()) for name, column in zip(read.column_names, read.columns, strict=True)]
+
+
+def _read_parquet(path: Path, texts: Sequence[str]) -> list[Found]:
+    from pyarrow import parquet
+
+    read = parquet.ParquetFile(path).read()
+    return [(name, _from_arrow(column), Column()) for name, column in zip(read.column_names, read.columns, strict=True)]
+
+
+def _from_arrow(column: Any) -> NDArray[Any] | None:
+    """An Arrow column as float64, int64 or str; None where it holds lists or records."""
+    import pyarrow
+    from pyarrow import types
+
+    kind = column.type
+    if types.is_nested(kind):
+        return None
+    if types.is_null(kind):
+        return np.full(len(column), np.nan)
+    if types.is_boolean(kind):
+        column, kind = column.cast(pyarrow.int8()), pyarrow.int8()
+    if types.is_integer(kind) and not column.null_count:
+        return np.asarray(column.to_numpy())
+    if types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind):
+        return np.asarray(column.cast(pyarrow.float64()).to_numpy(), dtype=np.float64)  # null becomes NaN
+    return np.array(["" if value is None else str(value) for value in column.to_pylist()], dtype=str)
+
+
+def _read_fits(path: Path, texts: Sequence[str]) -> list[Found]:
+    from astropy.io import fits
+    from astropy.table import Table as AstropyTable
+
+    from lookalike.datasets.fits_open import open_fits
+
+    with open_fits(path, str(path)) as hdus:
+        tables = [hdu for hdu in hdus if isinstance(hdu, fits.BinTableHDU | fits.TableHDU) and hdu.header["TFIELDS"]]
+        tables = [hdu for hdu in tables if not isinstance(hdu, fits.CompImageHDU)]
+        if len(tables) != 1:
+            raise InputError(f"A catalog in FITS has one table, but {path} has {len(tables)}.")
+        return _from_astropy(AstropyTable.read(tables[0]))
+
+
+def _read_votable(path: Path, texts: Sequence[str]) -> list[Found]:
+    from astropy.table import Table as AstropyTable
+
+    return _from_astropy(AstropyTable.read(path, format="votable"))
+
+
+def _read_ecsv(path: Path, texts: Sequence[str]) -> list[Found]:
+    from astropy.table import Table as AstropyTable
+
+    return _from_astropy(AstropyTable.read(path, format="ascii.ecsv"))
+
+
+def _from_astropy(table: Any) -> list[Found]:
+    found: list[Found] = []
+    for name in table.colnames:
+        data = table[name]
+        unit = str(data.unit) if getattr(data, "unit", None) is not None else ""
+        ucd = str((getattr(data, "meta", None) or {}).get("ucd", ""))
+        described = Column(unit, str(getattr(data, "description", None) or ""), ucd)
+        values = np.ma.asarray(data)
+        masked = np.ma.getmaskarray(values)
+        plain = values.data
+        if masked.any():
+            plain = plain.astype(np.float64) if plain.dtype.kind in "iub" else plain.copy()
+            if plain.dtype.kind in "fUS":
+                plain[masked] = np.nan if plain.dtype.kind == "f" else ""
+        found.append((name, plain, described))
+    return found
+
+
+READERS: dict[str, Callable[[Path, Sequence[str]], list[Found]]] = {
+    ".csv": _read_csv,
+    ".tsv": _read_csv,
+    ".parquet": _read_parquet,
+    ".fits": _read_fits,
+    ".fit": _read_fits,
+    ".vot": _read_votable,
+    ".xml": _read_votable,
+    ".ecsv": _read_ecsv,
+}
+
+
+def _add(table: Table, name: str, values: Any, column: Column, ledger: Ledger) -> None:
+    """One source column as one or, where it is (N, m), several columns of the table."""
+    kept = plain_values(values)
+    if kept is None or kept.ndim not in (1, 2):
+        ledger.note(f"Column {name!r} of {table.name} is left out: it holds no plain numbers or texts.")
+        return
+    clean = clean_name(name)
+    if clean != name:
+        ledger.note(f"Column {name!r} of {table.name} is stored as {clean!r}.")
+    parts = {clean: kept} if kept.ndim == 1 else {f"{clean}_{i}": kept[:, i] for i in range(kept.shape[1])}
+    for part, part_values in parts.items():
+        if part in table.values:
+            raise InputError(f"{table.name} has two columns named {part!r}.")
+        table.add(part, part_values, column if column != Column() else KNOWN.get(part, column))
+
+
+def plain_values(values: Any) -> NDArray[Any] | None:
+    """Numbers as float64 or int64, integers too large for that and bytes as text; None for anything else."""
+    if values is None:
+        return None
+    array = np.asarray(values)
+    kind = array.dtype.kind
+    if kind == "f":
+        return array.astype(np.float64)
+    if kind == "u" and array.size and array.max() > np.iinfo(np.int64).max:
+        return array.astype(str)
+    if kind in "iub":
+        return array.astype(np.int64)
+    if kind == "S":
+        return np.char.strip(np.char.decode(array, "utf-8", "replace"))
+    if kind == "U":
+        return np.char.strip(array)
+    if kind == "O" and all(isinstance(value, str) for value in array.flat):
+        return np.char.strip(array.astype(str))
+    return None
+
+
+def clean_name(name: str) -> str:
+    """A column name of A-Z a-z 0-9 _, as filters and files need it; RA and DEC in the case the rest expects."""
+    clean = re.sub(r"[^A-Za-z0-9_]", "_", name.strip()) or "column"
+    return clean.lower() if clean.lower() in KNOWN else clean
+
+
+def merged(own: Table, catalog: Table | None, ledger: Ledger) -> Table:
+    """The catalog's columns after a source's own; a name both have keeps the source's, the other gets `_catalog`."""
+    if catalog is None:
+        return own
+    both = Table(own.name, dict(own.values), dict(own.columns))
+    for name, values in catalog.values.items():
+        new = name if name not in own.values else f"{name}_catalog"
+        if new != name:
+            ledger.note(f"Column {name!r} of {catalog.name} is stored as {new!r}, beside the one ingestion makes.")
+        both.add(new, values, catalog.columns[name])
+    return both
+
+
+def listed(names: Iterable[str], most: int = 12) -> str:
+    """Names joined by commas, the rest counted."""
+    every = list(names)
+    return ", ".join(every[:most]) + (f" and {len(every) - most} more" if len(every) > most else "")
+
+
+def first_repeated(names: Iterable[str]) -> str | None:
+    """The first name that occurs a second time."""
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            return name
+        seen.add(name)
+    return None
