@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import socket
 import subprocess
 import sys
-from collections.abc import Callable
+import threading
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -26,9 +32,125 @@ def shared_data() -> Path:
 def lookalike() -> Callable[..., subprocess.CompletedProcess[str]]:
     """Run the command in a process of its own: lookalike("info", path) → return code, stdout, stderr."""
 
-    def run(*arguments: object, timeout: float = 300, **environment: str) -> subprocess.CompletedProcess[str]:
+    def run(
+        *arguments: object, cwd: Path | None = None, timeout: float = 300, **environment: str
+    ) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "lookalike", *map(str, arguments)]
         env = os.environ | environment
-        return subprocess.run(command, capture_output=True, text=True, timeout=timeout, env=env, check=False)
+        return subprocess.run(command, capture_output=True, text=True, timeout=timeout, cwd=cwd, env=env, check=False)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def toy_index(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An index folder of 200 drawn blobs, built as real ones are; treat it as read-only.
+
+    Catalog: x, y (px, so that footprints are known), mag (one NaN: blob-007), size, and label, a text column that
+    holds markup. Vectors are three features worked out by hand: size, ellipticity, color. Window mag:0.5, k = 60.
+    """
+    import numpy as np
+
+    from lookalike.embeddings import write_embeddings
+    from lookalike.indexer.index import build_index
+    from lookalike.samples import About, Column, write_samples
+
+    folder = tmp_path_factory.mktemp("toy")
+    rng = np.random.default_rng(7)
+    n, side = 200, 32
+    size, ratio, hue = rng.uniform(1.5, 6, n), rng.uniform(0.3, 1, n), rng.uniform(0.2, 1, n)
+    angle, mag = rng.uniform(0, np.pi, n), rng.uniform(20, 21.5, n)
+    mag[7] = np.nan
+    position = rng.uniform(0, 400, (2, n))
+    v, u = np.mgrid[:side, :side] - (side - 1) / 2
+    images = np.empty((n, 3, side, side), np.uint8)
+    for i in range(n):
+        along = u * np.cos(angle[i]) + v * np.sin(angle[i])
+        across = (v * np.cos(angle[i]) - u * np.sin(angle[i])) / ratio[i]
+        blob = 230 * np.exp(-(along**2 + across**2) / (2 * size[i] ** 2)) + rng.uniform(0, 18, u.shape)
+        images[i] = np.stack([blob, blob * (0.4 + hue[i] / 2), blob * hue[i]])
+    ids = [f"blob-{i:03d}" for i in range(n)]
+    labels = np.array(["<img src=x onerror=alert(1)>", "<script>alert(2)</script>", "round", "']})\"--"])
+    columns = {
+        "x": Column("px", "Center, 0-based from the left"),
+        "y": Column("px", "Center, 0-based from the top"),
+        "mag": Column("mag", "Magnitude the blob was drawn with", "phot.mag"),
+        "size": Column("px", "Gaussian width"),
+        "label": Column("", "Text that must never be taken for markup"),
+    }
+    about = About(domain="galaxy", bands=("r", "g", "b"), pixel_scale=0.1, source="Blobs <b>drawn</b> for the tests")
+    catalog = {"x": position[0], "y": position[1], "mag": mag, "size": size, "label": labels[np.arange(n) % 4]}
+    with write_samples(folder / "samples.h5", about, columns) as writer:
+        writer.append(ids, images, catalog)
+        made = np.array(ids, dtype="S")
+    features = np.stack([size / 3, 2 * ratio, 3 * hue], axis=1) - 1.0
+    write_embeddings(folder / "embeddings.h5", made, iter([features]), dimensions=3)
+    build_index(folder / "embeddings.h5", [folder / "samples.h5"], folder / "index", k=60, window="mag:0.5", quiet=True)
+    return folder / "index"
+
+
+@pytest.fixture
+def vector_set(tmp_path: Path) -> Callable[..., tuple[Path, list[Path]]]:
+    """Write vectors (N, D) with catalog columns as embeddings and samples shards; returns both places.
+
+    shards : {file name: number of objects}, whose sum is N. Images are tiny, since nobody looks at them.
+    """
+
+    def write(
+        vectors: Any, columns: dict[str, Any], *, shards: dict[str, int] | None = None, dtype: str = "float32"
+    ) -> tuple[Path, list[Path]]:
+        from lookalike.embeddings import write_embeddings
+        from lookalike.samples import About, Column, Samples, write_samples
+
+        shards = shards or {"samples.h5": len(vectors)}
+        pixel_scale = 1.0 if "ra" in columns else None
+        about = About(domain="image", bands=("v",), pixel_scale=pixel_scale)
+        start = 0
+        for name, n in shards.items():
+            part = slice(start, start + n)
+            with write_samples(tmp_path / name, about, {column: Column() for column in columns}) as writer:
+                ids = [f"o{row}" for row in range(start, start + n)]
+                images = np.full((n, 1, 16, 16), 7, np.uint8)
+                writer.append(ids, images, {column: values[part] for column, values in columns.items()})
+            start += n
+        paths = [tmp_path / name for name in shards]
+        samples = Samples(paths)
+        rows = [int(name[1:]) for name in samples.ids.astype(str)]
+        write_embeddings(
+            tmp_path / "embeddings.h5",
+            samples.ids,
+            iter([vectors[rows]]),
+            dimensions=vectors.shape[1],
+            dtype=dtype,
+            made_from={"samples": samples.content_hash},
+        )
+        return tmp_path / "embeddings.h5", paths
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def serving() -> Callable[..., contextlib.AbstractContextManager[str]]:
+    """Run an ASGI application on a free port of this machine: `with serving(app) as url:`."""
+    import uvicorn
+
+    @contextlib.contextmanager
+    def serve(app: object, port: int = 0) -> Iterator[str]:
+        # asyncio turns off Nagle's delay (40 ms an answer) only on sockets that say they are TCP.
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listening:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listening.bind(("127.0.0.1", port))
+            config = uvicorn.Config(app, access_log=False, log_config=None, ws="none", timeout_graceful_shutdown=5)  # type: ignore[arg-type]
+            server = uvicorn.Server(config)
+            thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
+            thread.start()
+            try:
+                while not server.started and thread.is_alive():
+                    time.sleep(0.005)
+                yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+            finally:
+                server.should_exit = True
+                thread.join(10)
+        assert not thread.is_alive()
+
+    return serve

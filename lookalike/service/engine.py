@@ -11,9 +11,10 @@ from urllib.parse import quote
 from starlette.concurrency import run_in_threadpool
 
 import lookalike
-from lookalike.augmentations import DOMAINS
-from lookalike.errors import unknown
+from lookalike.augmentations import get_domain
+from lookalike.files import read_json
 from lookalike.indexer.search import Answer, Searcher
+from lookalike.indexer.store import extras_folder
 from lookalike.indexer.windows import Window
 from lookalike.service.failures import NotReadyError
 from lookalike.service.limits import Limits
@@ -40,10 +41,7 @@ class Engine:
         self.samples = searcher.samples
         self.version = searcher.version
         self.units = {name: column.unit for name, column in self.samples.columns.items()}
-        if self.samples.about.domain not in DOMAINS:
-            raise unknown("domain", self.samples.about.domain, DOMAINS)
-        domain = DOMAINS[self.samples.about.domain]
-        self.pictures = Pictures(self.samples, domain, self.version, limits)
+        self.pictures = Pictures(self.samples, get_domain(self.samples.about.domain), self.version, limits)
         # Opens every shard and sorts the ids now, in one thread, so that no request waits for it or races it.
         self.samples.row(self.samples.id(0))
 
@@ -104,7 +102,7 @@ class Engine:
             objects=searcher.n,
             k=searcher.k,
             window=self._window(searcher.window),
-            counts=searcher.manifest.get("counts", {}),
+            counts=searcher.manifest["counts"],
             domain=about.domain,
             bands=list(about.bands),
             image_shape=list(self.samples.image_shape),
@@ -117,11 +115,22 @@ class Engine:
                 name: ColumnAbout(unit=column.unit, description=column.description, ucd=column.ucd)
                 for name, column in self.samples.columns.items()
             },
-            hashes={"index": searcher.content_hash, "samples": self.samples.content_hash},
-            audit=None,
+            hashes=self._hashes(),
+            audit=self._audit(),
             limits=self.limits,
             software=lookalike.__version__,
         )
+
+    def _hashes(self) -> dict[str, str]:
+        parts = {name: self.searcher.manifest.get(name) for name in ("samples", "embeddings", "checkpoint")}
+        return {"index": self.searcher.content_hash} | {
+            name: part["content_hash"] for name, part in parts.items() if part is not None
+        }
+
+    def _audit(self) -> dict[str, Any] | None:
+        """What `lookalike verify` last found about this version; it may come while the service runs."""
+        path = extras_folder(self.searcher.folder, self.version) / "audit.json"
+        return read_json(path) if path.exists() else None
 
     def _window(self, window: Window | None) -> WindowAbout | None:
         if window is None:

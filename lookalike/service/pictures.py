@@ -75,7 +75,7 @@ class Pictures:
 
     def _draw(self, rows: list[int], size: int, stretch: str) -> list[Image.Image]:
         images = self.samples.images(rows)  # (B, C, H, W)
-        return [self.domain.draw(image, self.samples.about, stretch, size).convert("RGB") for image in images]
+        return [_square(self.domain.draw(image, self.samples.about, stretch, size), size) for image in images]
 
     def _made(self, key: str, make: Callable[[], Image.Image]) -> bytes:
         with self._lock:
@@ -96,3 +96,10 @@ class Pictures:
                 self._bytes += len(data)
             while self._bytes > self.limits.picture_cache_bytes:
                 self._bytes -= len(self._kept.popitem(last=False)[1])
+
+
+def _square(picture: Image.Image, size: int) -> Image.Image:
+    """The picture in the middle of a black square; its longer side is already `size` px."""
+    square = Image.new("RGB", (size, size))
+    square.paste(picture, ((size - picture.width) // 2, (size - picture.height) // 2))
+    return square

@@ -59,7 +59,9 @@ def listen(host: str, port: int) -> socket.socket:
     """A socket bound to the address before anything is loaded; InputError naming a port that cannot be had."""
     if not 0 <= port <= 65535:
         raise InputError(f"A port is 0 (any free one) to 65535, but {port} was given.")
-    listening = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # asyncio turns off Nagle's delay (40 ms an answer) only on sockets that say they are TCP.
+    listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind((host, port))

@@ -1,0 +1,422 @@
+"""The API: answers against the Searcher's own, one error shape for everything, hostile values, caching, pictures."""
+
+from __future__ import annotations
+
+import io
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from lookalike.errors import CorruptError
+from lookalike.indexer.search import Searcher
+from lookalike.service import Limits, create_app
+from lookalike.service.models import Failure, IndexAnswer, NeighborsAnswer, ObjectAnswer, RandomAnswer
+
+Serving = Callable[..., AbstractContextManager[str]]
+
+
+@contextmanager
+def running(serving: Serving, app: Any, opened: bool = True) -> Iterator[httpx.Client]:
+    with serving(app) as url, httpx.Client(base_url=url, timeout=30, trust_env=False) as client:
+        if opened:
+            ready(client)
+        yield client
+
+
+def ready(client: httpx.Client) -> None:
+    for _ in range(500):
+        if client.get("/readyz").status_code == 200:
+            return
+        time.sleep(0.01)
+    pytest.fail("the service never became ready")
+
+
+@pytest.fixture(scope="module")
+def searcher(toy_index: Path) -> Searcher:
+    return Searcher(toy_index)
+
+
+@pytest.fixture(scope="module")
+def api(searcher: Searcher, serving: Serving) -> Iterator[httpx.Client]:
+    with running(serving, create_app(searcher)) as client:
+        yield client
+
+
+def failed(response: Any, status: int, code: str) -> dict[str, Any]:
+    """Check the one error shape; return its inside."""
+    assert response.status_code == status, response.text
+    problem = Failure.model_validate_json(response.content).error
+    assert set(response.json()) == {"error"}
+    assert set(response.json()["error"]) == {"code", "message", "detail", "request_id"}
+    assert problem.code == code
+    assert problem.request_id == response.headers["X-Request-ID"]
+    assert response.headers["X-Content-Type-Options"] == "nosniff"
+    assert "Traceback" not in response.text
+    return problem.model_dump()
+
+
+# Objects and lists
+
+
+def test_an_object_has_its_columns_with_units(api: httpx.Client, searcher: Searcher) -> None:
+    body = ObjectAnswer.model_validate_json(api.get("/v1/objects/blob-003").content)
+    assert body.catalog == searcher.object("blob-003")
+    assert body.units == {"x": "px", "y": "px", "mag": "mag", "size": "px", "label": ""}
+    assert (body.id, body.row, body.index_version) == ("blob-003", 3, "v000001")
+    assert api.get(body.thumbnail).headers["Cache-Control"] == "public, max-age=31536000, immutable"
+
+
+def test_an_undefined_value_is_null(api: httpx.Client) -> None:
+    response = api.get("/v1/objects/blob-007")
+    assert response.json()["catalog"]["mag"] is None
+    assert "NaN" not in response.text
+
+
+def test_neighbors_are_the_searchers_own(api: httpx.Client, searcher: Searcher) -> None:
+    question = {"k": 9, "offset": 4, "max_overlap": 0.25, "columns": "mag,label"}
+    body = api.get("/v1/objects/blob-012/neighbors", params=question).json()
+    found = searcher.neighbors("blob-012", 9, offset=4, max_overlap=0.25, columns=["mag", "label"])
+    expected = found.to_json()
+    for row in expected["results"]:
+        row["catalog"] = {"mag": row.pop("mag"), "label": row.pop("label")}
+    expected["window"]["unit"] = "mag"
+    expected["units"] = {"mag": "mag", "label": ""}
+    assert body == expected
+    assert [row["rank"] for row in body["results"]] == list(range(5, 14))
+
+
+def test_the_bytes_of_a_list_are_those_of_its_model(api: httpx.Client) -> None:
+    content = api.get("/v1/objects/blob-012/neighbors?k=60&columns=mag,label").content
+    model = NeighborsAnswer.model_validate_json(content)
+    assert content == model.model_dump_json().encode()
+    assert len(model.results) == 60
+
+
+def test_similarities_are_shortest_float32(api: httpx.Client, searcher: Searcher) -> None:
+    results = api.get("/v1/objects/blob-012/neighbors?k=60").json()["results"]
+    stored = searcher.index.similarity[12]
+    for row, exact in zip(results, stored, strict=True):
+        assert np.float32(row["similarity"]) == exact
+        assert repr(row["similarity"]) == repr(float(str(exact)))
+
+
+def test_ids_are_strings(api: httpx.Client) -> None:
+    body = api.get("/v1/objects/blob-012/neighbors?k=3").json()
+    assert all(isinstance(row["id"], str) for row in body["results"])
+
+
+def test_a_list_past_its_end_is_empty(api: httpx.Client) -> None:
+    body = api.get("/v1/objects/blob-012/neighbors?k=5&offset=199").json()
+    assert body["results"] == []
+    assert body["source"] == "live"
+
+
+def test_an_object_without_window_value_has_no_neighbors(api: httpx.Client) -> None:
+    body = api.get("/v1/objects/blob-007/neighbors").json()
+    assert body["results"] == []
+    assert body["window"]["center"] is None
+    assert body["notes"]
+
+
+def test_random_follows_its_seed(api: httpx.Client, searcher: Searcher) -> None:
+    first = RandomAnswer.model_validate_json(api.get("/v1/random?seed=7").content)
+    assert first.id == searcher.random_id(7)
+    assert first.seed == 7
+    assert len({api.get("/v1/random").json()["id"] for _ in range(40)}) > 10
+
+
+def test_index_says_what_is_searched(api: httpx.Client, searcher: Searcher) -> None:
+    body = IndexAnswer.model_validate_json(api.get("/v1/index").content)
+    assert (body.objects, body.k, body.domain, body.bands) == (200, 60, "galaxy", ["r", "g", "b"])
+    assert body.window is not None
+    assert (body.window.column, body.window.half_width, body.window.unit) == ("mag", 0.5, "mag")
+    assert body.counts == searcher.manifest["counts"]
+    assert body.hashes["index"] == searcher.content_hash
+    assert body.hashes["embeddings"] == searcher.manifest["embeddings"]["content_hash"]
+    assert body.columns["mag"].description == "Magnitude the blob was drawn with"
+    assert body.limits == Limits()
+
+
+def test_the_audit_appears_once_it_was_made(toy_index: Path, searcher: Searcher, api: httpx.Client) -> None:
+    assert api.get("/v1/index").json()["audit"] is None
+    extras = toy_index / "extras" / "v000001"
+    extras.mkdir(parents=True)
+    try:
+        (extras / "audit.json").write_text('{"checked": 200}')
+        assert api.get("/v1/index").json()["audit"] == {"checked": 200}
+    finally:
+        (extras / "audit.json").unlink()
+        extras.rmdir()
+
+
+# Errors
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "code", "words"),
+    [
+        ("/nowhere", 404, "unknown_address", "/docs"),
+        ("/v1/objects", 404, "unknown_address", "/docs"),
+        ("/v1/objects/blob-999", 404, "unknown_id", "200 objects"),
+        ("/v1/objects/blob-999/neighbors", 404, "unknown_id", "blob-999"),
+        ("/v1/objects/blob-999/thumbnail.jpg", 404, "unknown_id", "blob-999"),
+        ("/v1/contact-sheet.jpg?ids=blob-001,blob-999", 404, "unknown_id", "blob-999"),
+        ("/v1/objects/a%20b", 422, "invalid_request", "A-Za-z0-9"),
+        ("/v1/objects/blob-001%00", 422, "invalid_request", "A-Za-z0-9"),
+        ("/v1/objects/%ff%fe", 422, "invalid_request", "A-Za-z0-9"),
+        ("/v1/objects/" + "a" * 5000, 422, "invalid_request", "A-Za-z0-9"),
+        ("/v1/objects/blob-001/neighbors?columns=magg", 422, "unknown_column", "Did you mean 'mag'? Choices: "),
+        ("/v1/objects/blob-001/neighbors?kk=3", 422, "unknown_query_parameter", "Choices: k, offset, max_overlap"),
+        ("/v1/objects/blob-001/neighbors?k=3&k=4", 422, "invalid_input", "once"),
+        ("/v1/objects/blob-001/neighbors?max_overlap=1.5", 422, "invalid_request", "1.5"),
+        ("/v1/objects/blob-001/thumbnail.jpg?stretch=loud", 422, "unknown_stretch", "Choices: "),
+        ("/v1/objects/blob-001/thumbnail.jpg?size=15", 422, "invalid_request", "16"),
+        ("/v1/objects/blob-001/thumbnail.jpg?size=1025", 422, "invalid_request", "1024"),
+        ("/v1/contact-sheet.jpg", 422, "invalid_request", "ids"),
+        ("/v1/contact-sheet.jpg?ids=,,", 422, "invalid_input", "at least one id"),
+        ("/v1/contact-sheet.jpg?ids=" + "a," * 101, 422, "invalid_input", "Up to 100 ids"),
+        ("/v1/contact-sheet.jpg?size=1024&columns=100&ids=blob-001", 422, "sheet_too_large", "16,000,000"),
+        ("/v1/random?seed=x", 422, "invalid_request", "seed"),
+    ],
+)
+def test_errors_have_one_shape_and_name_rule_value_or_choices(
+    api: httpx.Client, path: str, status: int, code: str, words: str
+) -> None:
+    assert words in failed(api.get(path), status, code)["message"]
+
+
+def test_other_methods_are_refused_with_what_is_allowed(api: httpx.Client) -> None:
+    for method in ("POST", "PUT", "DELETE", "PATCH"):
+        response = api.request(method, "/v1/index", content=b"x" * 100_000)
+        assert "GET" in failed(response, 405, "method_not_allowed")["message"]
+        assert response.headers["Allow"] == "GET"
+
+
+HUGE = ["2147483648", "9223372036854775808", "1e308", "-1", "0", "NaN", "-inf", "0x10", "1" * 5000, "", "null", "%00"]
+
+
+@pytest.mark.parametrize("value", HUGE)
+def test_absurd_numbers_are_refused(api: httpx.Client, value: str) -> None:
+    for path in (
+        f"/v1/objects/blob-001/neighbors?k={value}",
+        f"/v1/objects/blob-001/thumbnail.jpg?size={value}",
+        f"/v1/contact-sheet.jpg?ids=blob-001&columns={value}",
+    ):
+        failed(api.get(path), 422, "invalid_request")
+    if value != "0":
+        failed(api.get(f"/v1/objects/blob-001/neighbors?offset={value}"), 422, "invalid_request")
+        failed(api.get(f"/v1/objects/blob-001/neighbors?max_overlap={value}"), 422, "invalid_request")
+
+
+@settings(max_examples=200, deadline=None)
+@given(name=st.text(max_size=80), key=st.sampled_from(["k", "offset", "columns", "max_overlap", "q"]), value=st.text())
+def test_no_text_makes_it_fail(toy_index: Path, api: httpx.Client, name: str, key: str, value: str) -> None:
+    from urllib.parse import quote
+
+    path = f"/v1/objects/{quote(name, safe='', errors='surrogatepass')}/neighbors"
+    response = api.get(path + f"?{key}={quote(value, safe='', errors='surrogatepass')}")
+    assert response.status_code in (200, 307, 404, 405, 422)
+    if response.status_code != 200:
+        Failure.model_validate_json(response.content)
+
+
+def test_a_request_id_is_repeated_if_harmless_else_replaced(api: httpx.Client) -> None:
+    assert api.get("/healthz", headers={"X-Request-ID": "run-7.a"}).headers["X-Request-ID"] == "run-7.a"
+    for bad in ("a b", "<script>", "x" * 65, ""):
+        given_back = api.get("/healthz", headers={"X-Request-ID": bad}).headers["X-Request-ID"]
+        assert given_back != bad
+        assert len(given_back) == 16
+
+
+def test_an_unexpected_failure_says_nothing_of_the_inside(
+    searcher: Searcher, serving: Serving, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with running(serving, create_app(searcher)) as client:
+        monkeypatch.setattr(searcher, "neighbors", lambda *_, **__: 1 / 0)
+        response = client.get("/v1/objects/blob-001/neighbors", headers={"X-Request-ID": "seen"})
+        problem = failed(response, 500, "internal_error")
+    assert "division" not in response.text
+    assert problem["request_id"] == "seen"
+    assert "ZeroDivisionError" in caplog.text
+    assert "seen" in caplog.text
+
+
+def test_a_damaged_file_is_named_in_the_log_only(
+    searcher: Searcher, serving: Serving, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def damaged(*_: object, **__: object) -> None:
+        raise CorruptError("/secret/place/samples.h5 was altered")
+
+    with running(serving, create_app(searcher)) as client:
+        monkeypatch.setattr(searcher, "neighbors", damaged)
+        response = client.get("/v1/objects/blob-001/neighbors")
+    failed(response, 500, "corrupt_file")
+    assert "secret" not in response.text
+    assert "/secret/place" in caplog.text
+
+
+# Starting
+
+
+def test_it_answers_health_at_once_and_the_rest_when_the_index_is_open(searcher: Searcher, serving: Serving) -> None:
+    may_open = threading.Event()
+
+    def slowly() -> Searcher:
+        assert may_open.wait(20)
+        return searcher
+
+    with running(serving, create_app(slowly), opened=False) as client:
+        assert client.get("/healthz").json() == {"status": "ok"}
+        for path in ("/readyz", "/v1/index", "/v1/objects/blob-001", "/v1/random"):
+            response = client.get(path)
+            failed(response, 503, "not_ready")
+            assert response.headers["Retry-After"] == "1"
+        may_open.set()
+        ready(client)
+        assert client.get("/readyz").json() == {"ready": True, "index_version": "v000001"}
+
+
+def test_an_index_that_cannot_be_opened_never_becomes_ready_and_is_told(serving: Serving) -> None:
+    told = threading.Event()
+
+    def broken() -> Searcher:
+        raise CorruptError("neighbors.h5 is short")
+
+    app = create_app(broken, on_failure=told.set)
+    with running(serving, app, opened=False) as client:
+        assert told.wait(20)
+        assert "log says why" in failed(client.get("/readyz"), 503, "not_ready")["message"]
+        assert client.get("/healthz").status_code == 200
+    assert isinstance(app.state.loading.failure, CorruptError)
+
+
+# Pictures
+
+
+def picture(response: Any) -> Image.Image:
+    assert response.status_code == 200, response.text
+    assert response.headers["Content-Type"] == "image/jpeg"
+    return Image.open(io.BytesIO(response.content))
+
+
+@pytest.mark.parametrize("size", [16, 100, 1024])
+def test_a_thumbnail_has_the_size_asked_for(api: httpx.Client, size: int) -> None:
+    drawn = picture(api.get(f"/v1/objects/blob-001/thumbnail.jpg?size={size}"))
+    assert (drawn.size, drawn.mode, drawn.format) == ((size, size), "RGB", "JPEG")
+
+
+def test_a_thumbnail_shows_the_object(api: httpx.Client, searcher: Searcher) -> None:
+    stored = searcher.samples.images([1])[0].transpose(1, 2, 0).astype(float)
+    drawn = np.asarray(picture(api.get("/v1/objects/blob-001/thumbnail.jpg?size=32&stretch=native")), float)
+    assert np.abs(drawn - stored).mean() < 6
+
+
+def test_every_stretch_named_is_drawn(api: httpx.Client) -> None:
+    for name in api.get("/v1/index").json()["stretches"]:
+        response = api.get(f"/v1/objects/blob-001/thumbnail.jpg?stretch={name}")
+        assert response.status_code in (200, 422), name  # some stretches need data of another kind, and say so
+    assert api.get("/v1/objects/blob-001/thumbnail.jpg?stretch=asinh").status_code == 200
+
+
+def test_caching_is_for_ever_only_with_the_version(api: httpx.Client) -> None:
+    base = "/v1/objects/blob-001/thumbnail.jpg?size=64"
+    plain, versioned, old = (api.get(base + more) for more in ("", "&v=v000001", "&v=v000000"))
+    assert plain.headers["Cache-Control"] == old.headers["Cache-Control"] == "no-cache"
+    assert versioned.headers["Cache-Control"] == "public, max-age=31536000, immutable"
+    assert plain.content == versioned.content
+    tag = plain.headers["ETag"]
+    again = api.get(base, headers={"If-None-Match": f'"other", W/{tag}'})
+    assert (again.status_code, again.content, again.headers["ETag"]) == (304, b"", tag)
+    other = api.get("/v1/objects/blob-001/thumbnail.jpg?size=65", headers={"If-None-Match": tag})
+    assert other.status_code == 200
+
+
+def test_errors_are_never_cached(api: httpx.Client) -> None:
+    assert api.get("/v1/objects/blob-999/thumbnail.jpg?v=v000001").headers["Cache-Control"] == "no-store"
+
+
+def test_a_sheet_holds_the_thumbnails_in_reading_order(api: httpx.Client) -> None:
+    names = ["blob-004", "blob-001", "blob-004", "blob-009", "blob-002"]
+    sheet = np.asarray(picture(api.get(f"/v1/contact-sheet.jpg?ids={','.join(names)}&size=48&columns=3")), float)
+    assert sheet.shape == (96, 144, 3)
+    for place, name in enumerate(names):
+        top, left = place // 3 * 48, place % 3 * 48
+        one = np.asarray(picture(api.get(f"/v1/objects/{name}/thumbnail.jpg?size=48")), float)
+        assert np.abs(sheet[top : top + 48, left : left + 48] - one).mean() < 1
+    assert sheet[48:, 96:].max() < 8  # the unused cell
+
+
+def test_finished_pictures_stay_within_their_memory(searcher: Searcher) -> None:
+    from lookalike.augmentations import get_domain
+    from lookalike.service.pictures import Pictures
+
+    kept = Pictures(searcher.samples, get_domain("galaxy"), "v", Limits(picture_cache_bytes=20_000))
+    first = kept.thumbnail("blob-000", 64, "native")
+    for i in range(60):
+        kept.thumbnail(f"blob-{i:03d}", 64, "native")
+    assert sum(map(len, kept._kept.values())) == kept._bytes <= 20_000
+    assert len(kept._kept) > 2
+    assert kept.thumbnail("blob-000", 64, "native") == first
+
+
+def test_limits_are_settings(searcher: Searcher, serving: Serving) -> None:
+    with running(serving, create_app(searcher, Limits(max_k=5, max_picture=32))) as client:
+        assert client.get("/v1/objects/blob-001/neighbors?k=5").status_code == 200
+        failed(client.get("/v1/objects/blob-001/neighbors?k=6"), 422, "invalid_request")
+        failed(client.get("/v1/objects/blob-001/thumbnail.jpg?size=33"), 422, "invalid_request")
+        assert client.get("/v1/index").json()["limits"]["max_k"] == 5
+
+
+# Description
+
+
+def test_the_document_kept_in_docs_is_the_generated_one(searcher: Searcher) -> None:
+    kept = Path(__file__).resolve().parent.parent / "docs" / "openapi.json"
+    made = json.dumps(create_app(searcher).openapi(), indent=2, ensure_ascii=False) + "\n"
+    assert kept.read_text(encoding="utf-8") == made, "write it anew: python -m lookalike.service.openapi"
+
+
+def test_every_route_is_described_with_its_errors(searcher: Searcher) -> None:
+    document = create_app(searcher).openapi()
+    for path, methods in document["paths"].items():
+        answers = methods["get"]["responses"]
+        assert methods["get"]["summary"]
+        if path.startswith("/v1/"):
+            assert answers["503"]["content"]["application/json"]["schema"]["$ref"].endswith("/Failure"), path
+        if "422" in answers:
+            assert answers["422"]["content"]["application/json"]["schema"]["$ref"].endswith("/Failure"), path
+        for parameter in methods["get"].get("parameters", []):
+            assert parameter.get("description"), (path, parameter["name"])
+
+
+def test_docs_run_no_script_and_load_nothing(api: httpx.Client) -> None:
+    response = api.get("/docs")
+    assert response.status_code == 200
+    assert "default-src 'none'" in response.headers["Content-Security-Policy"]
+    assert "<script" not in response.text
+    assert "http://127.0.0.1:8000/v1/objects/xdf-00417/neighbors?k=20" in response.text
+    assert api.get("/openapi.json").json()["paths"].keys() >= {"/v1/index", "/v1/random", "/healthz", "/readyz"}
+    for path in api.get("/openapi.json").json()["paths"]:
+        assert path in response.text
+
+
+def test_many_threads_get_the_answers_of_one(api: httpx.Client, searcher: Searcher) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    paths = [f"/v1/objects/blob-{i:03d}/neighbors?k=10&max_overlap=0.1" for i in range(60)]
+    paths += [f"/v1/objects/blob-{i:03d}/thumbnail.jpg?size=32" for i in range(60)]
+    alone = [api.get(path).content for path in paths]
+    with ThreadPoolExecutor(8) as pool:
+        together = list(pool.map(lambda path: api.get(path).content, paths * 2))
+    assert together == alone * 2
