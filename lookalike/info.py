@@ -67,7 +67,7 @@ def _folder(path: Path) -> dict[str, Any]:
         from lookalike.indexer.index import Index
 
         index = Index(path)
-        return {"kind": "lookalike index", "version": index.version, "manifest": index.manifest.model_dump(mode="json")}
+        return {"kind": "lookalike index", "version": index.version, **index.manifest.model_dump(mode="json")}
     if (path / "model.safetensors").exists():
         return {"kind": "lookalike checkpoint", **read_json(path / "config.json")}
     raise _foreign(path)

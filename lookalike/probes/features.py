@@ -15,14 +15,14 @@ def raw_pixels(images: NDArray[Any]) -> NDArray[np.float64]:
     return images.reshape(len(images), -1).astype(np.float64)
 
 
-def hand_features(images: NDArray[Any]) -> NDArray[np.float64]:
+def hand_features(images: NDArray[Any], top: float = 255.0) -> NDArray[np.float64]:
     """What rotation cannot change of (N, C, H, W): radial profile and color histogram, (N, C·(R + bins)).
 
     The profile is each band's mean in rings one pixel wide around the center; the histogram counts each band's
-    pixels within the largest ring in 16 equal steps of the square root of its brightness (stored 8-bit scale,
-    or the brightest pixel of the set for flux), so that the faint outskirts do not share one bin.
+    pixels within the largest ring in 16 equal steps of the square root of its brightness from 0 to `top`, so that
+    the faint outskirts do not share one bin.
     """
-    return np.hstack([radial_profile(images), color_histogram(images)])
+    return np.hstack([radial_profile(images), color_histogram(images, top)])
 
 
 def radial_profile(images: NDArray[Any]) -> NDArray[np.float64]:
@@ -34,11 +34,10 @@ def radial_profile(images: NDArray[Any]) -> NDArray[np.float64]:
     return profile.reshape(len(images), -1).astype(np.float64)
 
 
-def color_histogram(images: NDArray[Any]) -> NDArray[np.float64]:
+def color_histogram(images: NDArray[Any], top: float = 255.0) -> NDArray[np.float64]:
     """Share of each band's pixels per brightness step inside the largest ring: (N, C, H, W) → (N, C·bins)."""
     ring, rings = _rings(images.shape[2:])
     inside = images[:, :, ring < rings]  # (N, C, P)
-    top = 255.0 if images.dtype == np.uint8 or images.max() > 1 else float(images.max()) or 1.0
     step = np.sqrt(np.clip(inside, 0, top) / top) * HISTOGRAM_BINS
     step = np.minimum(step.astype(np.int64), HISTOGRAM_BINS - 1)
     n, c, pixels = step.shape

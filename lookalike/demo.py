@@ -1,0 +1,248 @@
+"""The whole job on real galaxies, from the Hubble eXtreme Deep Field picture to a page to click through.
+
+Every stage looks at what is already there and keeps it if it was made from the same inputs with the same
+settings; content hashes decide, never a file's mere existence.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lookalike.embeddings import Embeddings
+from lookalike.errors import LookalikeError
+from lookalike.files import write_json
+from lookalike.samples import Samples
+
+if TYPE_CHECKING:
+    from lookalike.probes.retrieval import Share
+    from lookalike.ssl.settings import TrainConfig
+
+K_NEIGHBORS = 100
+WINDOW = "mag:0.5"
+EPOCHS = 60
+SHOWN_QUERIES, SHOWN_NEIGHBORS = 8, 9
+
+
+@dataclass(frozen=True)
+class Demo:
+    """What the demo is asked to do, and where it keeps things."""
+
+    out: Path
+    epochs: int | None = None
+    seed: int = 0
+    max_overlap: float = 0.25
+    port: int = 8000
+    app_port: int = 8501
+    serve: bool = True
+
+    @property
+    def samples(self) -> Path:
+        return self.out / "samples.h5"
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.out / "checkpoints" / "hubble"
+
+    @property
+    def embeddings(self) -> Path:
+        return self.out / "embeddings.h5"
+
+    @property
+    def index(self) -> Path:
+        return self.out / "index"
+
+    @property
+    def sheet(self) -> Path:
+        return self.out / "neighbors.png"
+
+
+@dataclass
+class Stages:
+    """Seconds each stage took, and which were reused."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+    reused: list[str] = field(default_factory=list)
+
+    def run(self, name: str, valid: Callable[[], bool], make: Callable[[], object]) -> None:
+        """Make a stage's output unless a valid one is there."""
+        start = time.monotonic()
+        try:
+            reuse = valid()
+        except LookalikeError:
+            reuse = False  # missing, altered or made otherwise: all mean that it is made anew
+        if not reuse:
+            _say(f"{name} …")
+            make()
+        self.done(name, start, reused=reuse)
+
+    def done(self, name: str, start: float, *, reused: bool) -> None:
+        """Book a stage that began at `start`."""
+        if reused:
+            self.reused.append(name)
+            _say(f"{name}: still valid, reused")
+        self.seconds[name] = time.monotonic() - start
+
+
+def run(demo: Demo) -> None:
+    """Run every stage, print what came out, and serve it unless asked not to."""
+    if demo.serve:
+        from lookalike.serving import check_ports
+
+        check_ports(demo.port, demo.app_port)
+    _say(f"lookalike demo in {demo.out}, seed {demo.seed}")
+    stages = make_all(demo)
+    start = time.monotonic()
+    scores = score(demo)
+    stages.seconds["score"] = time.monotonic() - start
+    print(report(demo, stages, scores), flush=True)
+    if demo.serve:
+        from lookalike.serving import serve_both
+
+        serve_both(demo.index, demo.port, demo.app_port)
+
+
+def make_all(demo: Demo) -> Stages:
+    """Ingest, train, embed, index and verify; each stage only where its output is not still valid."""
+    from lookalike.datasets import ingest
+    from lookalike.indexer.audit import verify
+    from lookalike.indexer.index import build_index
+    from lookalike.ssl.embed import embed
+    from lookalike.ssl.train import train
+
+    stages = Stages()
+    stages.run("ingest", lambda: _samples_valid(demo), lambda: ingest("hubble", [], demo.samples))
+    stages.run(
+        "train",
+        lambda: _checkpoint_valid(demo),
+        lambda: train([demo.samples], demo.checkpoint, training(demo), resume=_can_resume(demo)),
+    )
+    stages.run(
+        "embed",
+        lambda: _embeddings_valid(demo),
+        lambda: embed([demo.samples], demo.checkpoint, demo.embeddings),
+    )
+    start = time.monotonic()
+    built = build_index(
+        demo.embeddings, [demo.samples], demo.index, k=K_NEIGHBORS, window=WINDOW, checkpoint=demo.checkpoint
+    )
+    stages.done("index", start, reused=built.reused)
+    stages.run("verify", lambda: False, lambda: verify(demo.index))
+    return stages
+
+
+def training(demo: Demo) -> TrainConfig:
+    """The demo's training settings: a small encoder, few minutes on two cores."""
+    from lookalike.ssl.settings import TrainConfig
+
+    return TrainConfig(epochs=demo.epochs or EPOCHS, seed=demo.seed, small_stem=False)
+
+
+def _samples_valid(demo: Demo) -> bool:
+    samples = Samples(demo.samples)
+    samples.verify()
+    return samples.about.survey.get("name") == "hubble-xdf"
+
+
+def _checkpoint_valid(demo: Demo) -> bool:
+    """Whether a complete encoder of exactly this training is there, every byte of it."""
+    from lookalike.ssl.checkpoint import load_encoder
+    from lookalike.ssl.settings import refuse_changes
+
+    _, config = load_encoder(demo.checkpoint)
+    refuse_changes(config.train, training(demo))
+    complete = config.epoch >= config.train["epochs"] == training(demo).epochs
+    return complete and config.samples_hash == Samples(demo.samples).content_hash
+
+
+def _can_resume(demo: Demo) -> bool:
+    """Whether an unfinished or shorter training can go on; one of other data or settings is removed."""
+    from lookalike.ssl.checkpoint import read_config
+    from lookalike.ssl.settings import refuse_changes
+
+    if not demo.checkpoint.exists():
+        return False
+    try:
+        config = read_config(demo.checkpoint)
+        refuse_changes(config.train, training(demo))
+        if (
+            config.train["epochs"] == training(demo).epochs
+            and config.samples_hash == Samples(demo.samples).content_hash
+        ):
+            _say(f"train: going on from {config.epoch:.1f} of {config.train['epochs']} epochs")
+            return True
+    except LookalikeError as error:
+        _say(f"train: made anew, since {error.message}")
+    shutil.rmtree(demo.checkpoint)
+    return False
+
+
+def _embeddings_valid(demo: Demo) -> bool:
+    from lookalike.ssl.checkpoint import read_config
+
+    embeddings = Embeddings(demo.embeddings)
+    embeddings.verify()
+    return embeddings.made_from == {
+        "samples": Samples(demo.samples).content_hash,
+        "checkpoint": read_config(demo.checkpoint).content_hash,
+    }
+
+
+def score(demo: Demo) -> dict[str, Share]:
+    """Self-retrieval@1 of augmented copies, the trained encoder beside three rivals; also draws the sheet."""
+    from lookalike.indexer.search import Searcher
+    from lookalike.probes.compare import compare_representations
+    from lookalike.probes.sheet import neighbor_sheet
+
+    searcher = Searcher(demo.index)
+    left_out = [searcher.overlapping(row, demo.max_overlap) for row in range(searcher.n)]
+    queries = [searcher.random_id(demo.seed + number) for number in range(SHOWN_QUERIES)]
+    neighbor_sheet(searcher, queries, SHOWN_NEIGHBORS, demo.sheet, demo.max_overlap)
+    scores = compare_representations(searcher.samples, demo.checkpoint, left_out=left_out, seed=demo.seed)
+    shares = {name: {"hits": s.hits, "n": s.n, "low": s.low, "high": s.high} for name, s in scores.items()}
+    write_json(demo.out / "scores.json", {"self_retrieval_at_1": shares, "max_overlap": demo.max_overlap})
+    return scores
+
+
+def report(demo: Demo, stages: Stages, scores: dict[str, Share]) -> str:
+    """What the demo got, for a person."""
+    n = next(iter(scores.values())).n
+    lines = [
+        "",
+        f"{n:,} galaxies of the Hubble eXtreme Deep Field; {K_NEIGHBORS} neighbors each within {WINDOW}",
+        "",
+        "Self-retrieval@1: how often an augmented copy finds its original first (95 % interval)",
+        *(f"  {name:<34}{share}" for name, share in scores.items()),
+        f"  Objects whose footprint overlaps the query's by more than {demo.max_overlap:.0%} are left out of lists and",
+        "  scores, since neighboring cutouts of a crowded field share pixels (--max-overlap).",
+        "",
+        "Stages",
+        *(
+            f"  {name:<10}{seconds:7.1f} s{'   reused' if name in stages.reused else ''}"
+            for name, seconds in stages.seconds.items()
+        ),
+        f"  {'in all':<10}{sum(stages.seconds.values()):7.1f} s",
+        "",
+        "Files",
+        *(
+            f"  {name:<12}{path}"
+            for name, path in {
+                "samples": demo.samples,
+                "checkpoint": demo.checkpoint,
+                "embeddings": demo.embeddings,
+                "index": demo.index,
+                "scores": demo.out / "scores.json",
+                "picture": demo.sheet,
+            }.items()
+        ),
+    ]
+    return "\n".join(lines)
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)

@@ -1,0 +1,85 @@
+"""The trained encoder beside what it has to beat, all asked the same question about the same augmented copies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from lookalike.augmentations import get_domain
+from lookalike.augmentations.draws import Draws
+from lookalike.augmentations.preprocess import encoder_input
+from lookalike.probes.features import hand_features, raw_pixels, standardized
+from lookalike.probes.retrieval import Share, self_retrieval
+from lookalike.progress import progress
+from lookalike.samples import Samples
+from lookalike.ssl.checkpoint import load_encoder
+from lookalike.ssl.encoders import Encoder
+
+BLOCK = 256
+COPY_EPOCH = -1  # training counts epochs from 0, so no copy here was ever a training view
+
+
+def compare_representations(
+    samples: Samples,
+    checkpoint: Path,
+    *,
+    left_out: Sequence[NDArray[np.integer[Any]]] | None = None,
+    seed: int = 0,
+    quiet: bool = False,
+) -> dict[str, Share]:
+    """Self-retrieval@1 of augmented copies under four descriptions of the same pictures.
+
+    left_out : per object the rows that may not compete with it. The copies carry every augmentation the encoder
+    was trained with, drawn anew; the stored side is the central crop, as in the index.
+    """
+    encoder, config = load_encoder(checkpoint)
+    torch.manual_seed(seed)
+    untrained = Encoder(config.encoder).eval()
+    domain = get_domain(config.domain)
+    settings = domain.settings_type.checked(config.augment)
+    top = 255.0 if samples.image_dtype == np.uint8 else float(samples.images(slice(0, BLOCK)).max())
+    stored: dict[str, list[NDArray[Any]]] = {}
+    copied: dict[str, list[NDArray[Any]]] = {}
+    describe: dict[str, Callable[[torch.Tensor], NDArray[Any]]] = {
+        "trained encoder": lambda images: _embed(encoder, encoder_input(images, config.preprocess)),
+        "untrained encoder": lambda images: _embed(untrained, encoder_input(images, config.preprocess)),
+        "raw pixels": lambda images: raw_pixels(images.numpy()),
+        "radial profile + color histogram": lambda images: hand_features(images.numpy(), top),
+    }
+    with progress("comparing", len(samples), "objects", quiet=quiet) as advance:
+        for start, block in samples.blocks(BLOCK):
+            rows = torch.arange(start, start + len(block))
+            images = torch.from_numpy(block).float()  # (B, C, H, W)
+            catalog = _catalog(samples, domain.columns(settings, samples.about.bands, frozenset(samples.columns)), rows)
+            copies = domain.view(images, catalog, Draws(seed, COPY_EPOCH, rows, view=0), settings)  # (B, C, h, w)
+            centers = _central(images, config.preprocess.size)
+            for name, function in describe.items():
+                stored.setdefault(name, []).append(function(centers))
+                copied.setdefault(name, []).append(function(copies))
+            advance(len(block))
+    scores = {}
+    for name in describe:
+        base, queries = np.concatenate(stored[name]), np.concatenate(copied[name])
+        if "encoder" not in name:
+            base, queries = standardized(base, queries)
+        scores[name] = self_retrieval(base, queries, left_out)
+    return scores
+
+
+def _embed(encoder: Encoder, x: torch.Tensor) -> NDArray[np.float32]:
+    with torch.inference_mode():
+        return encoder(x)[0].numpy()  # type: ignore[no-any-return]
+
+
+def _central(images: torch.Tensor, size: int) -> torch.Tensor:
+    top, left = (images.shape[2] - size) // 2, (images.shape[3] - size) // 2
+    return images[:, :, top : top + size, left : left + size]
+
+
+def _catalog(samples: Samples, columns: Sequence[str], rows: torch.Tensor) -> dict[str, torch.Tensor]:
+    return {name: torch.from_numpy(samples.column(name).astype(np.float64))[rows] for name in columns}

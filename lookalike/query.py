@@ -1,0 +1,94 @@
+"""Query by example from the command line: an id, a picture or a vector, on an index folder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lookalike.errors import InputError, NotFoundError
+
+if TYPE_CHECKING:
+    from lookalike.indexer.search import Answer, Searcher
+
+
+@dataclass(frozen=True)
+class Query:
+    """Exactly one of an id, a picture and a vector; `at` holds `column=value` for the latter two."""
+
+    id: str | None = None
+    image: Path | None = None
+    vector: Path | None = None
+    at: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        given = [name for name in ("id", "image", "vector") if getattr(self, name) is not None]
+        if len(given) != 1:
+            named = ", ".join(f"--{name}" for name in given) or "none"
+            raise InputError(f"A search takes exactly one of --id, --image and --vector, but {named} was given.")
+        if self.at and self.id is not None:
+            raise InputError("--at places a picture or a vector in the window; an id has its own value.")
+
+
+def answer(
+    index: Path, query: Query, *, k: int, columns: Sequence[str] = (), max_overlap: float | None = None
+) -> Answer:
+    """Search an index folder; see Query for what may be asked."""
+    from lookalike.indexer.search import Searcher
+
+    searcher = Searcher(index)
+    if query.id is not None:
+        return searcher.neighbors(query.id, k, columns=columns, max_overlap=max_overlap)
+    if max_overlap is not None:
+        raise InputError("--max-overlap needs a query with a place in the data set: use it with --id.")
+    at = dict(_parse_at(text) for text in query.at)
+    if query.vector is not None:
+        return searcher.by_vector(read_vector(query.vector), k, at=at, columns=columns)
+    assert query.image is not None
+    vector = embed_picture(searcher, query.image)
+    return searcher.by_vector(vector, k, at=at, columns=columns, query={"image": query.image.name, "at": at})
+
+
+def read_vector(path: Path) -> NDArray[np.float64]:
+    """One vector (D,) from a .npy file, (1, D) being taken as (D,)."""
+    try:
+        vector = np.load(path, allow_pickle=False)
+    except FileNotFoundError:
+        raise NotFoundError(f"No such file: {path}") from None
+    except (ValueError, EOFError, OSError) as error:
+        raise InputError(f"{path} is not a .npy array: {error}") from None
+    if not isinstance(vector, np.ndarray) or vector.dtype.kind not in "fiu":
+        raise InputError(f"A vector is one array of numbers, but {path} holds something else.")
+    if vector.ndim == 2 and len(vector) == 1:
+        vector = vector[0]
+    if vector.ndim != 1:
+        raise InputError(f"A vector has the shape (D,), but {path} holds {vector.shape}.")
+    return vector.astype(np.float64)
+
+
+def embed_picture(searcher: Searcher, path: Path) -> NDArray[Any]:
+    """The embedding (D,) of a picture, prepared as the data set's own pictures were, by the index's own encoder."""
+    from lookalike.datasets.uploads import read_picture
+    from lookalike.ssl.checkpoint import load_encoder
+    from lookalike.ssl.embed import embed_images
+
+    if not path.is_file():
+        raise NotFoundError(f"No such file: {path}")
+    encoder, config = load_encoder(searcher.checkpoint())
+    picture = read_picture(path, path.name, searcher.samples.about)  # (C, H, W)
+    vector: NDArray[Any] = embed_images(picture[None], encoder, config)[0]
+    return vector
+
+
+def _parse_at(text: str) -> tuple[str, float]:
+    column, equals, value = text.partition("=")
+    try:
+        if equals and column:
+            return column.strip(), float(value)
+    except ValueError:
+        pass
+    raise InputError(f"--at takes column=value, e.g. mag=18.2, but {text!r} was given.")
