@@ -154,3 +154,38 @@ def serving() -> Callable[..., contextlib.AbstractContextManager[str]]:
         assert not thread.is_alive()
 
     return serve
+
+
+@pytest.fixture
+def blob_samples(tmp_path: Path) -> Callable[..., Path]:
+    """Write a samples file of n drawn galaxies, each of its own shape and color."""
+    from lookalike.samples import About, Column, write_samples
+
+    def write(
+        name: str = "samples.h5",
+        n: int = 64,
+        size: int = 24,
+        *,
+        domain: str = "galaxy",
+        dtype: str = "uint8",
+        bands: str = "RGB",
+        seed: int = 0,
+        unit: str = "",
+    ) -> Path:
+        random = np.random.default_rng(seed)
+        grid = np.arange(size) - (size - 1) / 2
+        width = np.exp(random.uniform(np.log(1.2), np.log(size / 6), (n, 2)))  # (N, 2) σ in px
+        angle, bright = random.uniform(0, np.pi, n), random.uniform(60, 200, n)
+        color = random.uniform(0.2, 1, (n, len(bands)))
+        u = np.cos(angle)[:, None, None] * grid + np.sin(angle)[:, None, None] * grid[:, None]
+        v = np.cos(angle)[:, None, None] * grid[:, None] - np.sin(angle)[:, None, None] * grid
+        profile = np.exp(-0.5 * ((u / width[:, :1, None]) ** 2 + (v / width[:, 1:, None]) ** 2))  # (N, H, W)
+        images = 12 + (bright[:, None] * color)[:, :, None, None] * profile[:, None]
+        images = np.clip(images + random.normal(0, 3, images.shape), 0, 255).astype(dtype)  # (N, C, H, W)
+        survey = {"psf_sigma": dict.fromkeys(bands, 0.8), "noise": dict.fromkeys(bands, 3.0)}
+        about = About(domain=domain, bands=tuple(bands), unit=unit, source="drawn", survey=survey)
+        with write_samples(tmp_path / name, about, {"mag": Column("mag", "brightness")}) as writer:
+            writer.append([f"b{row:04d}" for row in range(n)], images, {"mag": 20 - np.log(bright)})
+        return tmp_path / name
+
+    return write
