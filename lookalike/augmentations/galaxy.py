@@ -137,6 +137,7 @@ def view(
     images : (B, C, H, W) float32, stored units. catalog : {column: (B,) float64}. Returns (B, C, size, size) float32
     in stored units.
     """
+    draws = draws.to(images.device)
     return apply(images, parameters(catalog, draws, settings), draws, settings)
 
 

@@ -108,6 +108,7 @@ def view(
 
     if images.shape[1] != len(settings.bands):
         raise InputError(f"Pictures have the bands {', '.join(settings.bands)}, but {images.shape[1]} were given.")
+    draws = draws.to(images.device)
     x = _cropped(images.float(), draws, settings)  # (B, C, h, w)
     if settings.jitter.enabled:
         _jitter_(x, draws, settings)
