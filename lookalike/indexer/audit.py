@@ -198,7 +198,7 @@ def _check_lists(
         }
         if x is not None:
             with np.errstate(invalid="ignore"):
-                rules["lie within the window"] = ~there | (np.abs(x[np.maximum(block, 0)] - x[own]) <= half_width)
+                rules["lie within the window"] = ~there | (np.abs(x[np.clip(block, 0, n - 1)] - x[own]) <= half_width)
         for rule, holds in rules.items():
             if not holds.all():
                 row = start + int(np.argwhere(~holds)[0, 0])

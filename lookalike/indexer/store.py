@@ -227,14 +227,14 @@ class Index:
 
     def open_samples(self, paths: list[Path] | None = None) -> Samples:
         """The data set the index was built for, from its recorded place or another; a different one is refused."""
-        places = paths or [self.folder / path for path in self.manifest.samples.paths]
+        places = paths or [self._place(path) for path in self.manifest.samples.paths]
         samples = Samples(_there(places, "samples", self.folder))
         self._check_belongs("samples", ", ".join(map(str, places)), samples.content_hash, self.manifest.samples)
         return samples
 
     def open_embeddings(self, path: Path | None = None) -> Embeddings:
         """The embeddings the index was built from, likewise."""
-        place = path or self.folder / self.manifest.embeddings.paths[0]
+        place = path or self._place(self.manifest.embeddings.paths[0])
         embeddings = Embeddings(_there([place], "embeddings", self.folder)[0])
         self._check_belongs("embeddings", str(place), embeddings.content_hash, self.manifest.embeddings)
         return embeddings
@@ -247,9 +247,12 @@ class Index:
                 f"{self.folder} was built without its encoder; build it with `--checkpoint` to search from pictures.",
                 code="no_checkpoint",
             )
-        place = path or self.folder / recorded.paths[0]
+        place = path or self._place(recorded.paths[0])
         self._check_belongs("checkpoint", str(place), checkpoint_about(place)[0], recorded)
         return place
+
+    def _place(self, path: str) -> Path:
+        return (self.folder / path).resolve()
 
     def _check_belongs(self, what: str, place: str, found: str, recorded: BelongsTo) -> None:
         if found != recorded.content_hash:
@@ -277,7 +280,7 @@ def relative(path: Path, folder: Path) -> str:
 def _there(paths: list[Path], what: str, folder: Path) -> list[Path]:
     for path in paths:
         if not path.exists():
-            raise NotFoundError(f"The {what} of {folder} are not where they were: no {path}. Give their place.")
+            raise NotFoundError(f"The {what} of {folder} are not where they were, {path}. Give their place.")
     return paths
 
 
