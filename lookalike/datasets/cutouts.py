@@ -17,7 +17,8 @@ MASKED_COUNT = f"refused, more than {MASKED_LIMIT:.0%} masked"
 
 def first_pixel(center: NDArray[np.float64], size: int) -> NDArray[np.int64]:
     """The index at which a cutout of `size` px starts so that `center` is within half a pixel of its middle."""
-    return np.floor(center - (size - 1) / 2 + 0.5).astype(np.int64)
+    # Rounded first, so that a position that falls between two pixels goes the same way on every machine.
+    return np.floor(np.round(center - (size - 1) / 2 + 0.5, 6)).astype(np.int64)
 
 
 def inside(x: NDArray[np.float64], y: NDArray[np.float64], size: int, height: int, width: int) -> NDArray[np.bool_]:

@@ -19,7 +19,7 @@ from lookalike.datasets.cutouts import MASKED, as_float32, measured
 from lookalike.datasets.fits_open import open_fits, reading
 from lookalike.datasets.fits_planes import Plane, about_images, bands_of, object_planes, scan, shape_text
 from lookalike.datasets.fits_positions import ingest_positions, position_columns
-from lookalike.datasets.table import Table, merged, read_table
+from lookalike.datasets.table import Table, merged, read_table, without_reserved
 from lookalike.errors import InputError, unknown
 from lookalike.files import existing_files
 from lookalike.progress import progress
@@ -93,6 +93,7 @@ def _ingest_cutouts(
         size = shapes[0][0]
     table = merged(_cutout_table(objects), catalog, ledger)
     ids = table.ids(options.id_column) if options.id_column else _cutout_ids(objects)
+    table = without_reserved(table, ids, ledger)
     table.columns["masked_fraction"] = MASKED
     about = about_images([plane for planes in objects for plane in planes], bands, size, options)
     cropped = sum(side > size for side in sides)

@@ -69,12 +69,14 @@ def _plain(source: Path | bytes, name: str, limit: int) -> Iterator[IO[bytes]]:
             _check_start(start, name)
             yield given
             return
-        with tempfile.TemporaryFile() as expanded:
+        # Reopened for reading alone, since astropy takes the mode of the file it is given.
+        with tempfile.NamedTemporaryFile() as expanded:
             _expand(given, expanded, name, limit)
-            expanded.seek(0)
-            _check_start(expanded.read(6), name)
-            expanded.seek(0)
-            yield expanded
+            expanded.flush()
+            with Path(expanded.name).open("rb") as plain:
+                _check_start(plain.read(6), name)
+                plain.seek(0)
+                yield plain
 
 
 def _check_start(start: bytes, name: str) -> None:

@@ -15,7 +15,7 @@ from lookalike.datasets.cutouts import MASKED, as_float32, first_pixel, inside, 
 from lookalike.datasets.fits_open import open_fits, reading
 from lookalike.datasets.fits_planes import Plane, about_images, object_planes, shape_text
 from lookalike.datasets.fits_wcs import pixel_positions, sky_positions
-from lookalike.datasets.table import Table, listed, merged
+from lookalike.datasets.table import Table, listed, merged, without_reserved
 from lookalike.errors import InputError
 from lookalike.progress import progress
 from lookalike.samples import Column, write_samples
@@ -42,6 +42,8 @@ def ingest_positions(planes: list[Plane], catalog: Table, out: Path, options: Op
     bands = options.bands or _names(image, ledger)
     x, y, table = _placed(image, catalog, ledger)
     ids = catalog.ids(options.id_column) if options.id_column else _ids(catalog)
+    table = without_reserved(table, ids, ledger)
+    table.columns["masked_fraction"] = MASKED
     rows = _inside(image[0], x, y, options.size, ledger)
     lefts, tops = first_pixel(x[rows], options.size), first_pixel(y[rows], options.size)
     with (
@@ -103,7 +105,7 @@ def _placed(
             for name, values, column in sky_positions(image, x, y):
                 own.add(name, values, column)
     table = merged(own, catalog, ledger)
-    table.columns |= {"x": X, "y": Y, "masked_fraction": MASKED}
+    table.columns |= {"x": X, "y": Y}
     return x, y, table
 
 

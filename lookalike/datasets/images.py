@@ -21,7 +21,7 @@ from lookalike.datasets.pictures import (
     prepare_picture,
     upright_size,
 )
-from lookalike.datasets.table import Table, first_repeated, listed, merged, read_table
+from lookalike.datasets.table import Table, first_repeated, listed, merged, read_table, without_reserved
 from lookalike.errors import InputError, NotFoundError
 from lookalike.files import natural_key
 from lookalike.progress import progress
@@ -72,7 +72,7 @@ def ingest(files: list[Path], out: Path, options: Options, ledger: Ledger) -> No
         )
     table = merged(own, catalog, ledger)
     ids = table.ids(options.id_column) if options.id_column else unique_ids(pictures)
-    _write(pictures, ids, table, out, options, ledger)
+    _write(pictures, ids, without_reserved(table, ids, ledger), out, options, ledger)
 
 
 def find(given: Sequence[Path], ledger: Ledger) -> list[tuple[Path, str]]:

@@ -187,7 +187,7 @@ def _columns(shard: Shard, ledger: Ledger) -> dict[str, Column]:
 
 def _parts(name: str, tail: tuple[int, ...]) -> list[tuple[str, str]]:
     """(column, band) for each value of a data set's rows: `flux` of 3 becomes flux_g, flux_r, flux_z."""
-    clean = clean_name(name)
+    clean = clean_name(name) if name != "id" else "id_catalog"  # `id` is what the stored ids are called
     count = math.prod(tail)
     if count == 1:
         return [(clean, "")]

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from lookalike.datasets.contract import Ledger, Options
 from lookalike.datasets.cutouts import MASKED, as_float32, center_crop, measured, stored_as
-from lookalike.datasets.table import Table, plain_values, read_table
+from lookalike.datasets.table import Table, plain_values, read_table, without_reserved
 from lookalike.errors import InputError
 from lookalike.files import existing_files
 from lookalike.progress import progress
@@ -87,6 +87,7 @@ def _write(sources: list[Source], table: Table, out: Path, options: Options, led
         ids = table.ids(options.id_column)
     else:
         ids = table.ids("id") if "id" in table.values else [str(row) for row in range(total)]
+    table = without_reserved(table, ids, ledger)
     about = About(
         domain=options.domain,
         bands=bands,

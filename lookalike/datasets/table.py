@@ -22,6 +22,8 @@ KNOWN = {
     "dec": Column("deg", "declination, ICRS", "pos.eq.dec;meta.main"),
 }
 
+RESERVED = ("id", "masked_fraction")
+
 
 @dataclass
 class Table:
@@ -250,6 +252,22 @@ def listed(names: Iterable[str], most: int = 12) -> str:
     """Names joined by commas, the rest counted."""
     every = list(names)
     return ", ".join(every[:most]) + (f" and {len(every) - most} more" if len(every) > most else "")
+
+
+def without_reserved(table: Table, ids: Sequence[str], ledger: Ledger) -> Table:
+    """The same table without the names ingestion gives itself, `id` and `masked_fraction`.
+
+    A column `id` that holds the ids is left out, since they are stored anyway; any other is renamed.
+    """
+    kept = Table(table.name)
+    for name, values in table.values.items():
+        new = f"{name}_catalog" if name in RESERVED else name
+        if name == "id" and table.texts("id") == list(ids):
+            continue
+        if new != name:
+            ledger.note(f"Column {name!r} of {table.name} is stored as {new!r}, beside the one ingestion makes.")
+        kept.add(new, values, table.columns[name])
+    return kept
 
 
 def first_repeated(names: Iterable[str]) -> str | None:
