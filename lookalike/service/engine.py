@@ -41,9 +41,9 @@ class Engine:
         self.samples = searcher.samples
         self.version = searcher.version
         self.units = {name: column.unit for name, column in self.samples.columns.items()}
-        self.pictures = Pictures(self.samples, get_domain(self.samples.about.domain), self.version, limits)
         # Opens every shard and sorts the ids now, in one thread, so that no request waits for it or races it.
         self.samples.row(self.samples.id(0))
+        self.pictures = Pictures(self.samples, get_domain(self.samples.about.domain), self.version, limits)
 
     def object(self, name: str) -> dict[str, Any]:
         """The fields of an ObjectAnswer."""
@@ -109,7 +109,7 @@ class Engine:
             pixel_scale=about.pixel_scale,
             source=about.source,
             license=about.license,
-            stretches=list(self.pictures.domain.stretches),
+            stretches=self.pictures.stretches,
             has_footprints=searcher.has_footprints,
             columns={
                 name: ColumnAbout(unit=column.unit, description=column.description, ucd=column.ucd)

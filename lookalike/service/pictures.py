@@ -34,14 +34,22 @@ class Pictures:
         self._kept: OrderedDict[str, bytes] = OrderedDict()
         self._bytes = 0
         self._lock = threading.Lock()
+        self.stretches = [name for name in domain.stretches if self._suits(name)]
+
+    def _suits(self, stretch: str) -> bool:
+        """Whether these data can be drawn so: some stretches need fluxes in certain bands, some 8-bit values."""
+        try:
+            self._draw([0], self.limits.min_picture, stretch)
+        except InputError:
+            return False
+        return True
 
     def stretch(self, name: str | None) -> str:
-        """The stretch asked for, or the domain's default; an unknown one is an InputError with the choices."""
-        stretches = self.domain.stretches
+        """The stretch asked for, or the default, the first; an unknown one is an InputError with the choices."""
         if name is None:
-            return stretches[0]
-        if name not in stretches:
-            raise unknown("stretch", name, stretches)
+            return self.stretches[0]
+        if name not in self.stretches:
+            raise unknown("stretch", name, self.stretches)
         return name
 
     def etag(self, *parts: object) -> str:

@@ -6,9 +6,9 @@ no markup is ever made from data.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import replace
+from decimal import ROUND_FLOOR, Decimal
 from pathlib import Path
 from typing import Any
 
@@ -107,8 +107,8 @@ def caption_column(index: Index) -> str | None:
 
 
 def similarity(row: NeighborRow) -> str:
-    """A similarity to three decimals; never rounded up to 1.000 where the vectors differ."""
-    return f"{math.floor(row.similarity * 1000) / 1000:.3f}".replace("-", "−")
+    """A similarity to three decimals; never rounded up, so that 1.000 is said of equal vectors only."""
+    return str(Decimal(repr(row.similarity)).quantize(Decimal("0.001"), ROUND_FLOOR)).replace("-", "−")
 
 
 def shown(value: Value) -> str:
@@ -137,7 +137,7 @@ def notes(index: Index, found: Neighbors, state: State) -> list[str]:
         lines.append(f"Within {name} ± {window.half_width:g}{unit} of this object.")
     if found.source == "live":
         lines.append("The stored list ran short and was finished by a live search.")
-    left, share = found.left_out.overlapping, f"{MAX_OVERLAP:.0%}".replace("%", " %")
+    left, share = found.left_out.overlapping, f"{MAX_OVERLAP:.0%}"
     if found.left_out.max_overlap is not None and left:
         lines.append(
             f"{left} more similar {'object is' if left == 1 else 'objects are'} left out: "
@@ -169,7 +169,7 @@ def about(index: Index) -> list[str]:
         name = f"log({window.column})" if window.log else window.column
         rule = f"neighbors within {name} ± {window.half_width:g}{f' {window.unit}' if window.unit else ''}"
     return [
-        f"{index.objects:,} objects" + (f" · {index.source}" if index.source else ""),
+        " · ".join(part for part in (f"{index.objects:,} objects", index.source, index.license) if part),
         f"{rule} · {index.k} stored for each",
         f"index {index.index_version} · {index.hashes.get('index', '')[:12]} · lookalike {index.software}",
     ]

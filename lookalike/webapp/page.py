@@ -171,10 +171,13 @@ def results(api: str, index: Index, state: State) -> None:
     if found_object.index_version != index.index_version:  # a new index was published meanwhile
         load_index.clear()
         index = load_index(api)
+    offset = (state.page - 1) * state.number
+    if offset >= index.objects:
+        raise InputError(f"Page {state.page} of {state.number} lies beyond the last of {index.objects:,} objects.")
     found = client.neighbors(
         state.id,
-        k=state.number,
-        offset=(state.page - 1) * state.number,
+        k=min(state.number, index.objects),
+        offset=offset,
         max_overlap=MAX_OVERLAP if index.has_footprints and not state.keep_overlap else None,
         columns=list(index.columns)[: index.limits["max_columns"]],
     )

@@ -1,0 +1,454 @@
+"""The page in a real headless Chromium, on a real index behind a real service."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from lookalike.webapp.run import app_command
+
+pytestmark = pytest.mark.browser
+
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+INSTALL = "apt-get install chromium chromium-driver"
+ARGUMENTS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+SLOW = 30_000  # ms: the first load on a busy machine
+
+
+@pytest.fixture(scope="module")
+def chromium() -> str:
+    """Where Chromium is; without it the tests skip on a user's machine and fail in CI."""
+    found = next((path for path in map(shutil.which, NAMES) if path), None)
+    if found is None:
+        message = f"no Chromium on this machine; the browser tests need one: {INSTALL}"
+        if os.environ.get("CI") == "true":
+            pytest.fail(message)
+        pytest.skip(message)
+    return found
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Server:
+    """A server in a process group of its own, which can be killed and started again."""
+
+    def __init__(self, command: list[str], health: str, log: Path) -> None:
+        self.command, self.health, self.log = command, health, log
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(self.command, stdout=log, stderr=log, start_new_session=True)
+        for _ in range(600):
+            with contextlib.suppress(httpx.TransportError):
+                if httpx.get(self.health, trust_env=False).status_code == 200:
+                    return
+            if self.process.poll() is not None:
+                break
+            time.sleep(0.05)
+        pytest.fail(f"{self.command} did not start: {self.log.read_text()}")
+
+    def kill(self) -> None:
+        if self.process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+
+
+@dataclass
+class Site:
+    url: str
+    api: str
+    service: Server
+    app: Server
+
+
+@pytest.fixture(scope="module")
+def site(chromium: str, toy_index: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    folder = tmp_path_factory.mktemp("site")
+    api_port, app_port = free_port(), free_port()
+    api, url = f"http://127.0.0.1:{api_port}", f"http://127.0.0.1:{app_port}"
+    serve = [sys.executable, "-m", "lookalike", "serve", str(toy_index), "--port", str(api_port)]
+    service = Server(serve, f"{api}/readyz", folder / "service.log")
+    app = Server(app_command(api, app_port), f"{url}/_stcore/health", folder / "app.log")
+    try:
+        service.start()
+        app.start()
+        yield Site(url, api, service, app)
+    finally:
+        app.kill()
+        service.kill()
+    log = (folder / "app.log").read_text()
+    assert "Traceback" not in log, log
+
+
+@pytest.fixture(scope="module")
+def browser(chromium: str) -> Iterator[Any]:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=chromium, args=ARGUMENTS)
+        yield running
+        running.close()
+
+
+class Visit:
+    """One visitor with an empty profile, and everything their browser complained of."""
+
+    def __init__(self, site: Site, context: Any) -> None:
+        self.site, self.page = site, context.new_page()
+        self.complaints: list[str] = []
+        self.outside: list[str] = []
+        self.page.set_default_timeout(SLOW)
+        self.page.on("dialog", self._dialog)
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.on("request", self._request)
+
+    def _dialog(self, dialog: Any) -> None:
+        self.complaints.append(f"dialog {dialog.message}")
+        dialog.dismiss()
+
+    def _request(self, request: Any) -> None:
+        if not re.match(r"(https?|ws)://127\.0\.0\.1:|data:|blob:", request.url):
+            self.outside.append(request.url)
+
+    def open(self, query: str = "") -> Visit:
+        self.page.goto(f"{self.site.url}/{query}")
+        return self
+
+    def painted(self, query: str | None = None) -> Visit:
+        """Wait until the gallery shows `query` (any object with None) with all its pictures."""
+        wanted = ".gallery[data-painted]" if query is None else f".gallery[data-query='{query}'][data-painted]"
+        self.page.wait_for_selector(wanted)
+        self.page.wait_for_function(
+            """wanted => { const host = [...document.querySelectorAll('*')].find(
+                   (e) => e.shadowRoot && e.shadowRoot.querySelector(wanted));
+                 const g = host && host.shadowRoot.querySelector('.gallery');
+                 return g && g.dataset.painted === g.dataset.drawn; }""",
+            arg=wanted,
+        )
+        return self
+
+    @property
+    def query(self) -> str:
+        return str(self.page.locator(".gallery").get_attribute("data-query"))
+
+    @property
+    def ids(self) -> list[str]:
+        return [str(tile.get_attribute("data-id")) for tile in self.page.locator(".tile").all()]
+
+    def focused(self) -> str:
+        """The id of the picture that has the keyboard's focus, '' if none has."""
+        return str(
+            self.page.evaluate(
+                """() => { let e = document.activeElement;
+                    while (e && e.shadowRoot) e = e.shadowRoot.activeElement;
+                    return (e && e.dataset && e.dataset.id) || ''; }"""
+            )
+        )
+
+
+Open = Callable[..., Visit]
+
+
+@pytest.fixture
+def visit(site: Site, browser: Any) -> Iterator[Open]:
+    visits = []
+
+    def new(width: int = 1280, height: int = 860, scheme: str = "light", ratio: float = 1) -> Visit:
+        context = browser.new_context(
+            viewport={"width": width, "height": height}, color_scheme=scheme, device_scale_factor=ratio
+        )
+        visits.append((context, Visit(site, context)))
+        return visits[-1][1]
+
+    yield new
+    for context, one in visits:
+        context.close()
+        assert one.complaints == []
+        assert one.outside == [], "the page must not call other hosts"
+
+
+def expected(site: Site, name: str, k: int = 36) -> list[str]:
+    found = httpx.get(f"{site.api}/v1/objects/{name}/neighbors?k={k}&max_overlap=0.25", trust_env=False).json()
+    return [row["id"] for row in found["results"]]
+
+
+def test_the_start_page_leads_on_without_knowledge(visit: Open) -> None:
+    one = visit().open().painted("")
+    assert len(one.ids) >= 10
+    first = one.ids[0]
+    one.page.locator(".tile").first.click()
+    one.painted(first)
+    assert f"id={first}" in one.page.url
+
+
+def test_a_random_object_is_shown_with_its_columns_and_neighbors(visit: Open, site: Site) -> None:
+    one = visit().open().painted()
+    one.page.get_by_role("button", name="Random object").click()
+    one.page.wait_for_url(re.compile("id=blob-"))
+    name = one.page.url.split("id=")[1].split("&")[0]
+    one.painted(name)
+    assert one.ids == expected(site, name)
+    facts = one.page.locator(".facts").inner_text()
+    for words in ("mag", "size", "px", "label"):
+        assert words in facts
+    assert re.search(r"0\.\d{3}", one.page.locator(".tile").first.inner_text())
+    assert "25%" in one.page.locator(".notes").inner_text()
+    assert "Within mag ± 0.5 mag" in one.page.locator(".notes").inner_text()
+    about = one.page.locator(".about").inner_text()
+    for words in ("200 objects", "v000001", "mag ± 0.5"):
+        assert words in about
+
+
+def test_clicking_a_neighbor_searches_from_it_and_back_works(visit: Open, site: Site) -> None:
+    one = visit().open("?id=blob-001").painted("blob-001")
+    picture = one.page.locator(".frame img").get_attribute("src")
+    path = ["blob-001"]
+    for _ in range(2):
+        path.append(one.ids[2])
+        one.page.locator(".tile").nth(2).click()
+        one.painted(path[-1])
+        assert f"id={path[-1]}" in one.page.url
+        assert one.ids == expected(site, path[-1])
+    assert one.page.locator(".frame img").get_attribute("src") != picture
+    for name in reversed(path[:-1]):
+        one.page.go_back()
+        one.painted(name)
+        assert f"id={name}" in one.page.url
+    assert one.page.locator(".frame img").get_attribute("src") == picture
+    one.page.go_forward()
+    one.painted(path[1])
+    one.page.get_by_label("Back to blob-001").click()
+    one.painted("blob-001")
+    assert one.page.locator(".trail").count() == 0
+
+
+def test_a_reload_shows_the_same(visit: Open) -> None:
+    one = visit().open("?id=blob-005").painted("blob-005")
+    one.page.locator(".tile").nth(3).click()
+    one.page.wait_for_url(re.compile("via="))
+    name = one.page.url.split("id=")[1].split("&")[0]
+    one.painted(name)
+    before = (one.page.url, one.ids, one.page.locator(".gallery").inner_text())
+    one.page.reload()
+    one.painted(name)
+    assert (one.page.url, one.ids, one.page.locator(".gallery").inner_text()) == before
+
+
+def test_typing_an_id_searches(visit: Open) -> None:
+    one = visit().open().painted()
+    box = one.page.get_by_role("textbox", name="Object id")
+    box.fill(" blob-042 ")
+    box.press("Enter")
+    one.painted("blob-042")
+    assert "id=blob-042" in one.page.url
+    box.fill("blob-043")
+    one.page.get_by_role("button", name="Search", exact=True).click()
+    one.painted("blob-043")
+    assert one.page.get_by_role("textbox", name="Object id").input_value() == "blob-043"
+    one.page.go_back()
+    one.painted("blob-042")
+    assert one.page.get_by_role("textbox", name="Object id").input_value() == "blob-042"
+
+
+def test_the_number_of_results_and_pages(visit: Open, site: Site) -> None:
+    one = visit().open("?id=blob-001").painted("blob-001")
+    one.page.get_by_role("combobox", name="Results").click()
+    one.page.get_by_role("option", name="16 results").click()
+    one.page.wait_for_url(re.compile("n=16"))
+    one.page.wait_for_function(
+        """() => [...document.querySelectorAll('*')].some(
+               (e) => e.shadowRoot && e.shadowRoot.querySelectorAll('.tile').length === 16)"""
+    )
+    everything = expected(site, "blob-001", 48)
+    assert one.ids == everything[:16]
+    one.page.get_by_text("Next 16").click()
+    one.page.wait_for_url(re.compile("page=2"))
+    one.page.get_by_text("Previous 16").wait_for()
+    assert one.ids == everything[16:32]
+    one.page.get_by_text("Previous 16").click()
+    one.page.get_by_text("Previous 16").wait_for(state="detached")
+    assert one.ids == everything[:16]
+
+
+def test_the_overlap_rule_can_be_switched_off(visit: Open) -> None:
+    one = visit().open("?id=blob-001").painted("blob-001")
+    one.page.get_by_text("Leave out overlaps").click()
+    one.page.wait_for_url(re.compile("overlap=keep"))
+    one.page.get_by_text("Overlapping cutouts are shown too").wait_for()
+
+
+def test_the_keyboard_reaches_everything(visit: Open) -> None:
+    one = visit().open("?id=blob-001").painted("blob-001")
+    one.page.locator(".tile").first.focus()
+    across = len(one.page.locator(".grid").evaluate("e => getComputedStyle(e).gridTemplateColumns").split(" "))
+    for key, place in (
+        ("ArrowRight", 1),
+        ("ArrowDown", 1 + across),
+        ("ArrowLeft", across),
+        ("ArrowUp", 0),
+        ("ArrowUp", 0),
+        ("End", len(one.ids) - 1),
+        ("Home", 0),
+        ("ArrowRight", 1),
+    ):
+        one.page.keyboard.press(key)
+        assert one.focused() == one.ids[place], key
+    outline = one.page.locator(".tile").nth(1).evaluate("e => getComputedStyle(e).outlineWidth")
+    assert outline == "3px"
+    wanted = one.ids[1]
+    one.page.keyboard.press("Enter")
+    one.painted(wanted)
+    assert one.focused() == one.ids[0], "the focus stays in the grid"
+    label = one.page.locator(".tile").first.get_attribute("aria-label")
+    assert re.match(r"1: blob-\d{3}, similarity 0\.\d{3}, .*mag \d+\.\d\d mag", str(label))
+
+
+@pytest.mark.parametrize(
+    ("query", "words"),
+    [
+        ("?id=blob-999", "No object has the id 'blob-999'"),
+        ("?id=<img src=x onerror=alert(1)>", "A-Z a-z 0-9"),
+        ("?id=[x](javascript:alert(1))", "A-Z a-z 0-9"),
+        ("?id=blob-001&n=7", "n is one of 16, 25"),
+        ("?id=blob-001&n=1e308", "n is a whole number"),
+        ("?id=blob-001&page=999", "lies beyond the last of 200"),
+        ("?id=blob-001&overlap=x", "Choices: hide, keep"),
+        ("?id=blob-001&via=<script>", "A-Z a-z 0-9"),
+        ("?idd=blob-001", "Did you mean 'id'"),
+    ],
+)
+def test_a_wrong_address_says_what_is_wrong_and_leads_on(visit: Open, query: str, words: str) -> None:
+    one = visit().open(query)
+    box = one.page.locator(".st-key-trouble")
+    box.wait_for()
+    assert words in box.inner_text()
+    assert "Traceback" not in one.page.locator("body").inner_text()
+    box.get_by_role("button", name="Start page").click()
+    one.painted("")
+    assert "?" not in one.page.url
+
+
+def test_hostile_text_stays_text(visit: Open, site: Site) -> None:
+    one = visit().open("?id=blob-000").painted("blob-000")  # its label is <img src=x onerror=alert(1)>
+    assert "<img src=x onerror=alert(1)>" in one.page.locator(".facts").inner_text()
+    assert "Blobs <b>drawn</b> for the tests" in one.page.locator(".about").inner_text()
+    one.page.locator(".tile").first.hover()
+    assert one.page.locator(".gallery script, .gallery b b, .about b, .facts img").count() == 0
+
+
+def test_an_object_without_neighbors_says_why(visit: Open) -> None:
+    one = visit().open("?id=blob-007")
+    one.page.get_by_text("There is nothing to show here.").wait_for()
+    assert "mag" in one.page.locator(".notes").inner_text()
+    assert one.page.locator(".facts").inner_text().count("–") == 1
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(("width", "ratio"), [(390, 2), (1280, 1), (2560, 1)])
+def test_it_fits_every_width_in_light_and_dark(
+    visit: Open, tmp_path: Path, scheme: str, width: int, ratio: float
+) -> None:
+    one = visit(width, 900, scheme, ratio).open("?id=blob-001&via=blob-002,blob-003").painted("blob-001")
+    shown = one.page.evaluate(
+        """() => [document.documentElement.scrollWidth,
+                  document.querySelector('[data-testid=stMain]').scrollWidth, innerWidth]"""
+    )
+    assert shown[0] <= width
+    assert shown[1] <= width
+    grid = one.page.locator(".grid").bounding_box()
+    assert grid is not None
+    assert grid["width"] > 0.7 * width if width != 390 else grid["width"] > 340
+    across = len(one.page.locator(".grid").evaluate("e => getComputedStyle(e).gridTemplateColumns").split(" "))
+    assert across == {390: 3, 1280: 7, 2560: 9}[width]
+    paper = one.page.locator(".stApp").evaluate("e => getComputedStyle(e).backgroundColor")
+    assert (sum(map(int, re.findall(r"\d+", paper)[:3])) > 600) == (scheme == "light")
+    one.page.screenshot(path=str(tmp_path / f"{scheme}-{width}.png"))
+
+
+def test_pictures_are_as_sharp_as_the_screen(visit: Open) -> None:
+    for ratio in (1.0, 2.0):
+        one = visit(1280, 860, "light", ratio).open("?id=blob-001").painted("blob-001")
+        image, width = one.page.locator(".frame img").evaluate("e => [e.naturalWidth, e.clientWidth]")
+        assert image >= ratio * width
+        sheet, tile = one.page.locator(".picture").first.evaluate(
+            "e => [Number(/size=(\\d+)/.exec(e.style.backgroundImage)[1]), e.clientWidth]"
+        )
+        assert sheet >= ratio * tile
+
+
+def test_a_reload_asks_for_no_picture_again(visit: Open) -> None:
+    one = visit().open("?id=blob-001&via=blob-002").painted("blob-001")
+    browser_side = one.page.context.new_cdp_session(one.page)
+    browser_side.send("Network.enable")
+    asked: dict[str, str] = {}
+    kept: set[str] = set()
+    browser_side.on("Network.requestWillBeSent", lambda e: asked.update({e["requestId"]: e["request"]["url"]}))
+    browser_side.on("Network.requestServedFromCache", lambda e: kept.add(e["requestId"]))
+    browser_side.on(
+        "Network.responseReceived", lambda e: kept.add(e["requestId"]) if e["response"]["fromDiskCache"] else None
+    )
+    one.page.reload()
+    one.painted("blob-001")
+    pictures = {request for request, url in asked.items() if ".jpg?" in url}
+    assert len(pictures) >= 3
+    assert pictures <= kept
+
+
+def test_a_service_that_stops_is_said_and_comes_back(visit: Open, site: Site) -> None:
+    one = visit().open("?id=blob-001").painted("blob-001")
+    site.service.kill()
+    try:
+        one.page.locator(".tile").nth(1).click()
+        box = one.page.locator(".st-key-trouble")
+        box.wait_for()
+        assert "does not answer" in box.inner_text()
+        assert "lookalike serve" in box.inner_text()
+        one.page.get_by_role("button", name="Random object").click()
+        one.page.wait_for_timeout(500)
+        assert "does not answer" in one.page.locator(".st-key-trouble").inner_text()
+        assert "Traceback" not in one.page.locator("body").inner_text()
+    finally:
+        site.service.start()
+    one.page.get_by_role("button", name="Try again").click()
+    one.painted()
+
+
+def test_a_click_is_answered_quickly_and_prints_how(visit: Open) -> None:
+    one = visit().open("?id=blob-001&n=100").painted("blob-001")
+    times = []
+    for _ in range(5):
+        start = time.perf_counter()
+        wanted = one.ids[1]
+        one.page.locator(".tile").nth(1).click()
+        one.painted(wanted)
+        times.append(time.perf_counter() - start)
+    print(f"click to 100 pictures painted: {sorted(times)[2] * 1000:.0f} ms (median of 5)")
