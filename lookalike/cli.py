@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from lookalike import __version__
-from lookalike.errors import InputError, LookalikeError
+from lookalike.errors import InputError, LookalikeError, NotFoundError
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -300,7 +300,7 @@ def main() -> None:
             message += f" Choices: {', '.join(command.name or '' for command in _commands())}."
         _fail(message, error.exit_code, debug)
     except LookalikeError as error:
-        _fail(error.message, 2 if isinstance(error, InputError) or error.code in NOT_THERE else 1, debug)
+        _fail(error.message, 2 if isinstance(error, InputError | NotFoundError) else 1, debug)
     except (KeyboardInterrupt, typer.Abort):
         _fail("interrupted", 130, debug)
     except BrokenPipeError:  # `| head` closed the pipe: what it wanted was printed
@@ -312,9 +312,6 @@ def main() -> None:
 
 def _commands() -> list[Any]:
     return list(typer.main.get_command(app).commands.values())  # type: ignore[attr-defined]
-
-
-NOT_THERE = ("not_found", "unknown_id")
 
 
 def _fail(message: str, code: int, debug: bool) -> None:

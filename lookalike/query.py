@@ -67,7 +67,8 @@ def read_vector(path: Path) -> NDArray[np.float64]:
         vector = vector[0]
     if vector.ndim != 1:
         raise InputError(f"A vector has the shape (D,), but {path} holds {vector.shape}.")
-    return vector.astype(np.float64)
+    wide: NDArray[np.float64] = vector.astype(np.float64)
+    return wide
 
 
 def embed_picture(searcher: Searcher, path: Path) -> NDArray[Any]:

@@ -63,6 +63,12 @@ class Distribution(Config):
         middle = (self._below(self.low, 0.0) + self._below(self.high, 1.0)) / 2
         return self.loc + self.scale * math.exp(self.s * NormalDist().inv_cdf(middle))
 
+    def with_median(self, median: float) -> Distribution:
+        """The same shape stretched to another median: the scatter of one survey, as a share, around a measurement."""
+        f = median / self.median()
+        ends = {name: None if end is None else end * f for name, end in (("low", self.low), ("high", self.high))}
+        return Distribution(kind=self.kind, s=self.s, loc=self.loc * f, scale=self.scale * f, **ends)
+
     def _below(self, end: float | None, unbounded: float) -> float:
         """The untruncated lognormal's probability below an end of the range."""
         if end is None:
@@ -193,8 +199,9 @@ def default_settings(
     """The steps whose numbers are known for this data set, and notes on what is missing and what stands in.
 
     g, r, z fluxes in nanomaggies at 0.262 arcsec/px have the published numbers. Elsewhere blur and noise start from
-    what the source measured of itself (`about.survey`: psf_sigma in px and noise in stored units, by band); without
-    that they are off, as is extinction where no coefficients apply. The geometric steps need no numbers.
+    what the source measured of itself (`about.survey`: psf_sigma in px and noise in stored units, by band) and scatter
+    around it as the published fits in r do, as a share, since one picture shows no scatter of its own; without that
+    they are off, as is extinction where no coefficients apply. The geometric steps need no numbers.
     """
     if stored_size < 8:
         raise InputError(f"Galaxy pictures are at least 8 px wide, but are stored with {stored_size} px.")
@@ -223,8 +230,7 @@ def _blur(about: About, legacy: bool) -> Blur:
     if legacy and set(about.bands) <= set(PSF):
         return Blur()
     measured = _measured(about, "psf_sigma")
-    # No view is sharper than the telescope; half are blurred to 1.25 times its PSF or more, none beyond twice.
-    bands = {b: Distribution(s=0.5, loc=v, scale=0.25 * v, low=v, high=2 * v) for b, v in measured.items()}
+    bands = {band: PSF["r"].with_median(sigma) for band, sigma in measured.items()}
     return Blur(enabled=bool(bands), bands=bands, measured=measured)
 
 
@@ -232,8 +238,7 @@ def _noise(about: About, legacy: bool) -> Noise:
     if legacy and set(about.bands) <= set(NOISE):
         return Noise()
     measured = _measured(about, "noise")
-    # Half the views have 1.5 times the measured noise or more, none beyond three times.
-    bands = {b: Distribution(s=0.5, loc=v, scale=0.5 * v, low=v, high=3 * v) for b, v in measured.items()}
+    bands = {band: NOISE["r"].with_median(sigma) for band, sigma in measured.items()}
     return Noise(enabled=bool(bands), bands=bands, measured=measured)
 
 

@@ -30,8 +30,8 @@ def radial_profile(images: NDArray[Any]) -> NDArray[np.float64]:
     ring, rings = _rings(images.shape[2:])
     pixels = images.reshape(*images.shape[:2], -1)  # (N, C, H·W)
     member = (ring.ravel()[:, None] == np.arange(rings)).astype(np.float64)  # (H·W, R)
-    profile = pixels @ (member / member.sum(axis=0))  # (N, C, R)
-    return profile.reshape(len(images), -1).astype(np.float64)
+    profile: NDArray[np.float64] = pixels.astype(np.float64) @ (member / member.sum(axis=0))  # (N, C, R)
+    return profile.reshape(len(images), -1)
 
 
 def color_histogram(images: NDArray[Any], top: float = 255.0) -> NDArray[np.float64]:
@@ -43,7 +43,8 @@ def color_histogram(images: NDArray[Any], top: float = 255.0) -> NDArray[np.floa
     n, c, pixels = step.shape
     flat = np.arange(n * c)[:, None] * HISTOGRAM_BINS + step.reshape(n * c, pixels)
     counts = np.bincount(flat.ravel(), minlength=n * c * HISTOGRAM_BINS)
-    return counts.reshape(n, c * HISTOGRAM_BINS) / pixels
+    shares: NDArray[np.float64] = counts.reshape(n, c * HISTOGRAM_BINS) / pixels
+    return shares
 
 
 def standardized(stored: NDArray[np.float64], queries: NDArray[np.float64]) -> tuple[NDArray[Any], NDArray[Any]]:

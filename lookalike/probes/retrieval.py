@@ -59,7 +59,7 @@ def self_retrieval(
         own = similarity[rows - start, rows]  # (B,)
         similarity[rows - start, rows] = -np.inf
         if left_out is not None:
-            for row in rows:
+            for row in rows.tolist():
                 similarity[row - start, left_out[row]] = -np.inf
         hits += int((own > similarity.max(axis=1)).sum())
     return wilson(hits, len(queries))

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from pydantic import Field
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from lookalike.augmentations.preprocess import Preprocess
@@ -55,7 +55,7 @@ class CheckpointConfig(Config):
 def save_encoder(folder: Path, encoder: Encoder, config: CheckpointConfig) -> CheckpointConfig:
     """Write model.safetensors and config.json into an existing folder; returns the config with its hash."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in encoder.state_dict().items()}
-    save_file(tensors, folder / MODEL)
+    (folder / MODEL).write_bytes(save(tensors))
     hashed = config.model_copy(update={"content_hash": checkpoint_hash(tensors, config)})
     write_json(folder / CONFIG, hashed.model_dump(mode="json"))
     return hashed
@@ -164,7 +164,7 @@ def _header(path: Path) -> dict[str, dict[str, Any]]:
 def save_state(folder: Path, tensors: Mapping[str, Tensor], info: dict[str, Any]) -> None:
     """Write what resumption needs besides the encoder; `info` is JSON and gets the tensors' hash."""
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    save_file(plain, folder / STATE)
+    (folder / STATE).write_bytes(save(plain))
     write_json(folder / STATE_INFO, {"schema_version": SCHEMA, **info, "state_hash": _state_hash(plain, info)})
 
 

@@ -1,0 +1,146 @@
+"""The command line as a table: arguments → exit code and the one line that says what is wrong."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lookalike import __version__
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+README = Path(__file__).resolve().parent.parent / "README.md"
+COMMANDS = ["ingest", "info", "train", "embed", "index", "search", "verify", "serve", "app", "demo"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("serch x", "No such command 'serch'"),
+        ("train x.h5", "Missing option '--out'"),
+        ("train x.h5 --out c --foo", "No such option: --foo"),
+        ("train x.h5 --out c --epochs none", "Invalid value for '--epochs'"),
+        ("train x.h5 --out c --set lernrate=1", "Unknown setting 'lernrate'"),
+        ("train x.h5 --out c", "No such file: x.h5"),
+        ("ingest hubbel --out s.h5", "Unknown source 'hubbel'. Did you mean 'hubble'? Choices: hubble,"),
+        ("ingest images nowhere --out s.h5", "nowhere"),
+        ("ingest numpy a.npy --domain galaxie --out s.h5", "Unknown domain 'galaxie'. Did you mean 'galaxy'?"),
+        ("embed x.h5 --checkpoint c --out e.h5", "No such"),
+        ("index e.h5 --samples s.h5 --out I", "No such file: e.h5"),
+        ("search nowhere --id a", "nowhere"),
+        ("search nowhere", "exactly one of --id, --image and --vector, but none was given"),
+        ("search nowhere --id a --vector v.npy", "but --id, --vector was given"),
+        ("search nowhere --vector v.npy --at mag", "nowhere"),
+        ("verify nowhere", "nowhere"),
+        ("info nowhere", "No such file or folder: nowhere"),
+        ("serve nowhere", "nowhere"),
+    ],
+)
+def test_what_is_wrong_is_one_line_and_exit_code_2(
+    lookalike: Run, tmp_path: Path, arguments: str, message: str
+) -> None:
+    done = lookalike(*arguments.split(), cwd=tmp_path)
+    lines = [line for line in done.stderr.splitlines() if not line.startswith("seed ")]
+    assert done.returncode == 2, done.stderr
+    assert len(lines) == 1, done.stderr
+    assert lines[0].startswith("lookalike: ")
+    assert message in lines[0]
+    assert done.stdout == ""
+    assert not [path for path in tmp_path.iterdir() if not path.name.endswith(".lock")]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("train {s} --out c --encoder resnet19", "Unknown encoder 'resnet19'. Did you mean 'resnet18'? Choices:"),
+        ("train {s} --out c --queue 100000", "queue = 100,000"),
+        ("train {s} --out c --batch-size 500", "batch_size is at most"),
+        ("train {s} --out c --set augment.blur.sgima=2", "Unknown setting 'sgima'"),
+        ("index {e} --samples {s} --out I --window mag", "column:half-width"),
+        ("index {e} --samples {s} --out I --window mga:1", "Unknown column 'mga'. Did you mean 'mag'?"),
+        ("index {s} --samples {s} --out I", "not an embeddings file"),
+        ("index {e} --samples {e} --out I", "not a samples file"),
+        ("search {i} --id blob-201", "'blob-201'"),
+        ("search {i} --id blob-001 -k 201", "201"),
+        ("search {i} --id blob-001 --columns mga", "Unknown column 'mga'. Did you mean 'mag'?"),
+        ("search {i} --id blob-001 --at mag=3", "--at places a picture or a vector"),
+        ("search {i} --vector {s}", "not a .npy array"),
+        ("search {i} --image {s}", "built without its encoder"),
+        ("serve {i} --host 0.0.0.0", "'0.0.0.0' was given"),
+        ("verify {s}", "samples.h5"),
+    ],
+)
+def test_what_does_not_fit_the_files_is_one_line_too(
+    lookalike: Run, toy_index: Path, tmp_path: Path, arguments: str, message: str
+) -> None:
+    places = {"i": toy_index, "s": toy_index.parent / "samples.h5", "e": toy_index.parent / "embeddings.h5"}
+    done = lookalike(*[argument.format(**places) for argument in arguments.split()], cwd=tmp_path)
+    lines = [line for line in done.stderr.splitlines() if not line.startswith("seed ")]
+    assert done.returncode == 2, done.stderr
+    assert message in lines[-1]
+    assert lines[-1].startswith("lookalike: ")
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+    assert not [path for path in tmp_path.iterdir() if not path.name.endswith(".lock")]
+
+
+def test_search_prints_what_the_searcher_answers(lookalike: Run, toy_index: Path, tmp_path: Path) -> None:
+    from lookalike.indexer.search import Searcher
+
+    searcher = Searcher(toy_index)
+    done = lookalike("search", toy_index, "--id", "blob-003", "-k", 5, "--columns", "mag,label", "--json")
+    found = json.loads(done.stdout)
+    assert found == searcher.neighbors("blob-003", 5, columns=["mag", "label"]).to_json()
+    assert {"index_version", "query", "window", "source", "k", "results"} <= set(found)
+    assert set(found["results"][0]) == {"rank", "id", "row", "similarity", "mag", "label"}
+
+    np.save(tmp_path / "v.npy", searcher.embeddings().vectors[3])
+    placed = lookalike("search", toy_index, "--vector", tmp_path / "v.npy", "--at", "mag=20.5", "-k", 4, "--json")
+    found = json.loads(placed.stdout)
+    assert found["results"][0]["id"] == "blob-003" or abs(searcher.object("blob-003")["mag"] - 20.5) > 0.5
+    assert found["window"]["center"] == 20.5
+    assert found["source"] == "live"
+
+    for_people = lookalike("search", toy_index, "--id", "blob-003", "-k", 5)
+    assert [line.split()[2] for line in for_people.stdout.splitlines()] == [
+        result.id for result in searcher.neighbors("blob-003", 5).results
+    ]
+
+
+def test_debug_shows_the_traceback(lookalike: Run) -> None:
+    done = lookalike("--debug", "info", "nowhere")
+    assert "Traceback" in done.stderr
+    assert done.returncode != 0
+
+
+def test_a_foreign_file_is_named(lookalike: Run, tmp_path: Path) -> None:
+    (tmp_path / "x.txt").write_text("hello")
+    done = lookalike("info", tmp_path / "x.txt")
+    assert done.returncode == 2
+    assert "is not one of our files" in done.stderr
+
+
+def test_help_and_version(lookalike: Run) -> None:
+    assert lookalike("--version").stdout == f"lookalike {__version__}\n"
+    helped = lookalike("--help").stdout
+    for command in COMMANDS:
+        assert re.search(rf"\b{command}\b", helped)
+        assert "Example: lookalike" in " ".join(lookalike(command, "--help").stdout.split()), command
+
+
+def test_every_command_is_in_the_readme() -> None:
+    text = README.read_text(encoding="utf-8")
+    for command in COMMANDS:
+        assert f"lookalike {command}" in text, f"README.md does not mention `lookalike {command}`"
+
+
+def test_json_is_one_document_on_standard_output(lookalike: Run, toy_index: Path) -> None:
+    for arguments in (["info", toy_index], ["verify", toy_index]):
+        done = lookalike(*arguments, "--json")
+        assert done.returncode == 0, done.stderr
+        assert isinstance(json.loads(done.stdout), dict)

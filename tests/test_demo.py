@@ -1,0 +1,128 @@
+"""`lookalike demo` as a newcomer runs it, with one epoch: report, reuse, serving, and leaving no process behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+STAGES = ["ingest", "train", "embed", "index"]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    out = tmp_path_factory.mktemp("demo") / "out"
+    command = [sys.executable, "-m", "lookalike", "demo", "--no-serve", "--epochs", "1", "--out", str(out)]
+    return out, subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def test_the_report_says_what_came_out(made: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    out, done = made
+    assert done.returncode == 0, done.stderr
+    assert int(re.search(r"([\d,]+) galaxies", done.stdout)[1].replace(",", "")) >= 1000  # type: ignore[index]
+    for line in ("trained encoder", "untrained encoder", "raw pixels", "radial profile + color histogram"):
+        assert re.search(rf"{re.escape(line)} +[01]\.\d{{3}} \([01]\.\d{{3}}–[01]\.\d{{3}}\)", done.stdout)
+    for stage in [*STAGES, "verify", "score"]:
+        assert re.search(rf"{stage} +[\d.]+ s", done.stdout)
+    for path in re.findall(r"^  \w+ +(/\S+)$", done.stdout, re.MULTILINE):
+        assert Path(path).exists()
+    assert "more than 25% are left out" in done.stdout
+    assert "seed 0" in done.stderr
+    scores = json.loads((out / "scores.json").read_text())["self_retrieval_at_1"]
+    assert scores["trained encoder"]["hits"] > scores["raw pixels"]["hits"]
+
+
+def test_a_second_run_reuses_what_is_valid_and_remakes_what_is_not(
+    made: tuple[Path, subprocess.CompletedProcess[str]], lookalike: Run
+) -> None:
+    out, _ = made
+    again = lookalike("demo", "--no-serve", "--epochs", "1", "--out", out)
+    assert [stage for stage in STAGES if f"{stage}: still valid, reused" in again.stderr] == STAGES
+    with (out / "embeddings.h5").open("r+b") as file:  # damage one output: it and what follows from it
+        file.seek(-100, os.SEEK_END)
+        byte = file.read(1)
+        file.seek(-1, os.SEEK_CUR)
+        file.write(bytes([byte[0] ^ 1]))
+    third = lookalike("demo", "--no-serve", "--epochs", "1", "--out", out)
+    assert third.returncode == 0, third.stderr
+    assert "train: still valid, reused" in third.stderr
+    assert "embed: still valid" not in third.stderr
+    assert "index: still valid, reused" in third.stderr  # the same embeddings came out again
+
+
+def test_a_taken_port_is_named(lookalike: Run, tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        for option in ("--port", "--app-port"):
+            done = lookalike("demo", "--out", tmp_path / "demo", option, port)
+            assert done.returncode == 2
+            assert f"{port}" in done.stderr
+            assert "Traceback" not in done.stderr
+    assert not (tmp_path / "demo").exists()
+
+
+def children_of(pid: int) -> set[int]:
+    found = set()
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            parent = int((entry / "stat").read_text().rsplit(")", 1)[1].split()[1])
+        except (OSError, IndexError):
+            continue
+        if parent == pid:
+            found |= {int(entry.name)} | children_of(int(entry.name))
+    return found
+
+
+def alive(pid: int) -> bool:
+    try:
+        return (Path(f"/proc/{pid}/stat")).read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads the process table of Linux")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_ending_it_leaves_no_process(
+    made: tuple[Path, subprocess.CompletedProcess[str]], number: signal.Signals
+) -> None:
+    out, _ = made
+    port, app_port = free_port(), free_port()
+    command = [sys.executable, "-m", "lookalike", "demo", "--epochs", "1", "--out", str(out)]
+    command += ["--port", str(port), "--app-port", str(app_port)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as demo:
+        assert demo.stdout is not None
+        for line in demo.stdout:
+            if line.startswith("Ctrl-C"):
+                break
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/v1/index") as reply:
+            assert reply.status == 200
+        with urllib.request.urlopen(f"http://127.0.0.1:{app_port}/") as reply:
+            assert reply.status == 200
+        started = children_of(demo.pid)
+        assert len(started) >= 2
+        demo.send_signal(number)
+        demo.communicate(timeout=30)
+    assert demo.returncode == (-signal.SIGKILL if number == signal.SIGKILL else 0)
+    deadline = time.monotonic() + 20
+    while any(alive(pid) for pid in started) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not [pid for pid in started if alive(pid)]
