@@ -80,8 +80,9 @@ def embed_picture(searcher: Searcher, path: Path) -> NDArray[Any]:
     if not path.is_file():
         raise NotFoundError(f"No such file: {path}")
     encoder, config = load_encoder(searcher.checkpoint())
-    picture = read_picture(path, path.name, searcher.samples.about)  # (C, H, W)
-    vector: NDArray[Any] = embed_images(picture[None], encoder, config)[0]
+    stored = searcher.samples
+    picture = read_picture(path, path.name, stored.about, shape=stored.image_shape, dtype=stored.image_dtype)
+    vector: NDArray[Any] = embed_images(picture[None], encoder, config)[0]  # (D,)
     return vector
 
 

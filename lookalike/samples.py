@@ -86,6 +86,8 @@ class SamplesWriter:
     """Appends blocks of objects to a new shard; use through `write_samples`, which makes it atomic."""
 
     def __init__(self, path: Path, about: About, columns: Mapping[str, Column]) -> None:
+        if "id" in columns:
+            raise InputError("A catalog column may not be called 'id', which names the objects themselves; rename it.")
         self.about, self.columns = about, dict(columns)
         self._file = h5py.File(path, "w")
         self._hashes: dict[str, ArrayHash] = {}

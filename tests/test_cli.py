@@ -12,8 +12,28 @@ import numpy as np
 import pytest
 
 from lookalike import __version__
+from lookalike.cli import main
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run the command within this process, which spares each case the imports."""
+
+    def run(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+        if cwd is not None:
+            monkeypatch.chdir(cwd)
+        monkeypatch.setattr("sys.argv", ["lookalike", *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main()
+        printed = capsys.readouterr()
+        return subprocess.CompletedProcess([], int(ended.value.code or 0), printed.out, printed.err)
+
+    return run
+
+
 README = Path(__file__).resolve().parent.parent / "README.md"
 COMMANDS = ["ingest", "info", "train", "embed", "index", "search", "verify", "serve", "app", "demo"]
 
@@ -41,10 +61,8 @@ COMMANDS = ["ingest", "info", "train", "embed", "index", "search", "verify", "se
         ("serve nowhere", "nowhere"),
     ],
 )
-def test_what_is_wrong_is_one_line_and_exit_code_2(
-    lookalike: Run, tmp_path: Path, arguments: str, message: str
-) -> None:
-    done = lookalike(*arguments.split(), cwd=tmp_path)
+def test_what_is_wrong_is_one_line_and_exit_code_2(command: Run, tmp_path: Path, arguments: str, message: str) -> None:
+    done = command(*arguments.split(), cwd=tmp_path)
     lines = [line for line in done.stderr.splitlines() if not line.startswith("seed ")]
     assert done.returncode == 2, done.stderr
     assert len(lines) == 1, done.stderr
@@ -76,10 +94,10 @@ def test_what_is_wrong_is_one_line_and_exit_code_2(
     ],
 )
 def test_what_does_not_fit_the_files_is_one_line_too(
-    lookalike: Run, toy_index: Path, tmp_path: Path, arguments: str, message: str
+    command: Run, toy_index: Path, tmp_path: Path, arguments: str, message: str
 ) -> None:
     places = {"i": toy_index, "s": toy_index.parent / "samples.h5", "e": toy_index.parent / "embeddings.h5"}
-    done = lookalike(*[argument.format(**places) for argument in arguments.split()], cwd=tmp_path)
+    done = command(*[argument.format(**places) for argument in arguments.split()], cwd=tmp_path)
     lines = [line for line in done.stderr.splitlines() if not line.startswith("seed ")]
     assert done.returncode == 2, done.stderr
     assert message in lines[-1]
@@ -89,24 +107,24 @@ def test_what_does_not_fit_the_files_is_one_line_too(
     assert not [path for path in tmp_path.iterdir() if not path.name.endswith(".lock")]
 
 
-def test_search_prints_what_the_searcher_answers(lookalike: Run, toy_index: Path, tmp_path: Path) -> None:
+def test_search_prints_what_the_searcher_answers(command: Run, toy_index: Path, tmp_path: Path) -> None:
     from lookalike.indexer.search import Searcher
 
     searcher = Searcher(toy_index)
-    done = lookalike("search", toy_index, "--id", "blob-003", "-k", 5, "--columns", "mag,label", "--json")
+    done = command("search", toy_index, "--id", "blob-003", "-k", 5, "--columns", "mag,label", "--json")
     found = json.loads(done.stdout)
     assert found == searcher.neighbors("blob-003", 5, columns=["mag", "label"]).to_json()
     assert {"index_version", "query", "window", "source", "k", "results"} <= set(found)
     assert set(found["results"][0]) == {"rank", "id", "row", "similarity", "mag", "label"}
 
     np.save(tmp_path / "v.npy", searcher.embeddings().vectors[3])
-    placed = lookalike("search", toy_index, "--vector", tmp_path / "v.npy", "--at", "mag=20.5", "-k", 4, "--json")
+    placed = command("search", toy_index, "--vector", tmp_path / "v.npy", "--at", "mag=20.5", "-k", 4, "--json")
     found = json.loads(placed.stdout)
     assert found["results"][0]["id"] == "blob-003" or abs(searcher.object("blob-003")["mag"] - 20.5) > 0.5
     assert found["window"]["center"] == 20.5
     assert found["source"] == "live"
 
-    for_people = lookalike("search", toy_index, "--id", "blob-003", "-k", 5)
+    for_people = command("search", toy_index, "--id", "blob-003", "-k", 5)
     assert [line.split()[2] for line in for_people.stdout.splitlines()] == [
         result.id for result in searcher.neighbors("blob-003", 5).results
     ]
@@ -118,29 +136,29 @@ def test_debug_shows_the_traceback(lookalike: Run) -> None:
     assert done.returncode != 0
 
 
-def test_a_foreign_file_is_named(lookalike: Run, tmp_path: Path) -> None:
+def test_a_foreign_file_is_named(command: Run, tmp_path: Path) -> None:
     (tmp_path / "x.txt").write_text("hello")
-    done = lookalike("info", tmp_path / "x.txt")
+    done = command("info", tmp_path / "x.txt")
     assert done.returncode == 2
     assert "is not one of our files" in done.stderr
 
 
-def test_help_and_version(lookalike: Run) -> None:
-    assert lookalike("--version").stdout == f"lookalike {__version__}\n"
-    helped = lookalike("--help").stdout
-    for command in COMMANDS:
-        assert re.search(rf"\b{command}\b", helped)
-        assert "Example: lookalike" in " ".join(lookalike(command, "--help").stdout.split()), command
+def test_help_and_version(command: Run) -> None:
+    assert command("--version").stdout == f"lookalike {__version__}\n"
+    helped = command("--help").stdout
+    for name in COMMANDS:
+        assert re.search(rf"\b{name}\b", helped)
+        assert "Example: lookalike" in " ".join(command(name, "--help").stdout.split()), name
 
 
 def test_every_command_is_in_the_readme() -> None:
     text = README.read_text(encoding="utf-8")
-    for command in COMMANDS:
-        assert f"lookalike {command}" in text, f"README.md does not mention `lookalike {command}`"
+    for name in COMMANDS:
+        assert f"lookalike {name}" in text, f"README.md does not mention `lookalike {name}`"
 
 
-def test_json_is_one_document_on_standard_output(lookalike: Run, toy_index: Path) -> None:
+def test_json_is_one_document_on_standard_output(command: Run, toy_index: Path) -> None:
     for arguments in (["info", toy_index], ["verify", toy_index]):
-        done = lookalike(*arguments, "--json")
+        done = command(*arguments, "--json")
         assert done.returncode == 0, done.stderr
         assert isinstance(json.loads(done.stdout), dict)

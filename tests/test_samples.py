@@ -104,6 +104,14 @@ def test_what_is_wrong_is_refused_and_nothing_is_left(tmp_path: Path, change: di
     assert not list(tmp_path.glob("*partial*"))
 
 
+def test_a_column_called_id_is_refused(tmp_path: Path) -> None:
+    with (
+        pytest.raises(InputError, match="may not be called 'id'"),
+        write_samples(tmp_path / "x.h5", ABOUT, {"id": Column()}),
+    ):
+        pass
+
+
 def test_no_object_at_all_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="No object to store"), write_samples(tmp_path / "x.h5", ABOUT, {}):
         pass

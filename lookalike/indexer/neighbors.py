@@ -61,7 +61,7 @@ def exact_neighbors(
 
 def longest(vectors: Vectors) -> float:
     """An upper bound of all lengths; InputError names rows that are not normalized, zero or not finite."""
-    most, step = 0.0, max(1, 2**24 // vectors.shape[1])
+    most, step = 0.0, max(1, 2**21 // vectors.shape[1])
     for start in range(0, len(vectors), step):
         block = vectors[start : start + step].astype(np.float64)
         length = np.sqrt(np.einsum("nd,nd->n", block, block))
@@ -152,8 +152,9 @@ class _Builder:
         d = near.dimensions
         per_query = 8 * d + 64 * self.width
         self.queries = int(np.clip(memory_bytes // 8 // per_query, 1, MOST_QUERIES))
-        per_candidate = 8 * d + 16 * self.queries
-        self.tile = int(max(memory_bytes // 4 // per_candidate, 1))
+        # faiss keeps few scores at once, the masked product one for each pair.
+        self.inner_tile = int(max(memory_bytes // 4 // (8 * d), 1))
+        self.edge_tile = int(max(memory_bytes // 4 // (8 * d + 16 * self.queries), 1))
         self.kept = memory_bytes // 8 // 8  # places an exhaustive pass may keep, if every candidate ties
 
     def block(self, start: int, stop: int) -> Found:
@@ -186,19 +187,15 @@ class _Builder:
         best = _Best(len(queries), self.width)
         inner = int(low[-1])
         outer = max(inner, int(high[0]))  # [inner, outer) lies in every query's window
-        for a, b in self._tiles(int(low[0]), inner):
+        for a, b in _tiles(int(low[0]), inner, self.edge_tile):
             best.add(self._masked(queries, a, b, own, low, high), np.arange(a, b))
-        for a, b in self._tiles(inner, outer):
+        for a, b in _tiles(inner, outer, self.inner_tile):
             score, place = self.search(queries, self.near.run(a, b), min(self.width + 1, b - a))
             place = place + a
             best.add(np.where(place == own[:, None], np.float32(-np.inf), score), place)
-        for a, b in self._tiles(outer, int(high[-1])):
+        for a, b in _tiles(outer, int(high[-1]), self.edge_tile):
             best.add(self._masked(queries, a, b, own, low, high), np.arange(a, b))
         return best
-
-    def _tiles(self, start: int, stop: int) -> Iterator[tuple[int, int]]:
-        for a in range(start, stop, self.tile):
-            yield a, min(a + self.tile, stop)
 
     def _masked(self, queries: Vectors, a: int, b: int, own: Places, low: Places, high: Places) -> Similarities:
         """Scores (q, b − a), −inf where a candidate is outside the query's window or the query itself."""
@@ -239,8 +236,13 @@ class _Builder:
         """For each query in `which` (u,), all places that score at least its limit (u,)."""
         own = start + which
         kept: list[list[Places]] = [[] for _ in which]
-        for a, b in self._tiles(int(low[which].min()), int(high[which].max())):
+        for a, b in _tiles(int(low[which].min()), int(high[which].max()), self.edge_tile):
             score = self._masked(queries[which], a, b, own, low[which], high[which])
             for u, candidates in enumerate(score >= limit[:, None]):
                 kept[u].append(np.flatnonzero(candidates) + a)
         return [np.concatenate(places) for places in kept]
+
+
+def _tiles(start: int, stop: int, size: int) -> Iterator[tuple[int, int]]:
+    for a in range(start, stop, size):
+        yield a, min(a + size, stop)

@@ -192,6 +192,13 @@ def main() -> None:
     api = api_address()
     try:
         index = load_index(api)
+    except (ApiError, UnreachableError) as error:
+        explain(error)
+        return
+    except InputError as error:
+        trouble("This page was given no address to ask.", error.message, "Start it with `lookalike app --api URL`.")
+        return
+    try:
         controls(index, current(), wanted[:64])
         said = st.session_state.pop("trouble", None)
         if said:
