@@ -162,7 +162,7 @@ class Visit:
 
     @property
     def ids(self) -> list[str]:
-        return [str(tile.get_attribute("data-id")) for tile in self.page.locator(".tile").all()]
+        return list(self.page.locator(".tile").evaluate_all("tiles => tiles.map((tile) => tile.dataset.id)"))
 
     def focused(self) -> str:
         """The id of the picture that has the keyboard's focus, '' if none has."""
