@@ -1,0 +1,215 @@
+"""Training: exact resumption, the log, signals, refusals; the loss goes down on galaxies drawn for the purpose."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from lookalike.errors import CollapsedError, InputError, NotFoundError, StoppedError
+from lookalike.samples import About, Samples, write_samples
+from lookalike.ssl import batches, log
+from lookalike.ssl import train as train_module
+from lookalike.ssl.checkpoint import read_config
+from lookalike.ssl.encoders import Encoder
+from lookalike.ssl.train import TrainConfig, train
+
+Write = Callable[..., Path]
+SMALL: dict[str, Any] = {"epochs": 3, "batch_size": 16, "small_stem": False}
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def config(**values: Any) -> TrainConfig:
+    return TrainConfig.checked(SMALL | values)
+
+
+def losses(out: Path) -> list[float]:
+    """The logged losses, after checking that every step is there once and in order."""
+    steps = log.read_log(out)
+    assert [step["step"] for step in steps] == list(range(1, len(steps) + 1))
+    return [step["loss"] for step in steps]
+
+
+def stop_after(monkeypatch: pytest.MonkeyPatch, steps: int) -> None:
+    """Send this process SIGTERM at the end of its n-th step from here."""
+    passed = [0]
+
+    def point(name: str) -> None:
+        if name == "train.step":
+            passed[0] += 1
+            if passed[0] == steps:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(train_module, "write_point", point)
+
+
+def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one(
+    blob_samples: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = [blob_samples()]
+    whole = train(data, tmp_path / "whole", config(), quiet=True)
+    for steps in (5, 3):  # 12 steps in all: stopped inside the second epoch, and at the end of it
+        with monkeypatch.context() as patch:
+            stop_after(patch, steps)
+            with pytest.raises(StoppedError, match=r"Stopped and saved after .* of 12 steps; the same command"):
+                train(data, tmp_path / "parts", config(), resume=True, quiet=True)
+    parts = train(data, tmp_path / "parts", config(), resume=True, quiet=True)
+    assert len(losses(tmp_path / "whole")) == whole.steps == 12
+    np.testing.assert_allclose(losses(tmp_path / "parts"), losses(tmp_path / "whole"), rtol=0, atol=1e-6)
+    assert parts.content_hash == whole.content_hash  # the weights, to the last bit
+    assert (tmp_path / "parts" / "loss.png").stat().st_size > 10_000
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_what_is_read_by_batch_is_what_is_read_into_memory(
+    blob_samples: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = [blob_samples("a1.h5", n=40), blob_samples("a2.h5", n=30, seed=1)]
+    one = train(data[:1], tmp_path / "one", config(epochs=1), quiet=True)
+    monkeypatch.setattr(batches, "IN_MEMORY", 0)
+    two = train(data[:1], tmp_path / "two", config(epochs=1), quiet=True)
+    assert one.content_hash == two.content_hash
+    both = batches.Batches(Samples(data), (), torch.device("cpu"))
+    assert not both.in_memory
+    rows = np.array([69, 0, 40, 39])
+    assert np.array_equal(both.fetch(rows)[0].numpy(), Samples(data).images(rows).astype(np.float32))
+
+
+def test_seed_decides_the_run(blob_samples: Write, tmp_path: Path) -> None:
+    data = [blob_samples(n=32)]
+    runs = [train(data, tmp_path / str(i), config(epochs=1, seed=seed), quiet=True) for i, seed in enumerate((0, 0, 1))]
+    assert runs[0].content_hash == runs[1].content_hash != runs[2].content_hash
+
+
+def test_epochs_may_grow_on_resume_and_nothing_else(blob_samples: Write, tmp_path: Path) -> None:
+    data, out = [blob_samples(n=32)], tmp_path / "out"
+    first = train(data, out, config(epochs=1), quiet=True)
+    more = train(data, out, config(epochs=3), resume=True, quiet=True)
+    assert (more.steps, len(losses(out)), read_config(out).epoch) == (6, 6, 3.0)
+    assert (more.config.queue, more.config.momentum) == (first.config.queue, first.config.momentum)
+    rates = [step["lr"] for step in log.read_log(out)]
+    assert rates[1] < rates[2] < rates[0]  # the cosine is laid over the new total
+    with pytest.raises(InputError, match="may only grow: it was 3, now 2"):
+        train(data, out, config(epochs=2), resume=True, quiet=True)
+    with pytest.raises(InputError, match=r"augment was .* and is now"):
+        train(data, out, config(augment={"jitter": {"enabled": False}}), resume=True, quiet=True)
+    with pytest.raises(InputError, match="the data must be the same, but the checkpoint was trained on samples"):
+        train([blob_samples("other.h5", n=32, seed=9)], out, config(), resume=True, quiet=True)
+    with pytest.raises(InputError, match="already holds a checkpoint: go on with --resume"):
+        train(data, out, config(), quiet=True)
+    assert train(data, out, config(), resume=True, quiet=True).content_hash == more.content_hash  # nothing left to do
+
+
+def test_the_loss_goes_down(blob_samples: Write, tmp_path: Path) -> None:
+    """128 easy galaxies for 12 epochs: at the end far fewer wrong answers than guessing among 1 + K keys gives."""
+    report = train([blob_samples(n=128)], tmp_path / "out", config(epochs=12, lr=0.12, momentum=0.99), quiet=True)
+    first = np.mean([step["loss"] for step in log.read_log(tmp_path / "out")[8:16]])
+    print(f"loss {first:.2f} -> {report.loss:.2f}, accuracy {report.accuracy:.2f}")
+    assert report.loss < first
+    assert report.accuracy > 5 / (1 + 64)
+
+
+def test_settings_are_saved_and_printed(
+    blob_samples: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = config(epochs=1).overridden(None, ["augment.jitter.enabled=false"])
+    report = train([blob_samples(n=70)], tmp_path / "out", settings)
+    said = capsys.readouterr().err
+    for text in ("queue K = 32", "momentum m = 0.9", "6 objects, others each epoch", "lr 0.001875", "seed 0"):
+        assert text in said
+    saved = read_config(tmp_path / "out")
+    assert saved.train["queue"] == report.config.queue == 32
+    assert saved.augment["jitter"]["enabled"] is False
+    assert saved.samples_hash == Samples(tmp_path / "samples.h5").content_hash
+    assert json.loads((tmp_path / "out" / "build.json").read_text())["command"] == "train"
+
+
+@pytest.mark.parametrize(
+    ("assignment", "message"),
+    [
+        ("encoder=resnet19", "Unknown encoder 'resnet19'"),
+        ("augment.jiter.enabled=false", "Unknown setting 'jiter'. Did you mean 'jitter'?"),
+        ("augment.jitter.pixels=many", "jitter.pixels"),
+        ("queue=64", "fewer keys than there are objects"),
+        ("batch_size=65", "batch_size is at most their number, 64, but 65 was given"),
+        ("batch_size=33", "batch_size is at most 32 for 64 objects"),
+    ],
+)
+def test_bad_settings_leave_nothing_behind(blob_samples: Write, tmp_path: Path, assignment: str, message: str) -> None:
+    data = [blob_samples()]
+    with pytest.raises(InputError) as caught:
+        train(data, tmp_path / "out", config().overridden(None, [assignment]), quiet=True)
+    assert message in caught.value.message
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("kind", "message"), [("flat", "each picture has one value"), ("same", "are identical")])
+def test_constant_pictures_are_refused(tmp_path: Path, kind: str, message: str) -> None:
+    images = np.random.default_rng(0).integers(0, 255, (32, 3, 24, 24), dtype=np.uint8)
+    images[:] = images[:, :1, :1, :1] if kind == "flat" else images[:1]
+    with write_samples(tmp_path / "s.h5", About(domain="image", bands=("R", "G", "B")), {}) as writer:
+        writer.append([f"a{row}" for row in range(32)], images, {})
+    with pytest.raises(InputError, match=message):
+        train([tmp_path / "s.h5"], tmp_path / "out", config(), quiet=True)
+
+
+def test_one_object_and_missing_files_are_refused(blob_samples: Write, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="at least 2, but there is only one"):
+        train([blob_samples(n=1)], tmp_path / "out", config(), quiet=True)
+    with pytest.raises(NotFoundError, match="No such file"):
+        train([tmp_path / "absent.h5"], tmp_path / "out", config(), quiet=True)
+
+
+def test_a_folder_that_is_no_checkpoint_is_not_replaced(blob_samples: Write, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").touch()
+    with pytest.raises(InputError, match="exists and is not a checkpoint"):
+        train([blob_samples()], tmp_path / "mine", config(), resume=True, quiet=True)
+    assert (tmp_path / "mine" / "thesis.tex").exists()
+
+
+def test_collapse_is_noticed_during_training(
+    blob_samples: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Constant(Encoder):
+        """Says nearly the same of every picture."""
+
+        def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            embedding, projection = super().forward(x)
+            return embedding, torch.nn.functional.normalize(1e-6 * projection + 1, dim=1)
+
+    monkeypatch.setattr(train_module, "Encoder", Constant)
+    with pytest.raises(CollapsedError, match="has collapsed: for 30 steps on end"):
+        train([blob_samples(n=32)], tmp_path / "out", config(epochs=40), quiet=True)
+    assert read_config(tmp_path / "out")  # the last checkpoint is kept to be looked at
+
+
+def test_log_keeps_whole_lines_up_to_the_checkpoint(tmp_path: Path) -> None:
+    lines = [json.dumps({"step": step, "loss": 1.0}) for step in range(1, 6)]
+    (tmp_path / "log.jsonl").write_text("\n".join(lines) + '\n{"step": 6, "lo')
+    log.truncate_log(tmp_path, 9)
+    assert [step["step"] for step in log.read_log(tmp_path)] == [1, 2, 3, 4, 5]
+    log.truncate_log(tmp_path, 3)
+    assert [step["step"] for step in log.read_log(tmp_path)] == [1, 2, 3]
+    assert log.last_steps(tmp_path, 1)[0]["step"] == 3
+
+
+def test_epoch_order_depends_on_seed_and_epoch_only() -> None:
+    orders = [batches.epoch_order(seed, epoch, 50).tolist() for seed, epoch in ((0, 0), (0, 0), (0, 1), (1, 0))]
+    assert orders[0] == orders[1]
+    assert all(sorted(order) == list(range(50)) for order in orders)
+    assert len({tuple(order) for order in orders}) == 3
