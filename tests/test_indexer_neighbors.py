@@ -6,6 +6,7 @@ pytest tests/test_indexer_neighbors.py
 from __future__ import annotations
 
 import math
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -98,6 +99,21 @@ def test_block_sizes_do_not_matter(memory: int, most: int, monkeypatch: pytest.M
     expected = fast_lists(vectors, 20, x, 0.25)
     monkeypatch.setattr(neighbors, "MOST_QUERIES", most)
     assert same(fast_lists(vectors, 20, x, 0.25, memory_bytes=memory), expected)
+
+
+def test_memory_stays_within_a_few_budgets_whatever_n() -> None:
+    rng = np.random.default_rng(6)
+    vectors = unit(rng.normal(size=(8000, 32)))
+    x = np.round(rng.normal(18, 0.5, 8000), 3)
+    budget = 2**23
+    tracemalloc.start()
+    before = tracemalloc.get_traced_memory()[0]
+    for _ in exact_neighbors(vectors, ranges(x, 0.5), 20, memory_bytes=budget):
+        pass
+    peak = tracemalloc.get_traced_memory()[1] - before
+    tracemalloc.stop()
+    print(f"peak {peak / 2**20:.0f} MiB with a budget of {budget / 2**20:.0f} MiB; all scores would be 244 MiB")
+    assert peak < 4 * budget
 
 
 def test_5_padding_is_not_object_zero() -> None:
