@@ -140,6 +140,8 @@ def lock(output: Path) -> Iterator[None]:
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.fstat(descriptor).st_nlink == 0:  # its last holder removed it in between: that lock guards nothing
+                raise BlockingIOError
         except OSError:
             holder = os.read(descriptor, 200).decode(errors="replace").strip() or "an unnamed process"
             raise LockedError(
