@@ -81,7 +81,7 @@ JPEG: dict[int | str, dict[str, Any]] = {
 
 def build_routes(limits: Limits) -> APIRouter:
     """All addresses, with the limits given."""
-    router = APIRouter()
+    operation = APIRouter(tags=["operation"])
     v1 = APIRouter(prefix="/v1", dependencies=[Depends(known_parameters)])
 
     Opened = Annotated[Engine, Depends(engine)]
@@ -96,11 +96,11 @@ def build_routes(limits: Limits) -> APIRouter:
         Query(max_length=64, description="index version; where it is the current one, the picture never changes"),
     ]
 
-    @router.get("/healthz", tags=["operation"], summary="Is the process alive?")
+    @operation.get("/healthz", summary="Whether the process is alive")
     async def healthz() -> Health:
         return Health()
 
-    @router.get("/readyz", tags=["operation"], summary="Is the index open?", responses=errors(503))
+    @operation.get("/readyz", summary="Whether the index is open", responses=errors(503))
     async def readyz(opened: Opened) -> Ready:
         return Ready(index_version=opened.version)
 
@@ -210,5 +210,7 @@ def build_routes(limits: Limits) -> APIRouter:
             return headers
         return Response(opened.pictures.sheet(names, size, wide, chosen), headers=headers, media_type="image/jpeg")
 
+    router = APIRouter()
     router.include_router(v1)
+    router.include_router(operation)
     return router
