@@ -166,6 +166,8 @@ def embed(
     from lookalike.ssl.embed import embed as run
 
     report = run(samples, checkpoint, out, layer=layer, dtype=dtype)
+    for note in report.notes:
+        say(note)
     print(f"{report.n:,} embeddings of {report.dimensions} dimensions in {out}")
 
 
@@ -186,9 +188,9 @@ def index(
     from lookalike.indexer.index import build_index
 
     report = build_index(embeddings, samples, out, k=k, window=window, checkpoint=checkpoint)
+    for note in report.notes:
+        say(note)
     print(f"Index version {report.version} of {report.n:,} objects, k = {report.k}, in {out}")
-    if report.nan_count:
-        say(f"{report.nan_count:,} objects have no {window} value: in no window, without stored neighbors.")
 
 
 @app.command()

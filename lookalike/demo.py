@@ -14,12 +14,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from lookalike.embeddings import Embeddings
 from lookalike.errors import LookalikeError
 from lookalike.files import write_json
 from lookalike.samples import Samples
 
 if TYPE_CHECKING:
+    from lookalike.indexer.search import Searcher
     from lookalike.probes.retrieval import Share
     from lookalike.ssl.settings import TrainConfig
 
@@ -201,12 +204,18 @@ def score(demo: Demo) -> dict[str, Share]:
 
     searcher = Searcher(demo.index)
     left_out = [searcher.overlapping(row, demo.max_overlap) for row in range(searcher.n)]
-    queries = [searcher.random_id(demo.seed + number) for number in range(SHOWN_QUERIES)]
-    neighbor_sheet(searcher, queries, SHOWN_NEIGHBORS, demo.sheet, demo.max_overlap)
+    neighbor_sheet(searcher, _shown_queries(searcher), SHOWN_NEIGHBORS, demo.sheet, demo.max_overlap)
     scores = compare_representations(searcher.samples, demo.checkpoint, left_out=left_out, seed=demo.seed)
     shares = {name: {"hits": s.hits, "n": s.n, "low": s.low, "high": s.high} for name, s in scores.items()}
     write_json(demo.out / "scores.json", {"self_retrieval_at_1": shares, "max_overlap": demo.max_overlap})
     return scores
+
+
+def _shown_queries(searcher: Searcher) -> list[str]:
+    """Ids spread over the brighter third, whose shapes a person can judge."""
+    by_magnitude = np.argsort(searcher.samples.column("mag"), kind="stable")
+    places = np.linspace(0, len(by_magnitude) // 3, SHOWN_QUERIES).astype(int)
+    return [searcher.samples.id(row) for row in by_magnitude[places].tolist()]
 
 
 def report(demo: Demo, stages: Stages, scores: dict[str, Share]) -> str:
