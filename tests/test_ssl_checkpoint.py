@@ -1,0 +1,215 @@
+"""Checkpoints: what is written is read back; anything altered, foreign or hostile is a typed error."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import random
+import shutil
+import struct
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from lookalike.augmentations.preprocess import Preprocess
+from lookalike.errors import CorruptError, InputError, LookalikeError, NotFoundError
+from lookalike.ssl.checkpoint import (
+    MAX_HEADER,
+    CheckpointConfig,
+    load_encoder,
+    load_state,
+    read_config,
+    save_encoder,
+    save_state,
+)
+from lookalike.ssl.encoders import Encoder, EncoderConfig
+
+BANDS = ("g", "r")
+
+
+def made(folder: Path) -> Path:
+    """A checkpoint folder of an untrained encoder of two bands."""
+    torch.manual_seed(0)
+    encoder = Encoder(EncoderConfig(channels=2, projection=8))
+    config = CheckpointConfig(
+        encoder=encoder.config,
+        preprocess=Preprocess(kind="flux", size=16, bands=BANDS, dtype="float32"),
+        domain="galaxy",
+        bands=BANDS,
+        augment={"size": {"low": 0.9}, "pair": (1, 2.5)},
+        train={"lr": 0.03},
+        samples_hash="ab" * 32,
+        epoch=1.5,
+    )
+    folder.mkdir()
+    save_encoder(folder, encoder, config)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return made(tmp_path_factory.mktemp("checkpoint") / "one")
+
+
+@pytest.fixture
+def folder(original: Path, tmp_path: Path) -> Path:
+    shutil.copytree(original, tmp_path / "copy")
+    return tmp_path / "copy"
+
+
+def test_round_trip(original: Path) -> None:
+    encoder, config = load_encoder(original)
+    assert not encoder.training
+    torch.manual_seed(0)
+    fresh = Encoder(EncoderConfig(channels=2, projection=8)).eval()
+    x = torch.randn(2, 2, 16, 16)
+    assert torch.equal(encoder(x)[0], fresh(x)[0])
+    assert (config.epoch, config.bands, config.augment["pair"]) == (1.5, BANDS, [1, 2.5])
+    assert (original / "model.safetensors").stat().st_mode & 0o044  # others may read it
+
+
+def test_equal_checkpoints_have_equal_hashes(original: Path, tmp_path: Path) -> None:
+    assert read_config(made(tmp_path / "two")).content_hash == read_config(original).content_hash
+
+
+def edit(folder: Path, change: Callable[[dict[str, Any]], Any]) -> None:
+    values = json.loads((folder / "config.json").read_text())
+    change(values)
+    (folder / "config.json").write_text(json.dumps(values))
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        (lambda c: c.update(kind="other"), InputError, "does not describe a checkpoint of ours"),
+        (lambda c: c.update(schema_version=2), InputError, "has schema 2; this version reads schema 1"),
+        (lambda c: c.pop("encoder"), CorruptError, "is damaged: Setting encoder"),
+        (lambda c: c.update(extra=1), CorruptError, "Unknown setting 'extra'"),
+        (lambda c: c["encoder"].update(name="resnet1000"), CorruptError, "an encoder that cannot be"),
+        (lambda c: c["encoder"].update(channels=3), CorruptError, "an encoder that cannot be"),
+        (lambda c: c["encoder"].update(projection=10**9), CorruptError, "an encoder that cannot be"),
+        (lambda c: c["encoder"].update(name="resnet34"), CorruptError, "does not hold the encoder"),
+        (lambda c: c["encoder"].update(projection=16), CorruptError, r"does not hold the encoder.*head.2.*\(8,\)"),
+        (lambda c: c.update(epoch=2.0), CorruptError, "was altered: its content hash"),
+        (lambda c: c["train"].update(lr=0.3), CorruptError, "was altered: its content hash"),
+        (lambda c: c["preprocess"].update(size=24), CorruptError, "was altered: its content hash"),
+    ],
+)
+def test_an_altered_description_is_refused(
+    folder: Path, change: Callable[[dict[str, Any]], Any], error: type[LookalikeError], message: str
+) -> None:
+    edit(folder, change)
+    with pytest.raises(error, match=message):
+        load_encoder(folder)
+
+
+def test_missing_parts_are_named(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(NotFoundError, match="does not exist; make one with `lookalike train`"):
+        load_encoder(tmp_path / "absent")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(NotFoundError, match="is not a checkpoint folder"):
+        load_encoder(tmp_path / "empty")
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(NotFoundError, match=r"model\.safetensors"):
+        load_encoder(folder)
+
+
+def hostile_files() -> dict[str, bytes]:
+    header = json.dumps({"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}).encode()
+    return {
+        "empty": b"",
+        "pickle": pickle.dumps({"state_dict": [1, 2, 3]}),
+        "50 MB header": struct.pack("<Q", 50 << 20) + b"{",
+        "endless header": struct.pack("<Q", 2**63) + b"{}",
+        "no JSON": struct.pack("<Q", 4) + b"\xff\xfe\x00\x00",
+        "a list": struct.pack("<Q", 2) + b"[]",
+        "a number": struct.pack("<Q", 9) + b'{"a": 1.}',
+        "deep": struct.pack("<Q", 200_000) + b"[" * 200_000,
+        "another tensor": struct.pack("<Q", len(header)) + header + bytes(8),
+        "no data": struct.pack("<Q", len(header)) + header,
+    }
+
+
+@pytest.mark.parametrize("name", hostile_files())
+def test_hostile_weights_are_refused_quickly(folder: Path, name: str) -> None:
+    (folder / "model.safetensors").write_bytes(hostile_files()[name])
+    start = time.monotonic()
+    with pytest.raises(CorruptError, match=r"model\.safetensors"):
+        load_encoder(folder)
+    assert time.monotonic() - start < 10
+    assert MAX_HEADER == 2**20
+
+
+def test_tensors_that_lie_about_their_shape_are_refused(folder: Path) -> None:
+    weights = load_file(folder / "model.safetensors")
+    save_file(weights | {"head.2.bias": torch.zeros(9)}, folder / "model.safetensors")
+    with pytest.raises(CorruptError, match=r"1 tensors differ, first 'head.2.bias' \(\(9,\) for \(8,\)\)"):
+        load_encoder(folder)
+    save_file(weights | {"head.2.bias": torch.zeros(8, dtype=torch.int64)}, folder / "model.safetensors")
+    with pytest.raises(CorruptError, match="1 tensors differ"):
+        load_encoder(folder)
+
+
+def test_any_flipped_byte_is_noticed(folder: Path) -> None:
+    """30 random bits of the weights' file, header and data: a typed error each time, never other weights."""
+    whole = (folder / "model.safetensors").read_bytes()
+    header = 8 + int.from_bytes(whole[:8], "little")
+    random_places = random.Random(0)
+    for number in range(30):
+        place = random_places.randrange(header) if number < 15 else random_places.randrange(header, len(whole))
+        altered = bytearray(whole)
+        altered[place] ^= 1 << random_places.randrange(8)
+        (folder / "model.safetensors").write_bytes(altered)
+        with pytest.raises(CorruptError):
+            load_encoder(folder)
+    (folder / "model.safetensors").write_bytes(whole[:-1])
+    with pytest.raises(CorruptError):
+        load_encoder(folder)
+
+
+def test_state_round_trip_and_damage(tmp_path: Path) -> None:
+    tensors = {"queue": torch.randn(4, 3), "queue_ptr": torch.tensor([2])}
+    wanted = {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in tensors.items()}
+    save_state(tmp_path, tensors, {"step": 7})
+    found, info = load_state(tmp_path, wanted)
+    assert info == {"step": 7}
+    assert all(torch.equal(found[name], tensors[name]) for name in tensors)
+    text = (tmp_path / "state.json").read_text()
+    (tmp_path / "state.json").write_text(text.replace('"step": 7', '"step": 8'))
+    with pytest.raises(CorruptError, match="was altered"):
+        load_state(tmp_path, wanted)
+    (tmp_path / "state.json").write_text("[]")
+    with pytest.raises(CorruptError, match="is damaged"):
+        load_state(tmp_path, wanted)
+
+
+def test_a_reader_meets_a_folder_between_its_two_renames(folder: Path) -> None:
+    """Its writer killed there: the old one is put back. Its writer alive: the reader waits for it."""
+    aside = folder.with_name(f".{folder.name}.old.partial")
+    folder.rename(aside)
+    assert load_encoder(folder)[1].epoch == 1.5
+    assert folder.exists()
+    assert not aside.exists()
+
+    from lookalike.files import lock
+
+    started = threading.Event()
+
+    def writer() -> None:
+        with lock(folder):
+            folder.rename(aside)
+            started.set()
+            time.sleep(0.3)
+            aside.rename(folder)
+
+    thread = threading.Thread(target=writer)
+    thread.start()
+    started.wait()
+    assert load_encoder(folder)[1].epoch == 1.5
+    thread.join()

@@ -1,0 +1,211 @@
+"""kill −9 during training and embedding, at named places and at random times: nothing is lost, results are equal."""
+
+from __future__ import annotations
+
+import multiprocessing
+import random
+import shutil
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from lookalike.embeddings import Embeddings
+from lookalike.ssl.checkpoint import load_encoder
+from lookalike.ssl.embed import embed
+from lookalike.ssl.log import read_log
+from lookalike.ssl.train import TrainConfig, train
+
+Write = Callable[..., Path]
+Children = multiprocessing.context.ForkServerContext
+Undisturbed = tuple[Path, list[float], str]
+SETTINGS = {"epochs": 2, "batch_size": 16, "small_stem": False, "encoder": "resnet18"}  # 8 steps on 64 objects
+TRAIN_POINTS = [
+    "train.step:3",  # a step taken and logged, not yet saved
+    "train.checkpoint.model:3",  # inside a checkpoint: the encoder is there, its state is not
+    "out.moved-aside:2",  # between the two renames that replace the folder
+]
+MORE_TRAIN_POINTS = [
+    "train.step:1",
+    "train.checkpoint:1",
+    "train.checkpoint:4",
+    "train.checkpoint.model:1",
+    "out.written:1",
+    "out.written:5",
+    "out.renamed:1",
+    "out.renamed:6",
+    "out.moved-aside:7",
+]
+EMBED_POINTS = ["embeddings.block:2", "vectors.h5.written", "vectors.h5.renamed"]
+
+# What the killed process runs; the parent's test module cannot be imported by name there.
+TRAIN = """
+import os
+from pathlib import Path
+os.environ["LOOKALIKE_KILL_AT"] = {kill_at!r}
+import torch
+torch.set_num_threads(1)
+from lookalike.ssl.train import TrainConfig, train
+train([Path({samples!r})], Path({out!r}), TrainConfig(**{settings!r}), resume=True, quiet=True, checkpoint_seconds=0)
+"""
+EMBED = """
+import os
+from pathlib import Path
+os.environ["LOOKALIKE_KILL_AT"] = {kill_at!r}
+import torch
+torch.set_num_threads(1)
+from lookalike.ssl.embed import embed
+embed([Path({samples!r})], Path({checkpoint!r}), Path({out!r}), batch_size=8, quiet=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def children() -> Children:
+    """Processes that start with torch already imported, without this process's threads."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["lookalike.ssl.train", "lookalike.ssl.embed"])
+    first = context.Process(target=int)  # starts the server, so that later ones are timed without its imports
+    first.start()
+    first.join()
+    return context
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def uninterrupted(blob_samples: Write, tmp_path: Path) -> Undisturbed:
+    """A samples file, and the losses and content hash of training on it undisturbed."""
+    samples = blob_samples()
+    report = train([samples], tmp_path / "whole", TrainConfig.checked(SETTINGS), quiet=True)
+    return samples, [step["loss"] for step in read_log(tmp_path / "whole")], report.content_hash
+
+
+def run_and_kill(children: Children, code: str, after: float | None = None) -> tuple[bool, float]:
+    """Run code in a process of its own, SIGKILL it `after` seconds; whether it was killed, and how long it ran."""
+    start = time.monotonic()
+    process = children.Process(target=exec, args=(code, {}))
+    process.start()
+    process.join(after if after is not None else 120)
+    process.kill()
+    process.join()
+    return process.exitcode == -signal.SIGKILL, time.monotonic() - start
+
+
+def resume_equals(
+    samples: Path, out: Path, expected: list[float], content_hash: str, settings: dict[str, object]
+) -> None:
+    """Whatever was left, resuming ends as the undisturbed run did; every step is logged once."""
+    if (out / "config.json").exists():
+        load_encoder(out)  # what readers see is whole at any moment
+    report = train([samples], out, TrainConfig.checked(settings), resume=True, quiet=True)
+    steps = read_log(out)
+    assert [step["step"] for step in steps] == list(range(1, len(expected) + 1))
+    np.testing.assert_allclose([step["loss"] for step in steps], expected, rtol=0, atol=1e-6)
+    assert report.content_hash == content_hash
+    assert not list(out.parent.glob(".*.partial"))
+
+
+def unfinished(folder: Path) -> bool:
+    """Whether the kill landed inside a write."""
+    return any(folder.glob(".*.partial"))
+
+
+def kill_training_at(children: Children, uninterrupted: Undisturbed, out: Path, points: list[str]) -> None:
+    samples, expected, digest = uninterrupted
+    inside = 0
+    for point in points:
+        code = TRAIN.format(kill_at=point, samples=str(samples), out=str(out), settings=SETTINGS)
+        killed, _ = run_and_kill(children, code)
+        assert killed, f"{point} was never passed"
+        inside += unfinished(out.parent)
+        resume_equals(samples, out, expected, digest, SETTINGS)
+        shutil.rmtree(out)
+    print(f"training: {len(points)} kills at named places, {inside} inside a write")
+
+
+def kill_training_at_random(children: Children, uninterrupted: Undisturbed, out: Path, kills: int, seed: int) -> None:
+    """Kill again and again while one run goes on, then let it end; once more from the start until all are used."""
+    samples, expected, digest = uninterrupted
+    moments, inside, landed = random.Random(seed), 0, 0
+    code = TRAIN.format(kill_at="", samples=str(samples), out=str(out), settings=SETTINGS)
+    _, whole = run_and_kill(children, code)
+    shutil.rmtree(out)
+    while landed < kills:
+        killed, _ = run_and_kill(children, code, moments.uniform(0.1, 0.9) * whole)
+        landed += killed
+        inside += killed and unfinished(out.parent)
+        if not killed or moments.random() < 0.5:  # else the next kill hits what resumes from this one
+            resume_equals(samples, out, expected, digest, SETTINGS)
+            shutil.rmtree(out)
+    if out.exists():
+        resume_equals(samples, out, expected, digest, SETTINGS)
+    print(f"training: {landed} kills at random times (seed {seed}), {inside} inside a write")
+
+
+def test_training_killed_at_named_places(children: Children, uninterrupted: Undisturbed, tmp_path: Path) -> None:
+    kill_training_at(children, uninterrupted, tmp_path / "out", TRAIN_POINTS)
+
+
+def test_training_killed_at_random_times(children: Children, uninterrupted: Undisturbed, tmp_path: Path) -> None:
+    kill_training_at_random(children, uninterrupted, tmp_path / "out", kills=3, seed=1)
+
+
+@pytest.mark.long
+def test_training_killed_at_more_named_places(children: Children, uninterrupted: Undisturbed, tmp_path: Path) -> None:
+    kill_training_at(children, uninterrupted, tmp_path / "out", MORE_TRAIN_POINTS)
+
+
+@pytest.mark.long
+def test_training_killed_at_twenty_random_times(children: Children, uninterrupted: Undisturbed, tmp_path: Path) -> None:
+    kill_training_at_random(children, uninterrupted, tmp_path / "out", kills=20, seed=2)
+
+
+def kill_embedding(
+    children: Children, samples: Path, checkpoint: Path, folder: Path, points: list[str], kills: int
+) -> None:
+    whole = embed([samples], checkpoint, folder / "whole.h5", batch_size=8, quiet=True)
+    out, moments, inside = folder / "vectors.h5", random.Random(3), 0
+
+    def code(kill_at: str) -> str:
+        return EMBED.format(kill_at=kill_at, samples=str(samples), checkpoint=str(checkpoint), out=str(out))
+
+    def check() -> None:
+        if out.exists():
+            assert Embeddings(out).content_hash == whole.content_hash
+        assert embed([samples], checkpoint, out, batch_size=8, quiet=True).content_hash == whole.content_hash
+        Embeddings(out).verify()
+        assert not unfinished(folder)
+        out.unlink()
+
+    for point in points:
+        killed, _ = run_and_kill(children, code(point))
+        assert killed, f"{point} was never passed"
+        inside += unfinished(folder)
+        check()
+    _, seconds = run_and_kill(children, code(""))
+    landed = 0
+    while landed < kills:
+        killed, _ = run_and_kill(children, code(""), moments.uniform(0.1, 0.9) * seconds)
+        landed += killed
+        inside += killed and unfinished(folder)
+        check()
+    print(f"embedding: {len(points)} kills at named places, {kills} at random times, {inside} inside a write")
+
+
+def test_embedding_killed(children: Children, uninterrupted: Undisturbed, tmp_path: Path) -> None:
+    kill_embedding(children, uninterrupted[0], tmp_path / "whole", tmp_path, EMBED_POINTS, kills=3)
+
+
+@pytest.mark.long
+def test_embedding_killed_twenty_times(children: Children, uninterrupted: Undisturbed, tmp_path: Path) -> None:
+    kill_embedding(children, uninterrupted[0], tmp_path / "whole", tmp_path, EMBED_POINTS, kills=20)

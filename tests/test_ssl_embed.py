@@ -1,0 +1,158 @@
+"""Embedding: rows against one at a time, data that do not fit, collapsed encoders."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from lookalike.augmentations import get_domain
+from lookalike.augmentations.preprocess import encoder_input
+from lookalike.embeddings import Embeddings
+from lookalike.errors import CollapsedError, InputError, NotFoundError
+from lookalike.provenance import read_record
+from lookalike.samples import Samples
+from lookalike.ssl.checkpoint import CheckpointConfig, load_encoder, read_config, save_encoder
+from lookalike.ssl.embed import embed, embed_images
+from lookalike.ssl.encoders import Encoder, EncoderConfig
+
+Write = Callable[..., Path]
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def checkpoint(blob_samples: Write, tmp_path: Path) -> Path:
+    """An untrained encoder for the drawn galaxies in samples.h5 (40 objects, views of 16 of 24 px)."""
+    samples = Samples(blob_samples(n=40))
+    domain = get_domain("galaxy")
+    settings, _ = domain.settings(samples.about, 24, frozenset(samples.columns), "uint8")
+    torch.manual_seed(0)
+    encoder = Encoder(EncoderConfig(projection=8))
+    config = CheckpointConfig(
+        encoder=encoder.config,
+        preprocess=domain.preprocess(samples.about, settings),
+        domain="galaxy",
+        bands=samples.about.bands,
+    )
+    (tmp_path / "checkpoint").mkdir()
+    save_encoder(tmp_path / "checkpoint", encoder, config)
+    return tmp_path / "checkpoint"
+
+
+def test_rows_are_what_each_picture_gives_alone(checkpoint: Path, tmp_path: Path) -> None:
+    data = tmp_path / "samples.h5"
+    report = embed([data], checkpoint, tmp_path / "e.h5", batch_size=16, quiet=True)
+    found, samples = Embeddings(tmp_path / "e.h5"), Samples(data)
+    encoder, config = load_encoder(checkpoint)
+    assert (report.n, report.dimensions) == found.vectors.shape == (40, 512)
+    assert found.ids.tolist() == samples.ids.tolist()
+    assert found.made_from == {"samples": samples.content_hash, "checkpoint": config.content_hash}
+    for row in (0, 17, 39):
+        with torch.no_grad():
+            one, _ = encoder(encoder_input(torch.from_numpy(samples.images([row])), config.preprocess))
+        expected = one[0].double() / one[0].double().norm()
+        np.testing.assert_allclose(found.vectors[row], expected, atol=1e-6)
+    record = read_record(tmp_path / "e.h5")
+    assert record is not None
+    assert record["inputs"] == found.made_from
+
+
+def test_equal_runs_give_equal_files_and_batches_hardly_matter(checkpoint: Path, tmp_path: Path) -> None:
+    data = [tmp_path / "samples.h5"]
+    one = embed(data, checkpoint, tmp_path / "one.h5", batch_size=16, quiet=True)
+    two = embed(data, checkpoint, tmp_path / "two.h5", batch_size=16, quiet=True)
+    assert one.content_hash == two.content_hash
+    embed(data, checkpoint, tmp_path / "three.h5", batch_size=7, quiet=True)
+    np.testing.assert_allclose(
+        Embeddings(tmp_path / "one.h5").vectors, Embeddings(tmp_path / "three.h5").vectors, atol=1e-6
+    )
+
+
+def test_projection_and_float16(checkpoint: Path, tmp_path: Path) -> None:
+    data = [tmp_path / "samples.h5"]
+    report = embed(data, checkpoint, tmp_path / "p.h5", layer="projection", dtype="float16", quiet=True)
+    found = Embeddings(tmp_path / "p.h5")
+    assert found.vectors.dtype == np.float16
+    assert report.dimensions == found.dimensions == 8
+    encoder, config = load_encoder(checkpoint)
+    expected = embed_images(Samples(data).images(slice(None)), encoder, config, layer="projection")
+    np.testing.assert_allclose(found.vectors, expected, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ({"bands": "RG"}, "trained on the bands R, G, B, but these samples hold R, G"),
+        ({"bands": "BGR"}, "trained on the bands R, G, B, but these samples hold B, G, R"),
+        ({"unit": "nanomaggies"}, "trained on pixels in no unit, but these samples are in nanomaggies"),
+        ({"dtype": "float32"}, "trained on uint8 pixels, but float32 was given"),
+        ({"size": 12}, "sees the central 16×16 px, but pictures of 12×12 px"),
+    ],
+)
+def test_data_that_do_not_fit_are_refused(
+    checkpoint: Path, blob_samples: Write, tmp_path: Path, data: dict[str, object], message: str
+) -> None:
+    other = blob_samples("other.h5", n=4, **data)
+    with pytest.raises(InputError, match=message):
+        embed([other], checkpoint, tmp_path / "e.h5", quiet=True)
+    assert not (tmp_path / "e.h5").exists()
+
+
+def test_larger_pictures_are_cropped(checkpoint: Path, blob_samples: Write, tmp_path: Path) -> None:
+    assert embed([blob_samples("big.h5", n=4, size=40)], checkpoint, tmp_path / "e.h5", quiet=True).n == 4
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"layer": "head"}, "Unknown layer 'head'. Choices: embedding, projection"),
+        ({"dtype": "float64"}, "Unknown dtype 'float64'."),
+        ({"batch_size": 0}, "at least 1 object, but batch_size = 0"),
+    ],
+)
+def test_bad_options_are_refused(checkpoint: Path, tmp_path: Path, options: dict[str, object], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        embed([tmp_path / "samples.h5"], checkpoint, tmp_path / "e.h5", quiet=True, **options)  # type: ignore[arg-type]
+    with pytest.raises(NotFoundError, match="make one with `lookalike train`"):
+        embed([tmp_path / "samples.h5"], tmp_path / "absent", tmp_path / "e.h5", quiet=True)
+
+
+def with_last_layer_scaled(checkpoint: Path, scale: float) -> None:
+    """Make the encoder say (nearly) the same of every picture: a constant plus `scale` times what it said."""
+    encoder, config = load_encoder(checkpoint)
+    last = encoder.backbone.layer4[1].bn2  # type: ignore[index, union-attr]
+    with torch.no_grad():
+        last.weight.mul_(scale)
+        last.bias.fill_(1)
+        encoder.backbone.layer4[0].bn2.weight.mul_(scale)  # type: ignore[index, union-attr]
+        encoder.backbone.layer4[0].downsample[1].weight.mul_(scale)  # type: ignore[index, union-attr]
+    shutil.rmtree(checkpoint)
+    checkpoint.mkdir()
+    save_encoder(checkpoint, encoder, config)
+
+
+def test_collapsed_embeddings_are_an_error_and_nearly_collapsed_ones_a_warning(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    data = [tmp_path / "samples.h5"]
+    assert embed(data, checkpoint, tmp_path / "a.h5", quiet=True).notes == []
+    with_last_layer_scaled(checkpoint, 1e-2)
+    report = embed(data, checkpoint, tmp_path / "b.h5", quiet=True)
+    print(report.spread)
+    assert "all 40 vectors point nearly one way" in report.notes[0]
+    with_last_layer_scaled(checkpoint, 0.0)
+    with pytest.raises(CollapsedError, match="gives all 40 objects the same vector"):
+        embed(data, checkpoint, tmp_path / "c.h5", quiet=True)
+    assert not (tmp_path / "c.h5").exists()
+    assert read_config(checkpoint)
