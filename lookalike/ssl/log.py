@@ -91,12 +91,12 @@ def last_steps(folder: Path, count: int) -> list[dict[str, Any]]:
 
 
 def _tensorboard(folder: Path, first_step: int) -> Any:
-    """A TensorBoard writer that hides what an interrupted run wrote past `first_step`, or None if not installed."""
+    """A TensorBoard writer that hides what an interrupted run wrote after `first_step`, or None if not installed."""
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         return None
-    return SummaryWriter(str(folder), purge_step=first_step)
+    return SummaryWriter(str(folder), purge_step=first_step + 1)
 
 
 def plot_log(folder: Path, K: int) -> None:
@@ -113,11 +113,13 @@ def plot_log(folder: Path, K: int) -> None:
     chance = 1 / (1 + K)
     figure = Figure(figsize=(8, 6), layout="constrained")
     above, below = figure.subplots(2, sharex=True)
-    above.plot(epochs, losses, color="tab:blue")
+    above.plot(epochs, losses, color="tab:blue", alpha=0.3)
+    above.plot(epochs, _smoothed(epochs, losses), color="tab:blue", label="mean of an epoch")
     above.axhline(-math.log(chance), color="0.5", linestyle="--", label=f"guessing: {-math.log(chance):.2f}")
     above.set_ylabel("InfoNCE loss")
     above.set_ylim(bottom=0)
-    below.plot(epochs, 100 * accuracies, color="tab:orange")
+    below.plot(epochs, 100 * accuracies, color="tab:orange", alpha=0.3)
+    below.plot(epochs, 100 * _smoothed(epochs, accuracies), color="tab:orange", label="mean of an epoch")
     below.axhline(100 * chance, color="0.5", linestyle="--", label=f"guessing: {100 * chance:.2g} %")
     below.set_ylabel("contrastive accuracy, %")
     below.set_xlabel("epoch")
@@ -131,3 +133,11 @@ def plot_log(folder: Path, K: int) -> None:
 def _thinned(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """At most PLOTTED means of consecutive values."""
     return np.array([part.mean() for part in np.array_split(values, min(len(values), PLOTTED))])
+
+
+def _smoothed(epochs: np.ndarray[Any, Any], values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Each value's mean over the epoch that ends with it."""
+    first = np.searchsorted(epochs, epochs - 1, side="right")
+    total = np.concatenate([[0.0], np.cumsum(values)])
+    last = np.arange(1, len(values) + 1)
+    return np.asarray((total[last] - total[first]) / (last - first))
