@@ -79,6 +79,16 @@ def test_equal_runs_give_equal_files_and_batches_hardly_matter(checkpoint: Path,
     )
 
 
+def test_pictures_that_must_not_be_written_to_are_embedded_too(checkpoint: Path, tmp_path: Path) -> None:
+    encoder, config = load_encoder(checkpoint)
+    images = Samples(tmp_path / "samples.h5").images(slice(0, 3))
+    expected = embed_images(images, encoder, config)
+    images.flags.writeable = False
+    assert np.array_equal(embed_images(images, encoder, config), expected)
+    with pytest.raises(InputError, match="takes pictures"):
+        embed_images(images[:, :2], encoder, config)
+
+
 def test_projection_and_float16(checkpoint: Path, tmp_path: Path) -> None:
     data = [tmp_path / "samples.h5"]
     report = embed(data, checkpoint, tmp_path / "p.h5", layer="projection", dtype="float16", quiet=True)

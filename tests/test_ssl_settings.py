@@ -27,6 +27,8 @@ def test_open_settings_are_filled_in_by_the_data() -> None:
     config = resolved(TrainConfig(epochs=20), objects=2103, view_size=32, default_encoder="resnet18")
     assert (config.encoder, config.queue, config.sub_batches) == ("resnet18", 1024, 2)
     assert config.momentum == pytest.approx(1 - 10 / (20 * 32))
+    assert not config.small_stem
+    assert resolved(TrainConfig(), objects=2103, view_size=24, default_encoder="resnet18").small_stem
     given = TrainConfig(encoder="resnet50", queue=100, momentum=0.5, sub_batches=4, small_stem=True)
     config = resolved(given, objects=2103, view_size=96, default_encoder="resnet18")
     assert config == given

@@ -180,6 +180,8 @@ def test_a_folder_that_is_no_checkpoint_is_not_replaced(blob_samples: Write, tmp
     with pytest.raises(InputError, match="exists and is not a checkpoint"):
         train([blob_samples()], tmp_path / "mine", config(), resume=True, quiet=True)
     assert (tmp_path / "mine" / "thesis.tex").exists()
+    with pytest.raises(InputError, match=r"a folder with a name of its own, but '\.' was given"):
+        train([blob_samples()], Path(), config(), quiet=True)
 
 
 def test_collapse_is_noticed_during_training(

@@ -107,8 +107,9 @@ def embed_images(
     """
     check_pictures(images.shape[1:], images.dtype, config)
     device = next(encoder.parameters()).device
+    writable = np.require(images, requirements=["C", "W"])  # torch warns of memory it must not write to
     with torch.inference_mode():
-        x = encoder_input(torch.from_numpy(images).to(device), config.preprocess)  # (B, C, h, w)
+        x = encoder_input(torch.from_numpy(writable).to(device), config.preprocess)  # (B, C, h, w)
         embedding, projection = encoder(x)  # (B, D), (B, projection)
     vectors: NDArray[np.float32] = (embedding if layer == "embedding" else projection).float().cpu().numpy()
     return vectors

@@ -81,6 +81,8 @@ def train(
     InputError for settings or data that cannot work, CollapsedError when the encoder collapses.
     """
     began = time.monotonic()
+    if out.name in ("", ".."):
+        raise InputError(f"A checkpoint is a folder with a name of its own, but {str(out)!r} was given.")
     samples = Samples(list(samples_paths))
     with lock(out):
         recover_folder(out)
