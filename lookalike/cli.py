@@ -7,6 +7,7 @@ command that needs it, so that `lookalike --help` answers at once.
 from __future__ import annotations
 
 import json as jsonlib
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -293,6 +294,7 @@ def main() -> None:
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     try:
         result = app(arguments, prog_name="lookalike", standalone_mode=False)
+        sys.stdout.flush()
         sys.exit(result if isinstance(result, int) else 0)
     except typer.TyperException as error:
         message = error.format_message().replace("\n", " ")
@@ -306,7 +308,7 @@ def main() -> None:
     except (KeyboardInterrupt, typer.Abort):
         _fail("interrupted", 130, debug)
     except BrokenPipeError:  # `| head` closed the pipe: what it wanted was printed
-        sys.stderr.close()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing is left to fail at exit
         sys.exit(0)
     except OSError as error:
         _fail(str(error), 1, debug)

@@ -16,9 +16,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from lookalike import __version__
 from lookalike.embeddings import Embeddings
 from lookalike.errors import LookalikeError
-from lookalike.files import write_json
+from lookalike.files import lock, write_json
+from lookalike.provenance import read_record
 from lookalike.samples import Samples
 
 if TYPE_CHECKING:
@@ -147,9 +149,13 @@ def training(demo: Demo) -> TrainConfig:
 
 
 def _samples_valid(demo: Demo) -> bool:
+    """Whether the samples are whole and this version of lookalike cut them out."""
     samples = Samples(demo.samples)
     samples.verify()
-    return samples.about.survey.get("name") == "hubble-xdf"
+    record = read_record(demo.samples) or {}
+    settings, versions = record.get("settings", {}), record.get("versions", {})
+    made = (settings.get("source"), settings.get("content_hash"), versions.get("lookalike"))
+    return made == ("hubble", samples.content_hash, __version__)
 
 
 def _checkpoint_valid(demo: Demo) -> bool:
@@ -173,15 +179,14 @@ def _can_resume(demo: Demo) -> bool:
     try:
         config = read_config(demo.checkpoint)
         refuse_changes(config.train, training(demo))
-        if (
-            config.train["epochs"] == training(demo).epochs
-            and config.samples_hash == Samples(demo.samples).content_hash
-        ):
-            _say(f"train: going on from {config.epoch:.1f} of {config.train['epochs']} epochs")
+        if config.samples_hash == Samples(demo.samples).content_hash:
+            _say(f"train: going on after {config.epoch:.1f} of {training(demo).epochs} epochs")
             return True
+        _say("train: made anew, since the samples are others")
     except LookalikeError as error:
-        _say(f"train: made anew, since {error.message}")
-    shutil.rmtree(demo.checkpoint)
+        _say(f"train: made anew, since it differs: {error.message}")
+    with lock(demo.checkpoint):
+        shutil.rmtree(demo.checkpoint)
     return False
 
 

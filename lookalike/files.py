@@ -65,6 +65,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
     Within a `lock` on the same output, leftovers of a killed predecessor are removed first.
     """
+    path = path.resolve()  # `.` has no name to build others from, and two spellings are one file
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}{PARTIAL}")
     _remove(temporary)
@@ -105,6 +106,7 @@ def _replace(temporary: Path, path: Path) -> None:
 
 def recover_folder(path: Path) -> None:
     """Finish what a process killed between the two renames of a folder's replacement left undone."""
+    path = path.resolve()
     old = path.with_name(f".{path.name}.old{PARTIAL}")
     if old.exists() and not path.exists():
         old.replace(path)
@@ -134,6 +136,7 @@ def lock(output: Path) -> Iterator[None]:
     The lock is the kernel's (flock) on `.NAME.lock`, so it dies with its process; the file's text only names
     the holder for the message.
     """
+    output = output.resolve()
     output.parent.mkdir(parents=True, exist_ok=True)
     file = output.with_name(f".{output.name}.lock")
     descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)

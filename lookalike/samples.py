@@ -64,7 +64,7 @@ class About(Config):
 
 def check_id(text: str) -> str:
     """The id itself if it follows the rule, else an InputError."""
-    if not ID_PATTERN.fullmatch(text):
+    if not ID_PATTERN.fullmatch(text) or set(text) == {"."}:  # an address would swallow `.` and `..`
         raise InputError(f"An id is 1 to 64 characters of A-Z a-z 0-9 . _ : + -, but {text!r} was given.")
     return text
 

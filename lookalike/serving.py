@@ -8,14 +8,17 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
+
+import httpx
 
 from lookalike.errors import InputError, LookalikeError
 
 READY_WITHIN = 60.0  # seconds
 STOP_WITHIN = 10.0
+STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def check_ports(port: int, app_port: int) -> None:
@@ -41,7 +44,7 @@ def serve_both(index: Path, port: int, app_port: int) -> None:
         "API": [sys.executable, "-m", "lookalike", "serve", str(index), "--port", str(port)],
         "page": app_command(api, app_port),
     }
-    with _signals_as_interrupt(), _children(commands) as children:
+    with _stopped_by_signals(), _children(commands) as children:
         _wait_until_ready(children, {"API": f"{api}/readyz", "page": f"{page}/_stcore/health"})
         print(f"\nPage  {page}\nAPI   {api}/docs\nCtrl-C stops both.", flush=True)
         with contextlib.suppress(KeyboardInterrupt):
@@ -54,14 +57,17 @@ def serve_both(index: Path, port: int, app_port: int) -> None:
 @contextlib.contextmanager
 def _children(commands: dict[str, list[str]]) -> Iterator[dict[str, subprocess.Popen[bytes]]]:
     """Start each command in a session of its own and end them all on the way out, with what they started."""
+    die_with_parent = _die_with_parent()
     children: dict[str, subprocess.Popen[bytes]] = {}
     try:
         for name, command in commands.items():
             children[name] = subprocess.Popen(
-                command, start_new_session=True, stdin=subprocess.DEVNULL, preexec_fn=_die_with_parent
+                command, start_new_session=True, stdin=subprocess.DEVNULL, preexec_fn=die_with_parent
             )
         yield children
     finally:
+        for number in STOPPING:  # a second Ctrl-C must not cut the stopping short
+            signal.signal(number, signal.SIG_IGN)
         for child in children.values():
             _signal_group(child, signal.SIGTERM)
         deadline = time.monotonic() + STOP_WITHIN
@@ -72,13 +78,21 @@ def _children(commands: dict[str, list[str]]) -> Iterator[dict[str, subprocess.P
             child.wait()
 
 
-def _die_with_parent() -> None:
-    """On Linux, ask the kernel to end this child should the parent be killed without a chance to do it."""
-    if sys.platform == "linux":
-        import ctypes
+def _die_with_parent() -> Callable[[], None] | None:
+    """What a child does first: on Linux, ask the kernel to end it should the parent be killed outright."""
+    if sys.platform != "linux":
+        return None
+    import ctypes
 
-        set_parent_death_signal = 1
-        ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGTERM)
+    prctl = ctypes.CDLL(None).prctl  # looked up here: between fork and exec as little as possible may happen
+    set_parent_death_signal, parent = 1, os.getpid()
+
+    def run() -> None:
+        prctl(set_parent_death_signal, signal.SIGTERM)
+        if os.getppid() != parent:  # it died before the kernel was asked
+            os._exit(1)
+
+    return run
 
 
 def _signal_group(child: subprocess.Popen[bytes], number: signal.Signals) -> None:
@@ -87,13 +101,16 @@ def _signal_group(child: subprocess.Popen[bytes], number: signal.Signals) -> Non
 
 
 @contextlib.contextmanager
-def _signals_as_interrupt() -> Iterator[None]:
+def _stopped_by_signals() -> Iterator[None]:
     """Treat SIGTERM and a closed terminal like Ctrl-C, so that the children are stopped there too."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
+    before = {number: signal.getsignal(number) for number in STOPPING}
+    for number, handler in before.items():
+        if handler is not signal.SIG_IGN:  # nohup asked to live on after the terminal
+            signal.signal(number, interrupt)
     try:
         yield
     finally:
@@ -102,18 +119,21 @@ def _signals_as_interrupt() -> Iterator[None]:
 
 
 def _wait_until_ready(children: dict[str, subprocess.Popen[bytes]], addresses: dict[str, str]) -> None:
-    import httpx
-
     deadline = time.monotonic() + READY_WITHIN
-    for name, address in addresses.items():
-        while True:
-            _check_alive(children)
-            with contextlib.suppress(httpx.HTTPError):
-                if httpx.get(address, timeout=2).status_code == 200:
-                    break
-            if time.monotonic() > deadline:
-                raise LookalikeError(f"The {name} did not answer at {address} within {READY_WITHIN:.0f} s.")
-            time.sleep(0.1)
+    with httpx.Client(timeout=2, trust_env=False) as ask:  # no proxy knows this machine's own ports
+        for name, address in addresses.items():
+            while not _answers(ask, address):
+                _check_alive(children)
+                if time.monotonic() > deadline:
+                    raise LookalikeError(f"The {name} did not answer at {address} within {READY_WITHIN:.0f} s.")
+                time.sleep(0.1)
+
+
+def _answers(ask: httpx.Client, address: str) -> bool:
+    try:
+        return ask.get(address).status_code == 200
+    except httpx.HTTPError:
+        return False
 
 
 def _check_alive(children: dict[str, subprocess.Popen[bytes]]) -> None:

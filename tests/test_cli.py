@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -130,6 +132,13 @@ def test_search_prints_what_the_searcher_answers(command: Run, toy_index: Path, 
     ]
 
 
+def test_a_closed_pipe_is_silent(toy_index: Path) -> None:
+    code = f"{sys.executable} -m lookalike search {toy_index} --id blob-001 -k 60 | true"
+    done = subprocess.run(["bash", "-c", code], capture_output=True, text=True, check=False)
+    assert "rror" not in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_debug_shows_the_traceback(lookalike: Run) -> None:
     done = lookalike("--debug", "info", "nowhere")
     assert "Traceback" in done.stderr
@@ -157,8 +166,9 @@ def test_every_command_is_in_the_readme() -> None:
         assert f"lookalike {name}" in text, f"README.md does not mention `lookalike {name}`"
 
 
-def test_json_is_one_document_on_standard_output(command: Run, toy_index: Path) -> None:
-    for arguments in (["info", toy_index], ["verify", toy_index]):
+def test_json_is_one_document_on_standard_output(command: Run, toy_index: Path, tmp_path: Path) -> None:
+    index = Path(shutil.copytree(toy_index.parent, tmp_path / "toy")) / toy_index.name  # verifying writes into it
+    for arguments in (["info", index], ["verify", index]):
         done = command(*arguments, "--json")
         assert done.returncode == 0, done.stderr
         assert isinstance(json.loads(done.stdout), dict)

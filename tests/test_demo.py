@@ -10,10 +10,10 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
+import httpx
 import pytest
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -46,7 +46,9 @@ def test_the_report_says_what_came_out(made: tuple[Path, subprocess.CompletedPro
     assert "more than 25% are left out" in done.stdout
     assert "seed 0" in done.stderr
     scores = json.loads((out / "scores.json").read_text())["self_retrieval_at_1"]
-    assert scores["trained encoder"]["hits"] > scores["raw pixels"]["hits"]
+    assert {share["n"] for share in scores.values()} == {
+        int(re.search(r"([\d,]+) galaxies", done.stdout)[1].replace(",", ""))
+    }  # type: ignore[index]
 
 
 def test_a_second_run_reuses_what_is_valid_and_remakes_what_is_not(
@@ -102,27 +104,38 @@ def alive(pid: int) -> bool:
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads the process table of Linux")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_ending_it_leaves_no_process(
-    made: tuple[Path, subprocess.CompletedProcess[str]], number: signal.Signals
+    made: tuple[Path, subprocess.CompletedProcess[str]], number: signal.Signals, tmp_path: Path
 ) -> None:
     out, _ = made
     port, app_port = free_port(), free_port()
     command = [sys.executable, "-m", "lookalike", "demo", "--epochs", "1", "--out", str(out)]
     command += ["--port", str(port), "--app-port", str(app_port)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as demo:
-        assert demo.stdout is not None
-        for line in demo.stdout:
-            if line.startswith("Ctrl-C"):
-                break
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/v1/index") as reply:
-            assert reply.status == 200
-        with urllib.request.urlopen(f"http://127.0.0.1:{app_port}/") as reply:
-            assert reply.status == 200
+    said = tmp_path / "said"
+    with said.open("w") as log, subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT) as demo:
+        deadline = time.monotonic() + 240
+        while "Ctrl-C stops both." not in said.read_text():
+            assert demo.poll() is None, said.read_text()
+            assert time.monotonic() < deadline, said.read_text()
+            time.sleep(0.1)
+        with httpx.Client(trust_env=False, timeout=20) as client:
+            assert client.get(f"http://127.0.0.1:{port}/v1/index").status_code == 200
+            assert client.get(f"http://127.0.0.1:{app_port}/").status_code == 200
         started = children_of(demo.pid)
         assert len(started) >= 2
         demo.send_signal(number)
-        demo.communicate(timeout=30)
+        demo.wait(timeout=30)
     assert demo.returncode == (-signal.SIGKILL if number == signal.SIGKILL else 0)
     deadline = time.monotonic() + 20
     while any(alive(pid) for pid in started) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not [pid for pid in started if alive(pid)]
+
+
+@pytest.mark.long
+def test_the_trained_encoder_beats_what_it_is_shown_beside(lookalike: Run, tmp_path: Path) -> None:
+    done = lookalike("demo", "--no-serve", "--out", tmp_path / "demo", timeout=1800)
+    assert done.returncode == 0, done.stderr
+    print(done.stdout)
+    scores = json.loads((tmp_path / "demo" / "scores.json").read_text())["self_retrieval_at_1"]
+    best_rival = max(share["high"] for name, share in scores.items() if name != "trained encoder")
+    assert scores["trained encoder"]["low"] > best_rival

@@ -105,6 +105,14 @@ def test_a_second_writer_is_refused_and_a_dead_ones_lock_is_free(tmp_path: Path)
         pass
 
 
+def test_a_dot_and_two_spellings_are_one_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    inner = tmp_path / "inner"
+    inner.mkdir()
+    monkeypatch.chdir(inner)
+    with lock(Path()), pytest.raises(LockedError), lock(tmp_path / "inner" / ".." / "inner"):
+        pass
+
+
 def test_json_refuses_nan_and_names_a_broken_file(tmp_path: Path) -> None:
     path = tmp_path / "x.json"
     with pytest.raises(ValueError, match="not JSON compliant"):
