@@ -36,7 +36,8 @@ def free_port() -> int:
 def test_the_report_says_what_came_out(made: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
     out, done = made
     assert done.returncode == 0, done.stderr
-    assert int(re.search(r"([\d,]+) galaxies", done.stdout)[1].replace(",", "")) >= 1000  # type: ignore[index]
+    objects = int(re.search(r"([\d,]+) galaxies", done.stdout)[1].replace(",", ""))  # type: ignore[index]
+    assert objects >= 1000
     for line in ("trained encoder", "untrained encoder", "raw pixels", "radial profile + color histogram"):
         assert re.search(rf"{re.escape(line)} +[01]\.\d{{3}} \([01]\.\d{{3}}–[01]\.\d{{3}}\)", done.stdout)
     for stage in [*STAGES, "verify", "score"]:
