@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tomllib
+import typing
 from pathlib import Path
 from typing import Any, Self
 
@@ -100,10 +101,11 @@ def _first_line(model: type[BaseModel], error: ValidationError) -> InputError:
 
 def _fields_at(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
     """The names a nested model accepts at a path inside another."""
+    inner: Any = model
     for key in path:
-        field = model.model_fields.get(str(key))
-        inner = field.annotation if field else None
-        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
-            return []
-        model = inner
-    return list(model.model_fields)
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            field = inner.model_fields.get(str(key))
+            inner = field.annotation if field else None
+        else:  # a dict of models: the key may be any, what follows is the value's
+            inner = (typing.get_args(inner) or (None,))[-1]
+    return list(inner.model_fields) if isinstance(inner, type) and issubclass(inner, BaseModel) else []

@@ -49,6 +49,7 @@ def test_crops_have_torchvisions_distribution() -> None:
 def test_a_crop_that_never_fits_becomes_the_largest_central_one() -> None:
     boxes = crop_boxes(draws(20), Crop(area=(1.0, 1.0), ratio=(3.0, 4.0)), 60, 60)
     assert (boxes[:, 2] <= 60).all()
+    assert (boxes[:, :2] == 0).all()
     torch.testing.assert_close(boxes[:, 2] / boxes[:, 3], torch.full((20,), 3.0, dtype=torch.float64))
 
 
@@ -158,3 +159,19 @@ def test_defaults_are_mocos_and_gray_pictures_keep_their_band() -> None:
     assert (preprocess(GRAY, settings).divisor, preprocess(GRAY, settings).dtype) == (1.0, "float32")
     with pytest.raises(InputError, match="have the bands gray, but 3"):
         view(torch.rand(3, 3, 28, 28), {}, draws(3), settings)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"crop": {"ratio": [0, 1]}},
+        {"crop": {"area": [2, 3]}},
+        {"crop": {"area": [0.5, 0.2]}},
+        {"blur": {"low": 5}},
+        {"divisor": 0},
+    ],
+    ids=str,
+)
+def test_numbers_that_cannot_be_are_refused_with_their_path(change: dict[str, object]) -> None:
+    with pytest.raises(InputError, match=next(iter(change))):
+        ImageSettings(bands=("R", "G", "B"), size=32).changed(change)

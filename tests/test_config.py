@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from pydantic import Field
 
 from lookalike.config import Config
 from lookalike.errors import InputError, NotFoundError
@@ -19,6 +20,7 @@ class Outer(Config):
     inner: Inner = Inner()
     name: str = "a"
     size: int | None = None
+    named: dict[str, Inner] = Field(default_factory=dict)
 
 
 def test_assignments_lie_over_the_file_over_the_defaults(tmp_path: Path) -> None:
@@ -31,8 +33,9 @@ def test_assignments_lie_over_the_file_over_the_defaults(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("assignment", "message"),
     [
-        ("nmae=x", "Unknown setting 'nmae'. Did you mean 'name'? Choices: inner, name, size."),
+        ("nmae=x", "Unknown setting 'nmae'. Did you mean 'name'? Choices: inner, name, size, named."),
         ("inner.rat=1", "Unknown setting 'rat'. Did you mean 'rate'? Choices: rate, enabled. (in inner)"),
+        ("named.g.rat=1", "Unknown setting 'rat'. Did you mean 'rate'? Choices: rate, enabled. (in named.g)"),
         ("inner.rate=fast", "Setting inner.rate: Input should be a valid number"),
         ("size=1.5", "Setting size: Input should be a valid integer, got a number with a fractional part"),
         ("inner.rate=NaN", "Setting inner.rate: Input should be a finite number"),

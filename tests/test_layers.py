@@ -73,11 +73,24 @@ def test_nothing_is_ever_unpickled(path: Path) -> None:
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             assert not {"pickle", "joblib", "dill"} & {alias.name for alias in node.names}
+        if isinstance(node, ast.ImportFrom):
+            assert node.module not in ("pickle", "joblib", "dill")
+            assert not (node.module == "torch" and "load" in {alias.name for alias in node.names})
         if isinstance(node, ast.keyword) and node.arg == "allow_pickle":
             assert isinstance(node.value, ast.Constant)
             assert node.value.value is False
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "torch":
             assert node.attr != "load", f"{path}: torch.load unpickles"
+
+
+def test_every_list_of_domains_names_the_same() -> None:
+    from lookalike.augmentations import DOMAINS
+    from lookalike.augmentations.galaxy_settings import STORED, VIEW
+    from lookalike.datasets import DOMAINS as INGESTED
+    from lookalike.indexer import footprints
+
+    assert tuple(DOMAINS) == INGESTED
+    assert (footprints.VIEW, footprints.STORED) == (VIEW, STORED)
 
 
 def modules_after(code: str) -> set[str]:

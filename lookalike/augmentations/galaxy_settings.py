@@ -150,7 +150,7 @@ class Input(Config):
     scales: dict[str, float] = Field(default_factory=lambda: dict(LUPTON_SCALES))
     m: float = LUPTON_M
     Q: Annotated[float, Field(gt=0)] = LUPTON_Q
-    divisor: float = 1.0
+    divisor: Annotated[float, Field(gt=0)] = 1.0
     mean: float = 0.0
     std: Annotated[float, Field(gt=0)] = 1.0
 
@@ -209,7 +209,8 @@ def default_settings(
     kept: Literal["float32", "uint8"] = "float32" if flux or dtype == "float32" else "uint8"
     size = max(8, 8 * round(stored_size * VIEW / STORED / 8))
     shift = max(1, round(SHIFT * size / VIEW))
-    legacy = flux and about.pixel_scale in (None, LEGACY_PIXEL)
+    # A scale read from a header carries rounding.
+    legacy = flux and math.isclose(about.pixel_scale or LEGACY_PIXEL, LEGACY_PIXEL, rel_tol=1e-3)
     settings = GalaxySettings(
         bands=about.bands,
         dtype=kept,
@@ -223,6 +224,8 @@ def default_settings(
         input=_input(about.bands, kept, flux),
     )
     notes = [f"views: {size} of {stored_size} px, shifted by up to {shift} px on each axis."]
+    if flux and about.pixel_scale is None and (settings.blur.enabled or settings.noise.enabled):
+        notes.append(f"pixel scale: not known; {LEGACY_PIXEL} arcsec/px is taken, as in the Legacy Surveys.")
     return settings, notes + _switched_off(settings) + _stand_ins(settings, columns)
 
 

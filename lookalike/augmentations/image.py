@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from math import log
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from lookalike.augmentations.domain import Domain
 from lookalike.augmentations.drawing import draw
@@ -27,12 +27,22 @@ IMAGENET = 224  # px, the picture size that MoCo v2's blur is stated for
 ATTEMPTS = 10  # crops drawn before the largest central one is taken, as torchvision does
 
 
+Positive = Annotated[float, Field(gt=0)]
+Share = Annotated[float, Field(gt=0, le=1)]
+
+
 class Crop(Config):
     """A random part of the picture, by area and by width over height, enlarged to the whole size."""
 
     enabled: bool = True
-    area: tuple[float, float] = (0.2, 1.0)
-    ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    area: tuple[Share, Share] = (0.2, 1.0)
+    ratio: tuple[Positive, Positive] = (3 / 4, 4 / 3)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.area[0] > self.area[1] or self.ratio[0] > self.ratio[1]:
+            raise ValueError("area and ratio are (low, high) with low at most high")
+        return self
 
 
 class Jitter(Config):
@@ -61,6 +71,12 @@ class Blur(Config):
     low: Annotated[float, Field(ge=0)] = 0.1
     high: Annotated[float, Field(ge=0)] = 2.0
 
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.low > self.high:
+            raise ValueError("low is at most high")
+        return self
+
 
 class Flip(Config):
     """Left and right swapped with the given probability."""
@@ -82,9 +98,9 @@ class ImageSettings(Config):
     gray: Gray = Gray()
     blur: Blur = Blur()
     flip: Flip = Flip()
-    divisor: float = 255.0
+    divisor: Positive = 255.0
     mean: float = 0.45
-    std: Annotated[float, Field(gt=0)] = 0.25
+    std: Positive = 0.25
 
 
 def default_settings(
@@ -138,8 +154,8 @@ def crop_boxes(draws: Draws, crop: Crop, height: int, width: int) -> torch.Tenso
     found = fits.any(1)
     w = w.gather(1, first)[:, 0].where(found, w.new_tensor(widest))
     h = h.gather(1, first)[:, 0].where(found, h.new_tensor(widest / whole))
-    x = (draws.uniform("crop_x") - 0.5) * (width - w)
-    y = (draws.uniform("crop_y") - 0.5) * (height - h)
+    x = ((draws.uniform("crop_x") - 0.5) * (width - w)).where(found, 0.0)
+    y = ((draws.uniform("crop_y") - 0.5) * (height - h)).where(found, 0.0)
     return torch.stack([x, y, w, h], 1)
 
 

@@ -38,8 +38,9 @@ def compare_representations(
     was trained with, drawn anew; the stored side is the central crop, as in the index.
     """
     encoder, config = load_encoder(checkpoint)
-    torch.manual_seed(seed)
-    untrained = Encoder(config.encoder).eval()
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        untrained = Encoder(config.encoder).eval()
     domain = get_domain(config.domain)
     settings = domain.settings_type.checked(config.augment)
     top = 255.0 if samples.image_dtype == np.uint8 else float(samples.images(slice(0, BLOCK)).max())
@@ -51,12 +52,14 @@ def compare_representations(
         "raw pixels": lambda images: raw_pixels(images.numpy()),
         "radial profile + color histogram": lambda images: hand_features(images.numpy(), top),
     }
+    columns = domain.columns(settings, samples.about.bands, frozenset(samples.columns))
+    catalog = {name: torch.from_numpy(samples.column(name).astype(np.float64)) for name in columns}  # (N,) each
     with progress("comparing", len(samples), "objects", quiet=quiet) as advance:
         for start, block in samples.blocks(BLOCK):
             rows = torch.arange(start, start + len(block))
             images = torch.from_numpy(block).float()  # (B, C, H, W)
-            catalog = _catalog(samples, domain.columns(settings, samples.about.bands, frozenset(samples.columns)), rows)
-            copies = domain.view(images, catalog, Draws(seed, COPY_EPOCH, rows, view=0), settings)  # (B, C, h, w)
+            own = {name: values[rows] for name, values in catalog.items()}  # (B,) each
+            copies = domain.view(images, own, Draws(seed, COPY_EPOCH, rows, view=0), settings)  # (B, C, h, w)
             centers = _central(images, config.preprocess.size)
             for name, function in describe.items():
                 stored.setdefault(name, []).append(function(centers))
@@ -79,7 +82,3 @@ def _embed(encoder: Encoder, x: torch.Tensor) -> NDArray[np.float32]:
 def _central(images: torch.Tensor, size: int) -> torch.Tensor:
     top, left = (images.shape[2] - size) // 2, (images.shape[3] - size) // 2
     return images[:, :, top : top + size, left : left + size]
-
-
-def _catalog(samples: Samples, columns: Sequence[str], rows: torch.Tensor) -> dict[str, torch.Tensor]:
-    return {name: torch.from_numpy(samples.column(name).astype(np.float64))[rows] for name in columns}
