@@ -256,6 +256,18 @@ class Samples:
         values = np.concatenate([self._shard(i)[f"catalog/{name}"][:] for i in range(len(self.paths))])
         return np.char.decode(values, "utf-8") if values.dtype.kind == "S" else values
 
+    def values(self, name: str, rows: NDArray[np.integer[Any]] | Sequence[int]) -> NDArray[Any]:
+        """One catalog column at some rows (n,), read from the file one by one; types as in `column`."""
+        if name not in self.columns:
+            raise unknown("column", name, self.columns)
+        wanted = np.asarray(rows, dtype=np.int64)
+        shard_of = np.searchsorted(self._starts, wanted, side="right") - 1
+        inside = (wanted - self._starts[shard_of]).tolist()
+        data = {shard: self._shard(shard)[f"catalog/{name}"] for shard in {0, *shard_of.tolist()}}
+        found = [data[shard][row] for shard, row in zip(shard_of.tolist(), inside, strict=True)]
+        values = np.array(found) if found else np.empty(0, data[0].dtype)
+        return np.char.decode(values, "utf-8") if values.dtype.kind == "S" else values
+
     def images(self, rows: NDArray[np.integer[Any]] | Sequence[int] | slice) -> NDArray[Any]:
         """Stored images (B, C, H, W) of the given rows, in the order given; duplicates are allowed."""
         if isinstance(rows, slice):

@@ -61,6 +61,18 @@ def test_any_rows_in_any_order_with_repeats(tmp_path_factory: pytest.TempPathFac
     np.testing.assert_array_equal(samples.images(rows), samples.images(slice(None))[rows])
 
 
+def test_single_values_are_those_of_the_column(shards: tuple[list[Path], np.ndarray]) -> None:
+    samples = Samples(shards[0])
+    rows = [12, 0, 5, 5, 3, 4, 10]
+    for name in COLUMNS:
+        column = samples.column(name)
+        assert samples.values(name, rows).tolist() == column[rows].tolist()
+        assert samples.values(name, rows).dtype.kind == column.dtype.kind
+        assert len(samples.values(name, [])) == 0
+    with pytest.raises(InputError, match="Unknown column 'mga'"):
+        samples.values("mga", [0])
+
+
 def test_a_pickled_reader_opens_its_own_handles(shards: tuple[list[Path], np.ndarray]) -> None:
     samples = Samples(shards[0])
     samples.images([3])
