@@ -35,12 +35,22 @@ class Query:
 
 
 def answer(
-    index: Path, query: Query, *, k: int, columns: Sequence[str] = (), max_overlap: float | None = None
+    index: Path,
+    query: Query,
+    *,
+    k: int,
+    columns: Sequence[str] = (),
+    max_overlap: float | None = None,
+    samples: Sequence[Path] | None = None,
+    embeddings: Path | None = None,
+    checkpoint: Path | None = None,
 ) -> Answer:
-    """Search an index folder; see Query for what may be asked."""
+    """Search an index folder; see Query for what may be asked, and Searcher for files that moved."""
+    from lookalike.indexer.answer import check_names
     from lookalike.indexer.search import Searcher
 
-    searcher = Searcher(index)
+    check_names(columns)
+    searcher = Searcher(index, samples=samples, embeddings=embeddings, checkpoint=checkpoint)
     if query.id is not None:
         return searcher.neighbors(query.id, k, columns=columns, max_overlap=max_overlap)
     if max_overlap is not None:

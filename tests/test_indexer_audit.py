@@ -5,9 +5,11 @@ pytest tests/test_indexer_audit.py
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import random
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,8 +18,9 @@ import h5py
 import numpy as np
 import pytest
 
-from lookalike.errors import CorruptError, InputError
+from lookalike.errors import CorruptError, InputError, NotFoundError
 from lookalike.hashing import combine, content_hash
+from lookalike.indexer import audit
 from lookalike.indexer.audit import _rounded, verify
 from lookalike.indexer.index import build_index
 from lookalike.indexer.similarity import exact
@@ -50,6 +53,72 @@ def test_a_sound_index_passes_and_the_report_is_kept(index: Path) -> None:
 def test_at_least_a_hundred_rows_are_recomputed(index: Path) -> None:
     with pytest.raises(InputError, match="At least 100"):
         verify(index, sample=10)
+
+
+def damage(path: Path, place: int = -3) -> None:
+    data = bytearray(path.read_bytes())
+    data[place] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("name", ["index/versions/v000001/neighbors.h5", "embeddings.h5", "samples.h5"])
+@pytest.mark.parametrize("place", [0, -3])
+def test_no_report_outlives_a_failure(index: Path, name: str, place: int) -> None:
+    verify(index, quiet=True)
+    kept = index / "extras/v000001/audit.json"
+    assert kept.exists()
+    if place == -3 and "neighbors" not in name:
+        place = (index.parent / name).read_bytes().rindex(b"o149")
+    damage(index.parent / name, place)
+    with pytest.raises(CorruptError):
+        verify(index, quiet=True)
+    assert not kept.exists()
+
+
+def test_a_question_that_is_wrong_leaves_the_report(index: Path) -> None:
+    verify(index, quiet=True)
+    with pytest.raises(NotFoundError):
+        verify(index, embeddings=index / "nothing.h5", quiet=True)
+    assert (index / "extras/v000001/audit.json").exists()
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS, errno.ENOSPC])
+def test_a_folder_that_cannot_be_written_to_is_audited_all_the_same(
+    index: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def refuse(*arguments: object, **options: object) -> None:
+        raise OSError(number, "no")
+
+    monkeypatch.setattr(audit, "write_json", refuse)
+    if number == errno.ENOSPC:
+        with pytest.raises(OSError, match="no"):
+            verify(index, quiet=True)
+        return
+    monkeypatch.setattr(Path, "unlink", refuse)
+    report = verify(index, quiet=True)
+    assert report.recall == 1
+    assert "the report was not kept" in report.notes[-1]
+
+
+def test_an_index_of_empty_lists_is_sound(vector_set: Write, tmp_path: Path) -> None:
+    embeddings, samples = vector_set(np.eye(5), {"mag": np.arange(5.0)})
+    build_index(embeddings, samples, tmp_path / "index", k=3, window="mag:0.5", quiet=True)
+    report = verify(tmp_path / "index", quiet=True)
+    assert (report.recall, report.equal_similarities) == (1.0, 1.0)
+    assert "Every recomputed list is empty" in report.notes[0]
+
+
+def test_brute_force_holds_its_products_within_the_budget(index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Products are (queries, block): for few dimensions and many queries they are larger than the block."""
+    budget = 2**20
+    monkeypatch.setattr(audit, "BLOCK_BYTES", budget)
+    vectors = np.random.default_rng(0).normal(size=(20_000, 4)).astype(np.float32)
+    tracemalloc.start()
+    before = tracemalloc.get_traced_memory()[0]
+    audit._brute_force(vectors, np.arange(400), 3, None, np.inf, quiet=True)
+    peak = tracemalloc.get_traced_memory()[1] - before
+    tracemalloc.stop()
+    assert peak < 4 * budget  # all products at once are 64 MB
 
 
 @pytest.mark.parametrize("file", ["neighbors.h5", "build.json", "manifest.json"])

@@ -137,6 +137,15 @@ def test_more_neighbors_than_objects_are_capped_and_said(vector_set: Write, tmp_
     assert "only 59 other" in report.notes[0]
 
 
+def test_an_encoder_that_cannot_be_checked_is_said(vector_set: Write, tmp_path: Path) -> None:
+    embeddings, samples = vector_set(*toy())  # they do not record what made them
+    encoder = tmp_path / "encoder"
+    encoder.mkdir()
+    (encoder / "config.json").write_text('{"content_hash": "abcd", "preprocess": {"size": 12}}')
+    report = build_index(embeddings, samples, tmp_path / "index", k=3, window=None, checkpoint=encoder, quiet=True)
+    assert any("does not say what made it" in note for note in report.notes)
+
+
 def test_half_precision_embeddings_are_searched_as_stored(vector_set: Write, tmp_path: Path) -> None:
     embeddings, samples = vector_set(*toy(), dtype="float16")
     build_index(embeddings, samples, tmp_path / "index", k=9, window="mag:0.5", quiet=True)
@@ -198,7 +207,7 @@ def test_a_moved_index_finds_its_files_and_refuses_others(vector_set: Write, tmp
     index = Index(moved / "index")
     assert len(index.open_samples()) == len(index.open_embeddings()) == 60
     shutil.move(moved / "samples.h5", tmp_path / "elsewhere.h5")
-    with pytest.raises(NotFoundError, match="not where they were"):
+    with pytest.raises(NotFoundError, match="where nothing is now; say where with --samples"):
         index.open_samples()
     assert len(index.open_samples([tmp_path / "elsewhere.h5"])) == 60
     other, other_samples = vector_set(vectors[::-1], columns | {"mag": columns["mag"] + 1})

@@ -20,13 +20,16 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from lookalike.embeddings import Embeddings
+from lookalike.embeddings import Embeddings, write_embeddings
 from lookalike.errors import InputError, NotFoundError
 from lookalike.indexer.answer import Answer, plain, shortest
 from lookalike.indexer.footprints import Footprints, view_size
 from lookalike.indexer.index import build_index
 from lookalike.indexer.live import prepared, ranking
 from lookalike.indexer.search import Searcher
+from lookalike.query import Query
+from lookalike.query import answer as ask
+from lookalike.samples import About, Column, Samples, write_samples
 
 Write = Callable[..., tuple[Path, list[Path]]]
 N, K, WIDTH = 90, 12, 0.3
@@ -98,6 +101,7 @@ def test_answers_equal_the_slow_definition(searcher: Searcher, k: int, offset: i
         assert [r.id for r in answer.results] == [f"o{r.row}" for r in answer.results]
         assert f"o{row}" not in [r.id for r in answer.results]
         assert answer.left_out == left_out
+        assert answer.k == min(k, N - 1)
         assert len(answer.results) == k or answer.notes
         sources.add(answer.source)
     if max_overlap is None:
@@ -177,9 +181,11 @@ def test_the_length_of_a_query_does_not_matter(scale: float) -> None:
 
 
 def test_what_cannot_be_asked_is_refused(searcher: Searcher) -> None:
-    for k in (0, -1, N + 1, 2**63):
-        with pytest.raises(InputError, match=f"k must be 1 to {N}"):
+    for k in (0, -1):
+        with pytest.raises(InputError, match="k must be at least 1"):
             searcher.neighbors("o1", k)
+        with pytest.raises(InputError, match="k must be at least 1"):
+            searcher.by_vector(np.ones(6), k)
     for offset in (-1, N + 1):
         with pytest.raises(InputError, match="offset must be"):
             searcher.neighbors("o1", 3, offset=offset)
@@ -196,6 +202,50 @@ def test_what_cannot_be_asked_is_refused(searcher: Searcher) -> None:
         searcher.by_vector(np.ones(6), 3, at={"mag": math.nan})
     with pytest.raises(NotFoundError, match="without its encoder"):
         searcher.checkpoint()
+
+
+@pytest.mark.parametrize("k", [N, N + 1, 2**63])
+def test_more_results_than_objects_are_capped_and_said(searcher: Searcher, k: int) -> None:
+    by_id = searcher.neighbors("o1", k)
+    assert by_id.k == N - 1
+    assert f"only {N - 1} objects to find: k = {N - 1} was taken" in by_id.notes[0]
+    assert by_id.results == searcher.neighbors("o1", N - 1).results
+    by_vector = searcher.by_vector(np.ones(6), k)
+    assert by_vector.k == len(by_vector.results) == N
+    assert any("was taken" in note for note in by_vector.notes) == (k > N)
+
+
+@pytest.mark.parametrize("name", ["rank", "row", "similarity"])
+def test_a_column_called_as_a_field_of_the_result_is_not_dropped_unsaid(
+    vector_set: Write, tmp_path: Path, name: str
+) -> None:
+    embeddings, samples = vector_set(vectors(), {name: np.arange(N)})
+    build_index(embeddings, samples, tmp_path / "index", k=3, window=None, quiet=True)
+    rule = f"rank, id, row, similarity, so a column called '{name}'"
+    with pytest.raises(InputError, match=rule):
+        ask(tmp_path / "index", Query(id="o1"), k=3, columns=[name])
+    found = Searcher(tmp_path / "index").neighbors("o1", 3, columns=[name])
+    assert [result.columns[name] for result in found.results] == [result.row for result in found.results]
+    with pytest.raises(InputError, match=rule):
+        found.to_json()
+
+
+def test_whole_columns_are_read_for_windows_and_footprints_only(
+    searcher: Searcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+    column = Samples.column
+    monkeypatch.setattr(Samples, "column", lambda self, name: read.append(name) or column(self, name))
+    fresh = Searcher(searcher.folder)
+    assert sorted(read) == ["x", "y"]
+    read.clear()
+    assert fresh.object("o5") == {name: plain(values[5]) for name, values in catalog().items()}
+    fresh.neighbors("o1", 5, columns=["label", "count", "mag"])
+    assert read == []
+    for _ in range(3):
+        fresh.neighbors("o1", 50, columns=["label"])
+        fresh.by_vector(np.ones(6), 3, at={"mag": 20.0})
+    assert read == ["mag"]
 
 
 def test_the_answer_as_json(searcher: Searcher) -> None:
@@ -239,7 +289,7 @@ def test_other_files_can_be_given_if_they_are_the_same(searcher: Searcher, tmp_p
     before = searcher.neighbors("o1", 50)
     for name in ("samples.h5", "embeddings.h5"):
         shutil.move(tmp_path / name, tmp_path / f"moved-{name}")
-    with pytest.raises(NotFoundError, match="not where they were"):
+    with pytest.raises(NotFoundError, match="where nothing is now; say where with --samples"):
         Searcher(tmp_path / "index")
     moved = Searcher(
         tmp_path / "index", samples=[tmp_path / "moved-samples.h5"], embeddings=tmp_path / "moved-embeddings.h5"
@@ -276,7 +326,7 @@ def test_a_log_window_is_centered_on_the_columns_own_value(vector_set: Write, tm
     with pytest.raises(InputError, match="defined value"):
         searcher.by_vector(np.ones(6), 3, at={"pt": 0.0})
     assert not searcher.has_footprints
-    with pytest.raises(InputError, match="Overlaps need columns") as caught:
+    with pytest.raises(InputError, match="Overlaps need x and y") as caught:
         searcher.neighbors("o2", 3, max_overlap=0.25)
     assert caught.value.code == "no_footprints"
 
@@ -343,6 +393,45 @@ def test_sky_positions_are_used_where_there_are_both(vector_set: Write, tmp_path
     assert footprints.sky
     assert footprints.size == pytest.approx(8 / 3600)
     assert len(Embeddings(embeddings)) == N
+
+
+PX, TEXT = Column("px"), Column()
+
+
+@pytest.mark.parametrize(
+    ("units", "change", "why"),
+    [
+        ({"ra": TEXT, "dec": TEXT}, {"ra": "12:34:56", "dec": "-01:02:03"}, "column ra holds text, and there is no"),
+        ({"x": PX, "y": PX}, {"x": "left"}, "column x holds text"),
+        ({"x": Column("mm"), "y": Column("mm")}, {}, "column x is in mm, not px"),
+        ({"x": TEXT, "y": TEXT}, {}, "column x is in no unit, not px"),
+        ({"x": PX, "y": PX, "file": TEXT}, {"file": "many"}, "places in several pictures"),
+        ({"x": PX}, {}, "there is no column y"),
+        ({"x": PX, "y": PX}, {}, ""),
+        ({"x": PX, "y": PX, "file": TEXT}, {"file": "one.fits"}, ""),
+        ({"ra": TEXT, "dec": TEXT, "x": PX, "y": PX}, {"ra": "12:34:56"}, ""),
+    ],
+)
+def test_columns_that_are_no_positions_are_no_footprints_and_no_error(
+    tmp_path: Path, units: dict[str, Column], change: dict[str, str], why: str
+) -> None:
+    catalog: dict[str, Any] = {name: np.arange(4.0) for name in units} | {
+        name: np.array([f"{i % 2}.png" for i in range(4)] if value == "many" else [value] * 4)
+        for name, value in change.items()
+    }
+    path = tmp_path / "s.h5"
+    with write_samples(path, About(domain="image", bands=("v",), pixel_scale=0.1), units) as writer:
+        writer.append([f"o{i}" for i in range(4)], np.zeros((4, 1, 8, 8), np.uint8), catalog)
+    write_embeddings(tmp_path / "e.h5", Samples(path).ids, iter([np.eye(4)]), dimensions=4)
+    report = build_index(tmp_path / "e.h5", [path], tmp_path / "index", k=3, window=None, quiet=True)
+    searcher = Searcher(tmp_path / "index")
+    assert searcher.has_footprints == (why == "")
+    assert why in searcher.footprints_note
+    assert (why in " ".join(report.notes)) == (why != "there is no column y")
+    assert len(searcher.neighbors("o1", 3).results) == 3
+    if why:
+        with pytest.raises(InputError, match=why):
+            searcher.neighbors("o1", 3, max_overlap=0.25)
 
 
 @pytest.mark.parametrize(

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
 
+from lookalike.errors import InputError
+
+RESERVED = ("rank", "id", "row", "similarity")
 Value = float | int | str | None  # a catalog value as JSON has it: undefined is None, never NaN
 
 
@@ -27,6 +30,17 @@ def plain(value: Any) -> Value:
     return number if math.isfinite(number) else None
 
 
+def check_names(columns: Iterable[str]) -> None:
+    """InputError for columns that a result cannot carry beside its own fields, RESERVED."""
+    for name in columns:
+        if name in RESERVED:
+            raise InputError(
+                f"A result holds its own {', '.join(RESERVED)}, so a column called {name!r} cannot stand beside them; "
+                "leave it out here, or rename it and ingest again.",
+                code="reserved_column",
+            )
+
+
 @dataclass(frozen=True)
 class Result:
     """One found object: rank from 1, id, row, cosine similarity (shortest float32), the columns asked for."""
@@ -38,8 +52,10 @@ class Result:
     columns: Mapping[str, Value] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
+        """One flat object; InputError for a column whose name is one of the result's own fields."""
+        check_names(self.columns)
         own = {"rank": self.rank, "id": self.id, "row": self.row, "similarity": self.similarity}
-        return own | {name: value for name, value in self.columns.items() if name not in own}
+        return own | dict(self.columns)
 
 
 @dataclass(frozen=True)
@@ -51,7 +67,7 @@ class Answer:
     window        : {"column", "log", "center", "half_width"} that was applied before ranking; None if none was.
                     `center` is the column's own value (before any log), None where the query's is undefined.
     source        : "stored" for a precomputed list, "live" for an exhaustive exact search.
-    k             : number of results asked for; fewer come where the window holds fewer.
+    k             : number of results asked for, at most that of all objects; fewer come where the window holds fewer.
     left_out      : objects that would have ranked above the last result but whose footprint overlaps the
                     query's by more than `max_overlap`; 0 with max_overlap None.
     notes         : sentences a person should see.

@@ -5,6 +5,8 @@ It shares no code with the build: files are read, hashed, windowed and ranked he
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import hashlib
 import json
 import math
@@ -19,14 +21,15 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.errors import CorruptError, InputError
+from lookalike.errors import CorruptError, InputError, NotFoundError
 from lookalike.files import write_json
-from lookalike.indexer.store import Index, extras_folder
+from lookalike.indexer.store import Index, extras_folder, read_current
 from lookalike.progress import progress
 
 SAMPLE = 100  # rows recomputed, besides the first, the last and some short ones
 SHORT = 25
 BLOCK_BYTES = 2**26
+UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS)
 SLACK = 1e-6  # far more than float64 rounding and the canonical rounding together, for vectors of length 1
 
 List = tuple[list[int], list[np.float32]]
@@ -60,22 +63,29 @@ def verify(
     seed: int = 0,
     samples: list[Path] | None = None,
     embeddings: Path | None = None,
+    checkpoint: Path | None = None,
     quiet: bool = False,
 ) -> AuditReport:
     """Check the served version of an index folder; CorruptError names the first thing that is wrong.
 
-    sample : rows to recompute, at least 100 (all, where there are fewer); drawn from `seed`. The report is also
-    written to extras/<version>/audit.json.
+    sample : rows to recompute, at least 100 (all, where there are fewer); drawn from `seed`. samples, embeddings,
+    checkpoint : where they are now, if they moved. The report is also written to extras/<version>/audit.json; an
+    earlier one is removed before the checks begin, so that none outlives a failure.
     """
     began = time.monotonic()
     if sample < SAMPLE:
         raise InputError(f"At least {SAMPLE} rows are recomputed, but sample = {sample} was given.")
-    index = Index(Path(folder))
-    vectors, data = index.open_embeddings(embeddings), index.open_samples(samples)
+    try:
+        index = Index(Path(folder))
+        vectors, data = index.open_embeddings(embeddings), index.open_samples(samples)
+    except CorruptError:
+        _forget(Path(folder))
+        raise
+    _forget(index.folder)
     files = _hash_files(index)
     vectors.verify()
     data.verify()
-    notes = _check_checkpoint(index)
+    notes = _check_checkpoint(index, checkpoint)
     x, half_width = _window_values(index, data)
     with h5py.File(index.path / "neighbors.h5", "r", locking=False) as file:
         rows, similarity = file["neighbor_row"], file["similarity"]
@@ -84,6 +94,8 @@ def verify(
         chosen = _choose(index.n, sample, seed, short)
         expected = _brute_force(vectors.vectors, chosen, index.k, x, half_width, quiet)
         recall, equal = _compare(index, chosen, expected, rows, similarity)
+        if not any(places for places, _ in expected):
+            notes += ("Every recomputed list is empty, as it should be: recall 1 says no more than that.",)
     report = AuditReport(
         index.version,
         index.manifest.content_hash,
@@ -100,9 +112,22 @@ def verify(
     )
     try:
         write_json(extras_folder(index.folder, index.version) / "audit.json", report.to_json())
-    except PermissionError:
+    except OSError as error:
+        if error.errno not in UNWRITABLE:
+            raise
         return replace(report, notes=(*notes, f"{index.folder} cannot be written to: the report was not kept there."))
     return report
+
+
+def _forget(folder: Path) -> None:
+    """Remove the report of an earlier audit, where that can be."""
+    with contextlib.suppress(CorruptError, NotFoundError):
+        path = extras_folder(folder, read_current(folder)[0]) / "audit.json"
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            if error.errno not in UNWRITABLE:
+                raise
 
 
 def _hash_files(index: Index) -> int:
@@ -147,16 +172,16 @@ def _hash_arrays(index: Index, rows: Any, similarity: Any) -> None:
         raise CorruptError(f"The content hash of {index.path} is not that of its arrays and inputs.")
 
 
-def _check_checkpoint(index: Index) -> tuple[str, ...]:
-    """Verify the recorded encoder's weights where they are still there."""
+def _check_checkpoint(index: Index, moved: Path | None) -> tuple[str, ...]:
+    """Verify the recorded encoder's weights where they are still there, or where they are said to be."""
     recorded = index.manifest.checkpoint
-    if recorded is None or not recorded.paths:
+    if moved is None and (recorded is None or not recorded.paths):
         return ()
-    if not (index.folder / recorded.paths[0]).exists():
+    if moved is None and recorded is not None and not (index.folder / recorded.paths[0]).exists():
         return (f"The encoder is not at {recorded.paths[0]} any more and was not checked.",)
     from lookalike.ssl.checkpoint import load_encoder
 
-    load_encoder(index.checkpoint())
+    load_encoder(index.checkpoint(moved))
     return ()
 
 
@@ -227,7 +252,7 @@ def _brute_force(
     queries = vectors[chosen].astype(np.float64)  # (q, D)
     kept: list[tuple[NDArray[np.float64], NDArray[np.int64]]] = [(np.empty(0), np.empty(0, np.int64)) for _ in chosen]
     with progress("verify", len(vectors), "objects", quiet=quiet) as advance:
-        for start, block in _blocks(vectors):
+        for start, block in _blocks(vectors, vectors.shape[1] + len(chosen)):
             products = queries @ block.astype(np.float64).T  # (q, n)
             rows = np.arange(start, start + len(block))
             for q, own in enumerate(chosen):
@@ -284,11 +309,11 @@ def _compare(
             f"The list of row {wrong} in {index.path} is not what brute force gives (recall "
             f"{hits / max(wanted, 1):.6f} over {len(chosen)} rows); build the index again with `lookalike index`."
         )
-    return hits / max(wanted, 1), equal / max(wanted, 1)
+    return (hits / wanted, equal / wanted) if wanted else (1.0, 1.0)
 
 
-def _blocks(data: Any) -> Iterator[tuple[int, NDArray[Any]]]:
-    """Blocks of rows of bounded size, each with the row it starts at."""
-    step = max(1, BLOCK_BYTES // (8 * data.shape[1]))
+def _blocks(data: Any, numbers: int | None = None) -> Iterator[tuple[int, NDArray[Any]]]:
+    """Blocks of rows of bounded size, each with the row it starts at; `numbers` are held for each row, in float64."""
+    step = max(1, BLOCK_BYTES // (8 * (numbers or data.shape[1])))
     for start in range(0, len(data), step):
         yield start, data[start : start + step]

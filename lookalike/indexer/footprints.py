@@ -11,7 +11,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.errors import InputError
 from lookalike.samples import Samples
 
 DEFAULT_LIMIT = 0.25  # share of the query's footprint another may cover
@@ -42,14 +41,23 @@ class Footprints:
     sky: bool
 
     @classmethod
-    def of(cls, samples: Samples, size_px: int) -> Footprints | None:
-        """From columns ra, dec (with a known pixel scale) or else x, y; None where the catalog has neither."""
+    def of(cls, samples: Samples, size_px: int) -> tuple[Footprints | None, str]:
+        """From ra and dec in degrees (with a known pixel scale), else x and y in px of one picture.
+
+        Where the catalog has neither, there are no footprints, and the sentence says why; else it is empty.
+        """
+        sky, why_not_sky = _positions(samples, ("ra", "dec"), ("deg", ""))
         scale = samples.about.pixel_scale
-        if scale is not None and {"ra", "dec"} <= samples.columns.keys():
-            return cls(_column(samples, "ra"), _column(samples, "dec"), size_px * scale / 3600, sky=True)
-        if {"x", "y"} <= samples.columns.keys():
-            return cls(_column(samples, "x"), _column(samples, "y"), float(size_px), sky=False)
-        return None
+        if sky is not None and scale is not None:
+            return cls(*sky, size_px * scale / 3600, sky=True), ""
+        if sky is not None:
+            why_not_sky = "the data set has no pixel scale to go with ra and dec"
+        flat, why_not_flat = _positions(samples, ("x", "y"), ("px",))
+        if flat is not None and not _one_picture(samples):
+            flat, why_not_flat = None, "x and y are places in several pictures (column file)"
+        if flat is None:
+            return None, f"No footprints are known: {why_not_sky}, and {why_not_flat}."
+        return cls(*flat, float(size_px), sky=False), ""
 
     def share(self, row: int, others: Rows) -> Values:
         """The share of the footprint of `row` that each of `others` (n,) covers, 0 to 1; small-angle on the sky."""
@@ -69,8 +77,25 @@ class Footprints:
         return found
 
 
-def _column(samples: Samples, name: str) -> Values:
-    column = samples.column(name)
-    if column.dtype.kind not in "fi":
-        raise InputError(f"Footprints need positions as numbers, but column {name!r} holds text.")
-    return column.astype(np.float64)
+def _positions(
+    samples: Samples, names: tuple[str, str], units: tuple[str, ...]
+) -> tuple[tuple[Values, Values] | None, str]:
+    """Two columns as numbers, or None and why they are no positions."""
+    for name in names:
+        if name not in samples.columns:
+            return None, f"there is no column {name}"
+        unit = samples.columns[name].unit
+        if unit not in units:
+            return None, f"column {name} is in {unit or 'no unit'}, not {units[0]}"
+        if samples.values(name, [0]).dtype.kind not in "fi":
+            return None, f"column {name} holds text"
+    across, along = (samples.column(name).astype(np.float64, copy=False) for name in names)
+    return (across, along), ""
+
+
+def _one_picture(samples: Samples) -> bool:
+    """Whether all objects were cut out of one picture, as far as a column `file` says."""
+    if "file" not in samples.columns:
+        return True
+    first, last = samples.values("file", [0, len(samples) - 1])
+    return bool(first == last and (samples.column("file") == first).all())

@@ -13,7 +13,7 @@ from lookalike.embeddings import Embeddings
 from lookalike.errors import CorruptError, InputError, NotFoundError
 from lookalike.files import atomic_folder, lock, write_json, write_point
 from lookalike.hashing import combine
-from lookalike.indexer.footprints import view_size
+from lookalike.indexer.footprints import Footprints, view_size
 from lookalike.indexer.store import (
     KIND,
     MANIFEST,
@@ -151,7 +151,10 @@ def _build(
     writer = ListWriter(folder / NEIGHBORS, n, plan.k)
     lengths = np.zeros(n, np.int64)  # neighbors found per object
     with progress("index", len(within.order), "objects", quiet=quiet) as advance:
-        for found in exact_neighbors(embeddings.vectors, within, plan.k, memory_bytes=memory_bytes, search=search):
+        lists = exact_neighbors(
+            embeddings.vectors, within, plan.k, memory_bytes=memory_bytes, search=search, max_length=max_length
+        )
+        for found in lists:
             writer.write(found.rows, found.neighbor_row, found.similarity)
             lengths[found.rows] = (found.neighbor_row >= 0).sum(axis=1)
             write_point("index.block")
@@ -211,9 +214,14 @@ def _plan(
     if checkpoint is not None:
         digest, size = checkpoint_about(Path(checkpoint))
         source = "the checkpoint's view"
-        if recorded is not None and digest != recorded:
+        if recorded is None:
+            notes.append(f"{embeddings.path} does not say what made it: that it was {checkpoint} was not checked.")
+        elif digest != recorded:
             raise InputError(f"{embeddings.path} was made by another encoder than {checkpoint}; give that one.")
         encoder = BelongsTo(content_hash=digest, paths=(relative(Path(checkpoint), out),))
+    why = Footprints.of(samples, size)[1]
+    if why and any(pair <= samples.columns.keys() for pair in ({"ra", "dec"}, {"x", "y"})):
+        notes.append(why)  # where there are columns that look like positions, one expects them to be used
     return _Plan(
         k,
         window,

@@ -40,17 +40,23 @@ class Found:
 
 
 def exact_neighbors(
-    vectors: Vectors, ranges: Ranges, k: int, *, memory_bytes: int = 2**30, search: Search | None = None
+    vectors: Vectors,
+    ranges: Ranges,
+    k: int,
+    *,
+    memory_bytes: int = 2**30,
+    search: Search | None = None,
+    max_length: float | None = None,
 ) -> Iterator[Found]:
     """Yield the lists of all objects in `ranges`, block by block; objects without a window value are not among them.
 
     vectors : (N, D) float32 or float16, normalized, in memory or mapped. k : neighbors per object, ≥ 1.
     memory_bytes : about how much is held at once, whatever N is; results never depend on it.
-    search : the fast search, by default `fast_search()[0]`.
+    search : the fast search, by default `fast_search()[0]`. max_length : what `longest` says of the vectors, if known.
     """
     if k < 1:
         raise InputError(f"k must be at least 1, but {k} was given.")
-    length = longest(vectors)
+    length = longest(vectors) if max_length is None else max_length
     near = _Sorted(vectors, ranges.order, memory_bytes // 4)
     builder = _Builder(
         near, ranges, k, float32_error(vectors.shape[1], length, length), search or fast_search()[0], memory_bytes
@@ -115,9 +121,9 @@ class _Sorted:
 
     def canonical(self, places: Places, query: int) -> Similarities:
         """Canonical similarities of the vector at place `query` with those at `places`."""
-        rows = self.order if self._gather else np.arange(0)
-        where, of = (rows[places], rows[query]) if self._gather else (places, query)
-        return similarities(self._vectors, where, self._vectors[of])
+        if self._gather:
+            return similarities(self._vectors, self.order[places], self._vectors[self.order[query]])
+        return similarities(self._vectors, places, self._vectors[query])
 
 
 class _Best:

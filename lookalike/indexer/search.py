@@ -32,8 +32,9 @@ class Searcher:
     Safe to share between threads. Errors: NotFoundError ("unknown_id" for an id), InputError, CorruptError.
 
     Attributes: folder, version ("v000001"), content_hash, n, k (stored per object), window (Window or None),
-    samples, manifest (as JSON), has_footprints (the catalog has x, y or ra, dec; without them `max_overlap` is an
-    InputError with code "no_footprints").
+    samples, manifest (as JSON), has_footprints (positions are known; without them `max_overlap` is an InputError
+    with code "no_footprints", and `footprints_note` says what is missing). Of the catalog only the window's and the
+    footprints' columns are held in memory.
     """
 
     def __init__(
@@ -50,12 +51,12 @@ class Searcher:
         self.version, self.content_hash = self.index.version, self.index.manifest.content_hash
         self.n, self.k, self.window = self.index.n, self.index.k, self.index.window
         self.manifest: dict[str, Any] = self.index.manifest.model_dump(mode="json")
-        self.footprints = Footprints.of(self.samples, self.index.manifest.footprint_px)
+        self.footprints, self.footprints_note = Footprints.of(self.samples, self.index.manifest.footprint_px)
         self.has_footprints = self.footprints is not None
         self._places = (embeddings, checkpoint)
         self._lock = threading.Lock()
         self._embeddings: Embeddings | None = None
-        self._columns: dict[str, NDArray[Any]] = {}
+        self._window_values: NDArray[np.float64] | None = None
 
     def neighbors(
         self, id: str, k: int, *, offset: int = 0, max_overlap: float | None = None, columns: Sequence[str] = ()
@@ -67,13 +68,14 @@ class Searcher:
         under the same conditions, and the answer says so.
         """
         row = self.samples.row(id)
-        self._check(k, offset, columns)
+        k, capped = self._check(k, offset, columns, self.n - 1)
         last = offset + k
         stored = self.index.neighbor_row[row].astype(np.int64)  # (stored k,)
         stored = stored[: int(np.searchsorted(stored < 0, True))]
         whole = len(stored) < self.k or len(stored) == self.n - 1  # there is no further candidate
         over = self._overlap(row, stored, max_overlap)
         live = not whole and len(stored) - int(over.sum()) < last
+        center = self._center(row)
         if live:
             rows, similarity, left_out = self._finish_live(row, last, max_overlap)
         else:
@@ -84,14 +86,14 @@ class Searcher:
         return Answer(
             self.version,
             {"id": id},
-            self._window_at(self._center(row)),
+            self._window_at(center),
             "live" if live else "stored",
             k,
             self._results(rows, similarity, offset, columns),
             offset,
             left_out,
             max_overlap,
-            self._notes(id, row, last, len(rows)),
+            (*capped, *self._notes(id, center, last, len(rows))),
         )
 
     def by_vector(
@@ -110,7 +112,7 @@ class Searcher:
         at : {column: value} of the index's window, whose column it must name; without it no window is applied, and
         the answer says so. exclude : ids never to return. query : what the answer is to name as its query.
         """
-        self._check(k, offset, columns)
+        k, capped = self._check(k, offset, columns, self.n)
         embeddings = self.embeddings()
         wanted = prepared(vector, embeddings.dimensions, embeddings.vectors.dtype)
         center, notes = self._placed(at)
@@ -132,13 +134,13 @@ class Searcher:
             k,
             self._results(rows, similarity, offset, columns),
             offset,
-            notes=notes,
+            notes=(*capped, *notes),
         )
 
     def object(self, id: str) -> dict[str, Value]:
         """Every catalog column of one object; undefined is None."""
         row = self.samples.row(id)
-        return {name: plain(self._column(name)[row]) for name in self.samples.columns}
+        return {name: plain(self.samples.values(name, [row])[0]) for name in self.samples.columns}
 
     def random_id(self, seed: int | None = None) -> str:
         """The id of a random object, the same for the same seed."""
@@ -164,7 +166,8 @@ class Searcher:
         vectors = self.embeddings().vectors
         candidates = np.arange(self.n)
         if self.window is not None:
-            candidates = np.flatnonzero(self.window.inside(float(self._x()[row]), self._x()))
+            x = self._x()
+            candidates = np.flatnonzero(self.window.inside(float(x[row]), x))
         over = np.intersect1d(self.overlapping(row, max_overlap), candidates) if max_overlap is not None else NONE
         candidates = np.setdiff1d(candidates, np.append(over, row))
         rows, similarity = self._rank(candidates, vectors[row], last)
@@ -177,14 +180,18 @@ class Searcher:
     def _rank(self, candidates: Rows | None, query: NDArray[Any], wanted: int) -> tuple[Rows, NDArray[np.float32]]:
         return ranking(self.embeddings().vectors, candidates, query, wanted, self.index.manifest.max_length)
 
-    def _check(self, k: int, offset: int, columns: Sequence[str]) -> None:
-        if not 1 <= k <= self.n:
-            raise InputError(f"k must be 1 to {self.n}, the number of objects, but {k} was given.", code="invalid_k")
+    def _check(self, k: int, offset: int, columns: Sequence[str], most: int) -> tuple[int, tuple[str, ...]]:
+        """Refuse what cannot be asked; k, at most the `most` objects there are to find, and what to say about it."""
+        if k < 1:
+            raise InputError(f"k must be at least 1, but {k} was given.", code="invalid_k")
         if not 0 <= offset <= self.n:
             raise InputError(f"offset must be 0 to {self.n}, but {offset} was given.", code="invalid_offset")
         for name in columns:
             if name not in self.samples.columns:
                 raise unknown("column", name, self.samples.columns)
+        if k <= most:
+            return k, ()
+        return most, (f"k = {k:,} was asked for, but there are only {most:,} objects to find: k = {most:,} was taken.",)
 
     def _overlap(self, row: int, others: Rows, max_overlap: float | None) -> NDArray[np.bool_]:
         """Which of the rows cover more than max_overlap of the query's footprint."""
@@ -194,14 +201,15 @@ class Searcher:
             raise InputError(f"max_overlap is a share from 0 to 1, but {max_overlap} was given.")
         if self.footprints is None:
             raise InputError(
-                "Overlaps need columns x and y, or ra and dec with a pixel scale, which this data set lacks.",
+                "Overlaps need x and y in px of one picture, or ra and dec in deg with a pixel scale. "
+                + self.footprints_note,
                 code="no_footprints",
             )
         over: NDArray[np.bool_] = self.footprints.share(row, others) > max_overlap
         return over
 
     def _center(self, row: int) -> Value:
-        return None if self.window is None else plain(self._column(self.window.column)[row])
+        return None if self.window is None else plain(self.samples.values(self.window.column, [row])[0])
 
     def _window_at(self, center: Any) -> dict[str, Any] | None:
         if self.window is None:
@@ -228,33 +236,30 @@ class Searcher:
         return center, ()
 
     def _x(self) -> NDArray[np.float64]:
-        """The window's values (N,) on its own scale."""
+        """The window's values (N,) on its own scale, read once."""
         assert self.window is not None
-        return self.window.scale(self._column(self.window.column))
-
-    def _column(self, name: str) -> NDArray[Any]:
-        """A catalog column (N,), read once."""
-        if name not in self._columns:
-            with self._lock:
-                self._columns[name] = self.samples.column(name)
-        return self._columns[name]
+        with self._lock:
+            if self._window_values is None:
+                self._window_values = self.window.values(self.samples)
+            return self._window_values
 
     def _results(
         self, rows: Rows, similarity: NDArray[np.float32], offset: int, columns: Sequence[str]
     ) -> tuple[Result, ...]:
+        values = {name: self.samples.values(name, rows[offset:]) for name in columns}
         return tuple(
             Result(
                 place + 1,
                 self.samples.id(int(rows[place])),
                 int(rows[place]),
                 shortest(similarity[place]),
-                {name: plain(self._column(name)[rows[place]]) for name in columns},
+                {name: plain(values[name][place - offset]) for name in columns},
             )
             for place in range(offset, len(rows))
         )
 
-    def _notes(self, id: str, row: int, last: int, found: int) -> tuple[str, ...]:
-        if self.window is not None and self._center_undefined(row):
+    def _notes(self, id: str, center: Value, last: int, found: int) -> tuple[str, ...]:
+        if self.window is not None and self._undefined(center):
             return (f"{id} has no {self.window.column}: it is in no window, and only a search without one finds it.",)
         if found < last and self.window is not None:
             return (f"Only {found:,} objects are within the window {self.window} and not left out.",)
@@ -262,6 +267,7 @@ class Searcher:
             return (f"Only {found:,} other objects are not left out.",)
         return ()
 
-    def _center_undefined(self, row: int) -> bool:
+    def _undefined(self, center: Value) -> bool:
+        """Whether a query's own value is in no window: there is none, or its log is undefined."""
         assert self.window is not None
-        return bool(np.isnan(self.window.scale(self._column(self.window.column)[row : row + 1]))[0])
+        return center is None or bool(np.isnan(self.window.scale(np.array(center))))

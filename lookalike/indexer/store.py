@@ -227,15 +227,16 @@ class Index:
 
     def open_samples(self, paths: list[Path] | None = None) -> Samples:
         """The data set the index was built for, from its recorded place or another; a different one is refused."""
-        places = paths or [self._place(path) for path in self.manifest.samples.paths]
-        samples = Samples(_there(places, "samples", self.folder))
+        recorded = [self._place(path) for path in self.manifest.samples.paths]
+        places = paths or _there(recorded, "samples", self.folder)
+        samples = Samples(places)
         self._check_belongs("samples", ", ".join(map(str, places)), samples.content_hash, self.manifest.samples)
         return samples
 
     def open_embeddings(self, path: Path | None = None) -> Embeddings:
         """The embeddings the index was built from, likewise."""
-        place = path or self._place(self.manifest.embeddings.paths[0])
-        embeddings = Embeddings(_there([place], "embeddings", self.folder)[0])
+        place = path or _there([self._place(self.manifest.embeddings.paths[0])], "embeddings", self.folder)[0]
+        embeddings = Embeddings(place)
         self._check_belongs("embeddings", str(place), embeddings.content_hash, self.manifest.embeddings)
         return embeddings
 
@@ -247,7 +248,7 @@ class Index:
                 f"{self.folder} was built without its encoder; build it with `--checkpoint` to search from pictures.",
                 code="no_checkpoint",
             )
-        place = path or self._place(recorded.paths[0])
+        place = path or _there([self._place(recorded.paths[0])], "checkpoint", self.folder)[0]
         self._check_belongs("checkpoint", str(place), checkpoint_about(place)[0], recorded)
         return place
 
@@ -280,7 +281,10 @@ def relative(path: Path, folder: Path) -> str:
 def _there(paths: list[Path], what: str, folder: Path) -> list[Path]:
     for path in paths:
         if not path.exists():
-            raise NotFoundError(f"The {what} of {folder} are not where they were, {path}. Give their place.")
+            raise NotFoundError(
+                f"{folder} was built with {what} at {path}, where nothing is now; say where with --{what}.",
+                code=f"moved_{what}",
+            )
     return paths
 
 
