@@ -70,14 +70,12 @@ class Searcher:
         row = self.samples.row(id)
         k, capped = self._check(k, offset, columns, self.n - 1)
         last = offset + k
-        stored = self.index.neighbor_row[row].astype(np.int64)  # (stored k,)
-        stored = stored[: int(np.searchsorted(stored < 0, True))]
-        whole = len(stored) < self.k or len(stored) == self.n - 1  # there is no further candidate
+        stored = self._stored(row)
         over = self._overlap(row, stored, max_overlap)
-        live = not whole and len(stored) - int(over.sum()) < last
+        live = self._runs_short(over, last)
         center = self._center(row)
         if live:
-            rows, similarity, left_out = self._finish_live(row, last, max_overlap)
+            rows, similarity, left_out = self._finish_live(row, offset, last, max_overlap)
         else:
             kept = np.flatnonzero(~over)[:last]
             rows, similarity = stored[kept], self.index.similarity[row][kept]
@@ -95,6 +93,12 @@ class Searcher:
             max_overlap,
             (*capped, *self._notes(id, center, last, len(rows))),
         )
+
+    def is_stored(self, id: str, k: int, *, offset: int = 0, max_overlap: float | None = None) -> bool:
+        """Whether `neighbors` answers this from the stored list alone, without a live search."""
+        row = self.samples.row(id)
+        k, _ = self._check(k, offset, (), self.n - 1)
+        return not self._runs_short(self._overlap(row, self._stored(row), max_overlap), offset + k)
 
     def by_vector(
         self,
@@ -161,7 +165,19 @@ class Searcher:
         """The folder of the encoder that made the embeddings; NotFoundError ("no_checkpoint") where none was given."""
         return self.index.checkpoint(self._places[1])
 
-    def _finish_live(self, row: int, last: int, max_overlap: float | None) -> tuple[Rows, NDArray[np.float32], int]:
+    def _stored(self, row: int) -> Rows:
+        """The stored list of a row, as long as it is."""
+        stored = self.index.neighbor_row[row].astype(np.int64)  # (stored k,)
+        return stored[: int(np.searchsorted(stored < 0, True))]
+
+    def _runs_short(self, over: NDArray[np.bool_], last: int) -> bool:
+        """Whether a stored list, less its overlapping objects, ends before rank `last` though there are more."""
+        whole = len(over) < self.k or len(over) == self.n - 1  # there is no further candidate
+        return not whole and len(over) - int(over.sum()) < last
+
+    def _finish_live(
+        self, row: int, offset: int, last: int, max_overlap: float | None
+    ) -> tuple[Rows, NDArray[np.float32], int]:
         """The `last` best of a query's window without its overlapping objects, and how many of those rank above."""
         vectors = self.embeddings().vectors
         candidates = np.arange(self.n)
@@ -170,6 +186,8 @@ class Searcher:
             candidates = np.flatnonzero(self.window.inside(float(x[row]), x))
         over = np.intersect1d(self.overlapping(row, max_overlap), candidates) if max_overlap is not None else NONE
         candidates = np.setdiff1d(candidates, np.append(over, row))
+        if offset >= len(candidates):  # beyond the end: nothing is shown, so nothing need be ranked
+            return candidates, np.empty(len(candidates), np.float32), len(over)
         rows, similarity = self._rank(candidates, vectors[row], last)
         if len(rows) < last:
             return rows, similarity, len(over)
