@@ -28,6 +28,11 @@ app = typer.Typer(
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 Files = Annotated[list[Path], typer.Argument(help="Samples files; several are the shards of one data set.")]
 Out = Annotated[Path, typer.Option("--out", help="What to write.")]
+Samples = Annotated[
+    list[Path] | None, typer.Option("--samples", help="Its samples files, if they moved; repeat for several shards.")
+]
+Embeddings = Annotated[Path | None, typer.Option("--embeddings", help="Its embeddings file, if it moved.")]
+Checkpoint = Annotated[Path | None, typer.Option("--checkpoint", help="Its encoder's folder, if it moved.")]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of every random draw.")]
 
 
@@ -201,12 +206,15 @@ def search(
     id: Annotated[str | None, typer.Option("--id", help="Search from this object.")] = None,
     image: Annotated[Path | None, typer.Option(help="Search from a picture (PNG, JPEG, FITS, NPY).")] = None,
     vector: Annotated[Path | None, typer.Option(help="Search from a vector (.npy).")] = None,
-    k: Annotated[int, typer.Option("-k", min=1, help="Number of results.")] = 100,
+    k: Annotated[int, typer.Option("-k", help="Number of results.")] = 100,
     at: Annotated[list[str] | None, typer.Option("--at", help="column=value: center of the window.")] = None,
     columns: Annotated[str, typer.Option(help="Catalog columns to print, e.g. mag,size")] = "",
     max_overlap: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Leave out footprints sharing more than this with the query's.")
+        float | None, typer.Option(help="Leave out footprints sharing more than this (0 to 1) with the query's.")
     ] = None,
+    samples: Samples = None,
+    embeddings: Embeddings = None,
+    checkpoint: Checkpoint = None,
     json: Json = False,
 ) -> None:
     """Find the objects most similar to an object, a picture or a vector.
@@ -217,7 +225,16 @@ def search(
 
     query = Query(id=id, image=image, vector=vector, at=tuple(at or ()))
     names = [name.strip() for name in columns.split(",") if name.strip()]
-    found = answer(index, query, k=k, columns=names, max_overlap=max_overlap)
+    found = answer(
+        index,
+        query,
+        k=k,
+        columns=names,
+        max_overlap=max_overlap,
+        samples=samples,
+        embeddings=embeddings,
+        checkpoint=checkpoint,
+    )
     if json:
         print(jsonlib.dumps(found.to_json(), ensure_ascii=False, allow_nan=False))
         return
@@ -230,14 +247,45 @@ def search(
 
 
 @app.command()
-def verify(index: Annotated[Path, typer.Argument(help="Index folder.")], json: Json = False) -> None:
+def verify(
+    index: Annotated[Path, typer.Argument(help="Index folder.")],
+    *,
+    samples: Samples = None,
+    embeddings: Embeddings = None,
+    checkpoint: Checkpoint = None,
+    json: Json = False,
+) -> None:
     """Check an index: every byte against its hash, a sample of its lists against brute force.
 
     Example: lookalike verify INDEX
     """
     from lookalike.indexer.audit import verify as run
 
-    show(run(index).to_json(), json)
+    show(run(index, samples=samples, embeddings=embeddings, checkpoint=checkpoint).to_json(), json)
+
+
+@app.command()
+def gc(
+    index: Annotated[Path, typer.Argument(help="Index folder.")],
+    *,
+    keep: Annotated[int, typer.Option(help="Newest versions kept; the one that is served always is.")] = 2,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go, and remove nothing.")] = False,
+    json: Json = False,
+) -> None:
+    """Remove old versions of an index, and what killed builds left.
+
+    Example: lookalike gc INDEX --keep 2 --dry-run
+    """
+    from lookalike.indexer.collect import collect
+
+    found = collect(index, keep=keep, dry_run=dry_run)
+    if json:
+        show(found.to_json(), json)
+        return
+    for name in found.removed:
+        print(name)
+    count = f"{len(found.removed):,} {'to remove' if dry_run else 'removed'}"
+    print(f"{count}, {found.bytes:,} bytes; kept {', '.join(found.kept)}.")
 
 
 @app.command()
@@ -245,6 +293,9 @@ def serve(
     index: Annotated[Path, typer.Argument(help="Index folder.")],
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on.")] = 8000,
+    *,
+    samples: Samples = None,
+    embeddings: Embeddings = None,
 ) -> None:
     """Serve an index over HTTP; the API is described at /docs.
 
@@ -252,7 +303,7 @@ def serve(
     """
     from lookalike.service import serve as run
 
-    run(index, host=host, port=port)
+    run(index, host=host, port=port, samples=samples, embeddings=embeddings)
 
 
 @app.command(name="app")

@@ -67,7 +67,8 @@ def _folder(path: Path) -> dict[str, Any]:
         from lookalike.indexer.index import Index
 
         index = Index(path)
-        return {"kind": "lookalike index", "version": index.version, **index.manifest.model_dump(mode="json")}
+        record = {"made": made} if (made := read_record(index.path)) else {}  # each version has its own
+        return {"kind": "lookalike index", "version": index.version, **index.manifest.model_dump(mode="json"), **record}
     if (path / "model.safetensors").exists():
         return {"kind": "lookalike checkpoint", **read_json(path / "config.json")}
     raise _foreign(path)

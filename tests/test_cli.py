@@ -37,7 +37,7 @@ def command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch)
 
 
 README = Path(__file__).resolve().parent.parent / "README.md"
-COMMANDS = ["ingest", "info", "train", "embed", "index", "search", "verify", "serve", "app", "demo"]
+COMMANDS = ["ingest", "info", "train", "embed", "index", "search", "verify", "gc", "serve", "app", "demo"]
 
 
 @pytest.mark.parametrize(
@@ -59,6 +59,7 @@ COMMANDS = ["ingest", "info", "train", "embed", "index", "search", "verify", "se
         ("search nowhere --id a --vector v.npy", "but --id, --vector was given"),
         ("search nowhere --vector v.npy --at mag", "nowhere"),
         ("verify nowhere", "nowhere"),
+        ("gc nowhere", "nowhere"),
         ("info nowhere", "No such file or folder: nowhere"),
         ("serve nowhere", "nowhere"),
     ],
@@ -86,7 +87,9 @@ def test_what_is_wrong_is_one_line_and_exit_code_2(command: Run, tmp_path: Path,
         ("index {s} --samples {s} --out I", "not an embeddings file"),
         ("index {e} --samples {e} --out I", "not a samples file"),
         ("search {i} --id blob-201", "'blob-201'"),
-        ("search {i} --id blob-001 -k 201", "201"),
+        ("search {i} --id blob-001 -k 0", "k must be at least 1, but 0 was given."),
+        ("gc {i} --keep 0", "At least 1 version is kept, but keep = 0 was given."),
+        ("gc {s}", "is not an index folder"),
         ("search {i} --id blob-001 --columns mga", "Unknown column 'mga'. Did you mean 'mag'?"),
         ("search {i} --id blob-001 --at mag=3", "--at places a picture or a vector"),
         ("search {i} --vector {s}", "not a .npy array"),
@@ -137,6 +140,27 @@ def test_a_closed_pipe_is_silent(toy_index: Path) -> None:
     done = subprocess.run(["bash", "-c", code], capture_output=True, text=True, check=False)
     assert "rror" not in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_files_that_moved_are_named_by_options(command: Run, lookalike: Run, toy_index: Path, tmp_path: Path) -> None:
+    index = Path(shutil.copytree(toy_index, tmp_path / "index"))
+    asked = ("search", index, "--id", "blob-003", "-k", 5, "--json")
+    for done in (command(*asked), command("verify", index), lookalike("serve", index, "--port", 0)):
+        assert done.returncode == 2
+        assert "nothing is now; say where with --" in done.stderr
+    moved = ("--samples", toy_index.parent / "samples.h5", "--embeddings", toy_index.parent / "embeddings.h5")
+    assert json.loads(command(*asked, *moved).stdout) == json.loads(
+        command("search", toy_index, "--id", "blob-003", "-k", 5, "--json").stdout
+    )
+    assert command("verify", index, *moved).returncode == 0
+    for name in ("search", "verify"):
+        assert "--checkpoint" in command(name, "--help").stdout
+
+
+def test_info_says_what_made_the_version_that_is_served(command: Run, toy_index: Path) -> None:
+    made = json.loads(command("info", toy_index, "--json").stdout)["made"]
+    assert made == json.loads((toy_index / "versions/v000001/build.json").read_text())
+    assert (made["command"], made["settings"]["k"], made["settings"]["window"]) == ("index", 60, "mag:0.5")
 
 
 def test_debug_shows_the_traceback(lookalike: Run) -> None:

@@ -363,7 +363,39 @@ def test_a_first_build_that_is_killed_leaves_nothing_to_serve(vector_set: Write,
     assert [path.name for path in (builds.out / "versions").iterdir()] == ["v000001"]
 
 
-def test_a_second_builder_is_refused_within_a_second(vector_set: Write, tmp_path: Path) -> None:
+def test_what_a_killed_build_had_finished_is_published_by_the_next(vector_set: Write, tmp_path: Path) -> None:
+    builds = KilledBuilds(vector_set, tmp_path)
+    builds.kill(at="index.version")
+    made = builds.out / "versions/v000002/neighbors.h5"
+    before = made.stat().st_mtime_ns
+    report = build_index(
+        builds.embeddings, [builds.samples], builds.out, k=12, window="mag:0.5", memory_bytes=builds.memory, quiet=True
+    )
+    assert (report.version, report.reused, report.content_hash) == ("v000002", True, builds.wanted)
+    assert "is served now" in report.notes[-1]
+    assert made.stat().st_mtime_ns == before
+    assert Index(builds.out).version == "v000002"
+    assert verify(builds.out, quiet=True).recall == 1
+
+
+@pytest.mark.parametrize("name", ["neighbors.h5", "manifest.json", "build.json"])
+def test_a_finished_version_that_is_damaged_or_of_another_build_is_not_published(
+    vector_set: Write, tmp_path: Path, name: str
+) -> None:
+    builds = KilledBuilds(vector_set, tmp_path)
+    builds.kill(at="index.version")
+    flip(builds.out / "versions/v000002" / name, 3)
+    assert builds.build(builds.out, 12) == builds.wanted == Index(builds.out).manifest.content_hash
+    assert Index(builds.out).intact()
+    shutil.rmtree(builds.out)
+    builds.build(builds.out, 5)
+    builds.kill(at="index.version")
+    report = build_index(builds.embeddings, [builds.samples], builds.out, k=7, window="mag:0.5", quiet=True)
+    assert (report.k, report.reused) == (7, False)
+    assert sorted(path.name for path in (builds.out / "versions").iterdir()) == ["v000001", "v000002"]
+
+
+def test_a_second_builder_is_refused_at_once(vector_set: Write, tmp_path: Path) -> None:
     builds = KilledBuilds(vector_set, tmp_path)
     builds.memory = 1  # one query at a time: slow enough to be met
     child = builds.start()
@@ -371,10 +403,11 @@ def test_a_second_builder_is_refused_within_a_second(vector_set: Write, tmp_path
         deadline = time.monotonic() + 30
         while not leftovers(builds.out) and time.monotonic() < deadline:
             time.sleep(0.01)
-        began = time.monotonic()
+        began = time.process_time()
         with pytest.raises(LockedError, match=f"process {child.pid}"):
             builds.build(builds.out, 12)
-        assert time.monotonic() - began < 1
+        assert time.process_time() - began < 1  # of work: how long it takes by the clock is up to who else works
+        assert child.poll() is None  # it was not waited for
         assert Index(builds.out).manifest.content_hash == builds.served
     finally:
         child.kill()

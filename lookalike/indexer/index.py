@@ -29,6 +29,7 @@ from lookalike.indexer.store import (
     publish,
     relative,
     sha256_of,
+    unpublished,
     version_folder,
 )
 from lookalike.indexer.windows import Window, everyone, ranges
@@ -116,11 +117,20 @@ def build_index(
     with lock(out):
         if _foreign(out):
             raise InputError(f"{out} holds other files; choose an empty or new folder for the index.")
-        clean(out)
-        current = _current(out)
+        current, finished = _opened(out), unpublished(out)
         if current is not None and plan.made(current.manifest) and current.intact():
+            clean(out)
             notes.append(f"{out} already holds this index as version {current.version}; nothing was built.")
             return _report(current.manifest, began, notes, reused=True)
+        made = None if finished is None else _opened(out, finished)
+        if made is not None and plan.made(made.manifest) and made.intact():
+            clean(out, spare=made.version)
+            publish(out, made.version)
+            notes.append(
+                f"A build that was stopped had finished version {made.version} of this index: it is served now."
+            )
+            return _report(made.manifest, began, notes, reused=True)
+        clean(out)
         version = f"v{_next(out):06d}"
         (out / "versions").mkdir(parents=True, exist_ok=True)
         with atomic_folder(version_folder(out, version)) as folder:
@@ -253,10 +263,10 @@ def _check_match(embeddings: Embeddings, samples: Samples) -> None:
         )
 
 
-def _current(out: Path) -> Index | None:
-    """The served version, None where there is none or it is damaged and to be replaced."""
+def _opened(out: Path, version: str | None = None) -> Index | None:
+    """The served or another version, None where there is none or it is damaged and to be replaced."""
     try:
-        return Index(out)
+        return Index(out, version)
     except (NotFoundError, CorruptError):
         return None
 

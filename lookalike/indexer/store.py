@@ -6,8 +6,8 @@
     INDEX/versions/v000001/build.json          what made it, when and where
     INDEX/extras/v000001/                      what is added later, such as audit.json
 
-A version appears complete or not at all and is never changed; publishing replaces CURRENT. Every version is kept:
-to drop old ones, delete their folders; a process that has one open keeps it.
+A version appears complete or not at all and is never changed; publishing replaces CURRENT. Builds keep every
+version; `lookalike gc` (collect.py) drops old ones, and a process that has one open keeps it.
 """
 
 from __future__ import annotations
@@ -125,8 +125,21 @@ def read_current(folder: Path) -> tuple[str, str]:
     return version, digest
 
 
-def clean(folder: Path) -> None:
-    """Remove what a killed build left: unfinished files, and versions that were never published. Needs the lock."""
+def unpublished(folder: Path) -> str | None:
+    """The newest finished version above the served one: its build was killed just before it was published."""
+    try:
+        published = number(read_current(folder)[0])
+    except NotFoundError:
+        published = 0
+    except CorruptError:
+        return None
+    names = [path.name for path in (folder / "versions").glob("v*") if VERSION.fullmatch(path.name)]
+    newest = max(names, key=number, default=None)
+    return newest if newest is not None and number(newest) > published else None
+
+
+def clean(folder: Path, *, spare: str | None = None) -> None:
+    """Remove what a killed build left: unfinished files, and versions never published but `spare`. Needs the lock."""
     try:
         published: float = number(read_current(folder)[0])
     except NotFoundError:
@@ -134,6 +147,8 @@ def clean(folder: Path) -> None:
     except CorruptError:  # which versions were published is unknown: keep them
         published = math.inf
     for path in (folder / "versions").glob("*"):
+        if path.name == spare:
+            continue
         if path.name.endswith(PARTIAL) or (VERSION.fullmatch(path.name) and number(path.name) > published):
             shutil.rmtree(path)
     for path in folder.glob(f".*{PARTIAL}"):
@@ -184,15 +199,18 @@ class ListWriter:
 
 
 class Index:
-    """One version of an index folder, by default the current one, with its lists memory-mapped read-only.
+    """One version of an index folder, by default the one that is served, with its lists memory-mapped read-only.
 
     neighbor_row : (N, k) int32 (int64 from 2³¹ objects), −1 where a list ends. similarity : (N, k) float32, NaN there.
     Opening checks sizes and headers against the manifest, not every byte: that is `lookalike verify`.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, version: str | None = None) -> None:
         self.folder = Path(folder)
-        self.version, digest = read_current(self.folder)
+        if version is None:
+            self.version, digest = read_current(self.folder)
+        else:  # CURRENT records no hash of another version's manifest
+            self.version, digest = version, None
         self.path = version_folder(self.folder, self.version)
         self.manifest = _read_manifest(self.path / MANIFEST, digest)
         self.window = Window.from_json(self.manifest.window)
@@ -288,10 +306,10 @@ def _there(paths: list[Path], what: str, folder: Path) -> list[Path]:
     return paths
 
 
-def _read_manifest(path: Path, digest: str) -> Manifest:
+def _read_manifest(path: Path, digest: str | None) -> Manifest:
     if not path.is_file():
         raise CorruptError(f"{path} is missing; {AGAIN}")
-    if sha256_of(path) != digest:
+    if digest is not None and sha256_of(path) != digest:
         raise CorruptError(f"{path} was altered; {AGAIN}")
     values = read_json(path)
     if values.get("schema_version") != SCHEMA:
