@@ -170,6 +170,56 @@ def test_a_search_that_errs_more_than_is_proven_is_refused() -> None:
         list(exact_neighbors(vectors, everyone(50), 3, search=wrong))
 
 
+def gpu_or_skip() -> neighbors.Search:
+    search, how = neighbors.fast_search()
+    if "on the GPU" not in how:
+        pytest.skip(how)
+    return search
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("first", range(0, 100, 50))
+def test_the_gpu_equals_the_double_loop(first: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    search = gpu_or_skip()
+    monkeypatch.setattr(neighbors, "MARGIN", 1)
+    for seed in range(first, first + 50):
+        vectors, k, x, w, options = small_case(seed)
+        assert same(fast_lists(vectors, k, x, w, search=search, **options), slow_lists(vectors, k, x, w)), (
+            f"seed {seed}"
+        )
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("k", [100, 1800, 2048, 2100, 2899])
+def test_the_gpu_equals_the_cpu_up_to_and_beyond_its_limit(k: int) -> None:
+    """Up to k = 2899 of 2900 objects; from about 1800 on, k and its margin are more than the GPU selects."""
+    search = gpu_or_skip()
+    rng = np.random.default_rng(1)
+    vectors = unit(rng.normal(size=(2900, 24)))
+    x = np.round(rng.normal(18, 0.5, 2900), 3)
+    assert same(fast_lists(vectors, k, x, 2.0, search=search), fast_lists(vectors, k, x, 2.0, search=neighbors._on_cpu))
+
+
+def test_what_the_gpu_cannot_select_goes_to_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The choice between the two, with faiss's GPU calls replaced: runs everywhere."""
+    asked: list[int] = []
+
+    def knn_gpu(resources: object, queries: Any, candidates: Any, k: int, metric: int) -> Any:
+        asked.append(k)
+        return neighbors._on_cpu(queries, candidates, k)
+
+    monkeypatch.setattr(neighbors.faiss, "StandardGpuResources", object, raising=False)
+    monkeypatch.setattr(neighbors.faiss, "get_num_gpus", lambda: 1, raising=False)
+    monkeypatch.setattr(neighbors.faiss, "knn_gpu", knn_gpu, raising=False)
+    monkeypatch.setattr(neighbors, "GPU_LIMIT", 50)
+    search, how = neighbors.fast_search()
+    assert "on the GPU for up to 50" in how
+    vectors = unit(np.random.default_rng(0).normal(size=(200, 8)))
+    for k in (3, 18, 60):  # 3 + 32 and 18 + 32 with one for the query itself, then beyond
+        assert same(fast_lists(vectors, k, None, 0, search=search), slow_lists(vectors, k, None, 0))
+    assert set(asked) == {36}
+
+
 def test_a_search_that_drops_the_last_place_is_completed() -> None:
     """The certificate must not trust the fast search to return more than it did."""
     vectors = unit(np.random.default_rng(3).normal(size=(200, 8)))

@@ -80,7 +80,7 @@ def longest(vectors: Vectors) -> float:
 
 
 def fast_search() -> tuple[Search, str]:
-    """The float32 search of this machine, and a sentence that says which. The GPU branch is untested here."""
+    """The float32 search of this machine, and a sentence that says which (tests of the GPU's are marked gpu)."""
     if not hasattr(faiss, "StandardGpuResources"):
         return _on_cpu, "faiss on the CPU: this faiss is built without GPU support"
     if faiss.get_num_gpus() == 0:
