@@ -167,8 +167,9 @@ class Searcher:
 
     def _stored(self, row: int) -> Rows:
         """The stored list of a row, as long as it is."""
-        stored = self.index.neighbor_row[row].astype(np.int64)  # (stored k,)
-        return stored[: int(np.searchsorted(stored < 0, True))]
+        stored: Rows = self.index.neighbor_row[row].astype(np.int64)  # (stored k,)
+        end = int(np.searchsorted(stored < 0, True))
+        return stored[:end]
 
     def _runs_short(self, over: NDArray[np.bool_], last: int) -> bool:
         """Whether a stored list, less its overlapping objects, ends before rank `last` though there are more."""
