@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import binomtest
 
 from lookalike.probes.features import color_histogram, hand_features, radial_profile, standardized
-from lookalike.probes.retrieval import self_retrieval, wilson
+from lookalike.probes.retrieval import found_again, share, wilson
 
 
 @pytest.mark.parametrize(("hits", "n"), [(0, 10), (3, 7), (10, 10), (450, 1000)])
@@ -20,13 +20,13 @@ def test_the_interval_is_wilsons(hits: int, n: int) -> None:
 def test_self_retrieval_counts_by_hand() -> None:
     stored = np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0], [-1.0, 0.0]])
     copies = np.array([[2.0, 0.1], [1.0, 1.1], [0.9, 1.0], [-1.0, 0.0]])  # the second looks like the third
-    assert self_retrieval(stored, copies).hits == 3
+    assert found_again(stored, copies).tolist() == [True, False, True, True]
     left_out = [np.array([], int), np.array([2]), np.array([], int), np.array([], int)]
-    assert self_retrieval(stored, copies, left_out).hits == 4
+    assert found_again(stored, copies, left_out).all()
 
 
 def test_a_tie_is_a_miss() -> None:
-    assert self_retrieval(np.ones((3, 2)), np.ones((3, 2))).hits == 0
+    assert not found_again(np.ones((3, 2)), np.ones((3, 2))).any()
 
 
 def test_self_retrieval_equals_a_double_loop() -> None:
@@ -34,12 +34,14 @@ def test_self_retrieval_equals_a_double_loop() -> None:
     stored = rng.standard_normal((700, 5))
     copies = stored + rng.standard_normal((700, 5))
     left_out = [rng.choice(np.delete(np.arange(700), row), 5, replace=False) for row in range(700)]
-    hits = 0
+    hits = []
     for i in range(700):
         cosine = [q @ copies[i] / np.linalg.norm(q) / np.linalg.norm(copies[i]) for q in stored]
         rivals = [cosine[j] for j in range(700) if j != i and j not in left_out[i]]
-        hits += cosine[i] > max(rivals)
-    assert self_retrieval(stored, copies, left_out).hits == hits
+        hits.append(cosine[i] > max(rivals))
+    found = found_again(stored, copies, left_out)
+    assert found.tolist() == hits
+    assert (share(found).hits, share(found).n) == (sum(hits), 700)
 
 
 def test_hand_features_do_not_see_quarter_turns_and_flips() -> None:

@@ -14,7 +14,7 @@ from lookalike.augmentations import get_domain
 from lookalike.augmentations.draws import Draws
 from lookalike.augmentations.preprocess import encoder_input
 from lookalike.probes.features import hand_features, raw_pixels, standardized
-from lookalike.probes.retrieval import Share, self_retrieval
+from lookalike.probes.retrieval import found_again
 from lookalike.progress import progress
 from lookalike.samples import Samples
 from lookalike.ssl.checkpoint import load_encoder
@@ -31,8 +31,8 @@ def compare_representations(
     left_out: Sequence[NDArray[np.integer[Any]]] | None = None,
     seed: int = 0,
     quiet: bool = False,
-) -> dict[str, Share]:
-    """Self-retrieval@1 of augmented copies under four descriptions of the same pictures.
+) -> dict[str, NDArray[np.bool_]]:
+    """Whose augmented copy finds its original first (N,), under four descriptions of the same pictures.
 
     left_out : per object the rows that may not compete with it. The copies carry every augmentation the encoder
     was trained with, drawn anew; the stored side is the central crop, as in the index.
@@ -65,13 +65,13 @@ def compare_representations(
                 stored.setdefault(name, []).append(function(centers))
                 copied.setdefault(name, []).append(function(copies))
             advance(len(block))
-    scores = {}
+    found = {}
     for name in describe:
         base, queries = np.concatenate(stored[name]), np.concatenate(copied[name])
         if "encoder" not in name:
             base, queries = standardized(base, queries)
-        scores[name] = self_retrieval(base, queries, left_out)
-    return scores
+        found[name] = found_again(base, queries, left_out)
+    return found
 
 
 def _embed(encoder: Encoder, x: torch.Tensor) -> NDArray[np.float32]:

@@ -40,19 +40,24 @@ def wilson(hits: int, n: int, z: float = 1.959964) -> Share:
     return Share(hits, n, center - half, center + half)
 
 
-def self_retrieval(
+def share(hits: NDArray[np.bool_]) -> Share:
+    """The share of hits (N,) with its interval."""
+    return wilson(int(hits.sum()), len(hits))
+
+
+def found_again(
     stored: NDArray[Any],
     copies: NDArray[Any],
     left_out: Sequence[NDArray[np.integer[Any]]] | None = None,
-) -> Share:
-    """Share of augmented copies whose most similar stored object is their own original (self-retrieval@1).
+) -> NDArray[np.bool_]:
+    """Which augmented copies have their own original as the most similar stored object (self-retrieval@1), (N,).
 
     stored, copies : (N, D), row i of `copies` made from row i of `stored`; cosine similarity.
     left_out       : per object the rows that may not compete (neighbors whose footprint overlaps its own).
     A tie with another object counts as a miss.
     """
     base, queries = normalize(stored), normalize(copies)  # (N, D)
-    hits = 0
+    hits = np.zeros(len(queries), bool)
     for start in range(0, len(queries), BLOCK):
         similarity = queries[start : start + BLOCK] @ base.T  # (B, N)
         rows = np.arange(start, start + len(similarity))
@@ -61,5 +66,5 @@ def self_retrieval(
         if left_out is not None:
             for row in rows.tolist():
                 similarity[row - start, left_out[row]] = -np.inf
-        hits += int((own > similarity.max(axis=1)).sum())
-    return wilson(hits, len(queries))
+        hits[rows] = own > similarity.max(axis=1)
+    return hits
