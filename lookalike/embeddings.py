@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.errors import CorruptError, InputError, NotFoundError
-from lookalike.files import atomic_path, lock, write_point
+from lookalike.files import atomic_path, file_output, lock, write_point
 from lookalike.hashing import ArrayHash, combine
 
 SCHEMA = 1
@@ -53,6 +53,7 @@ def write_embeddings(
     """
     if dtype not in DTYPES:
         raise InputError(f"Embeddings are stored as {' or '.join(DTYPES)}, but {dtype!r} was given.")
+    file_output(path)
     hashes = {"embedding": ArrayHash(), "id": ArrayHash()}
     with lock(path), atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
         data = file.create_dataset("embedding", (len(ids), dimensions), dtype)

@@ -59,21 +59,56 @@ def write_point(name: str) -> None:
 _passed: dict[str, int] = {}
 
 
+def file_output(path: Path) -> Path:
+    """The same path, resolved, after checking that a file can take that name: InputError if it is a folder."""
+    path = path.resolve()  # `.` has no name to build others from, and two spellings are one file
+    if path.is_dir():
+        raise InputError(f"A file is written here, but {path} is a folder.")
+    return path
+
+
 @contextlib.contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it takes the name `path`, on failure it is removed.
 
-    Within a `lock` on the same output, leftovers of a killed predecessor are removed first.
+    Within a `lock` on the same output, leftovers of a killed predecessor are removed first. InputError before
+    any work where `path` is a folder.
     """
-    path = path.resolve()  # `.` has no name to build others from, and two spellings are one file
+    path = file_output(path)
+    with _beside(path) as temporary:
+        yield temporary
+        write_point(f"{path.name}.written")
+        sync(temporary)
+        temporary.replace(file_output(path))  # looked at again: writing may have taken hours
+
+
+@contextlib.contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Like atomic_path for a whole new folder: it appears under `path` complete or not at all.
+
+    A folder already there is replaced with all it holds. InputError before any work where `path` is a file.
+    """
+    path = path.resolve()
+    if path.exists() and not path.is_dir():
+        raise InputError(f"A folder is written here, but {path} is a file.")
+    with _beside(path) as temporary:
+        temporary.mkdir()
+        yield temporary
+        for inner in sorted(temporary.rglob("*")):
+            sync(inner)
+        write_point(f"{path.name}.written")
+        sync(temporary)
+        _replace_folder(temporary, path)
+
+
+@contextlib.contextmanager
+def _beside(path: Path) -> Iterator[Path]:
+    """A free temporary path beside the resolved `path`, removed on failure; the folder is synced on success."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}{PARTIAL}")
     _remove(temporary)
     try:
         yield temporary
-        write_point(f"{path.name}.written")
-        sync(temporary)
-        _replace(temporary, path)
         sync(path.parent)
         write_point(f"{path.name}.renamed")
     except BaseException:
@@ -81,26 +116,21 @@ def atomic_path(path: Path) -> Iterator[Path]:
         raise
 
 
-@contextlib.contextmanager
-def atomic_folder(path: Path) -> Iterator[Path]:
-    """Like atomic_path for a whole new folder: it appears under `path` complete or not at all."""
-    with atomic_path(path) as temporary:
-        temporary.mkdir()
-        yield temporary
-        for inner in sorted(temporary.rglob("*")):
-            sync(inner)
-
-
-def _replace(temporary: Path, path: Path) -> None:
+def _replace_folder(temporary: Path, path: Path) -> None:
     """Rename over `path`; an existing folder is first moved aside, since a rename cannot replace it."""
     if not path.is_dir():
         temporary.replace(path)
         return
     old = path.with_name(f".{path.name}.old{PARTIAL}")
     _remove(old)
-    path.replace(old)
-    write_point(f"{path.name}.moved-aside")
-    temporary.replace(path)
+    try:
+        path.replace(old)
+        write_point(f"{path.name}.moved-aside")
+        temporary.replace(path)
+    except BaseException:
+        if old.exists() and not path.exists():
+            old.replace(path)
+        raise
     _remove(old)
 
 

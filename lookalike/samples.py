@@ -23,7 +23,7 @@ from pydantic import Field
 
 from lookalike.config import Config
 from lookalike.errors import CorruptError, InputError, NotFoundError, unknown
-from lookalike.files import atomic_path, existing_files, lock, write_point
+from lookalike.files import atomic_path, existing_files, file_output, lock, write_point
 from lookalike.hashing import ArrayHash, combine, combine_shards
 
 SCHEMA = 1
@@ -163,6 +163,7 @@ class SamplesWriter:
 @contextmanager
 def write_samples(path: Path, about: About, columns: Mapping[str, Column]) -> Iterator[SamplesWriter]:
     """Yield a writer whose file appears under `path` complete or not at all."""
+    file_output(path)
     with lock(path), atomic_path(path) as temporary:
         writer = SamplesWriter(temporary, about, columns)
         try:

@@ -58,6 +58,16 @@ def test_blocks_npz_and_fortran_order_agree(tmp_path: Path, monkeypatch: pytest.
         run([tmp_path / "ff.npz"], tmp_path / "z.h5")
 
 
+def test_a_folder_named_as_output_is_refused_and_kept(tmp_path: Path) -> None:
+    (tmp_path / "mydir").mkdir()
+    (tmp_path / "mydir" / "kept").write_text("kept")
+    file = saved(tmp_path / "a.npy", cube())
+    with pytest.raises(InputError, match=r"A file is written here, but .*mydir is a folder"):
+        run([file], tmp_path / "mydir")
+    assert [path.name for path in (tmp_path / "mydir").iterdir()] == ["kept"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.npy", "mydir"]
+
+
 def test_several_files_in_natural_order_with_one_catalog(tmp_path: Path) -> None:
     files = [saved(tmp_path / f"p{number}.npy", np.full((2, 1, 4, 4), number, np.uint8)) for number in (10, 9)]
     (tmp_path / "t.csv").write_text("id,mag,kind\n" + "".join(f"o{i},{i / 2},k{i % 2}\n" for i in range(4)))

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from lookalike import files
 from lookalike.errors import CorruptError, InputError, LockedError, NotFoundError
 from lookalike.files import (
     atomic_folder,
@@ -50,6 +51,64 @@ def test_a_folder_is_replaced_whole(tmp_path: Path) -> None:
         with atomic_folder(tmp_path / "folder") as temporary:
             (temporary / text).write_text(text)
     assert [path.name for path in (tmp_path / "folder").iterdir()] == ["two"]
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+
+
+@pytest.mark.parametrize("spelling", ["made", "made/", "made/.", "."])
+def test_a_file_never_replaces_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spelling: str) -> None:
+    (tmp_path / "made").mkdir()
+    (tmp_path / "made" / "kept").write_text("kept")
+    monkeypatch.chdir(tmp_path if spelling != "." else tmp_path / "made")
+    with (
+        pytest.raises(InputError, match=r"A file is written here, but .*made is a folder"),
+        atomic_path(Path(spelling)),
+    ):
+        pytest.fail("work began")
+    assert [path.name for path in (tmp_path / "made").iterdir()] == ["kept"]
+    assert [path.name for path in tmp_path.iterdir()] == ["made"]
+
+
+def test_a_folder_made_meanwhile_is_not_replaced_either(tmp_path: Path) -> None:
+    def made_meanwhile() -> None:
+        with atomic_path(tmp_path / "out") as temporary:
+            temporary.write_text("new")
+            (tmp_path / "out").mkdir()
+
+    with pytest.raises(InputError, match="is a folder"):
+        made_meanwhile()
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_folder_never_replaces_a_file(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("kept")
+    with (
+        pytest.raises(InputError, match=r"A folder is written here, but .*file is a file"),
+        atomic_folder(tmp_path / "file"),
+    ):
+        pytest.fail("work began")
+    assert (tmp_path / "file").read_text() == "kept"
+
+
+def test_an_interrupt_between_the_two_renames_keeps_the_old_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "old").write_text("old")
+
+    def interrupt(name: str) -> None:
+        if name == "folder.moved-aside":
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(files, "write_point", interrupt)
+
+    def replaced() -> None:
+        with atomic_folder(folder) as temporary:
+            (temporary / "new").write_text("new")
+
+    with pytest.raises(KeyboardInterrupt):
+        replaced()
+    assert [path.name for path in folder.iterdir()] == ["old"]
     assert [path.name for path in tmp_path.iterdir()] == ["folder"]
 
 

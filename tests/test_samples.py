@@ -124,6 +124,17 @@ def test_a_column_called_id_is_refused(tmp_path: Path) -> None:
         pass
 
 
+def test_a_folder_is_no_output(tmp_path: Path) -> None:
+    (tmp_path / "made").mkdir()
+    (tmp_path / "made" / "kept").write_text("kept")
+    with pytest.raises(InputError, match="is a folder"), write_samples(tmp_path / "made", ABOUT, COLUMNS):
+        pytest.fail("work began")
+    with pytest.raises(InputError, match="is a folder"):
+        write_embeddings(tmp_path / "made", np.array([b"x"]), iter([np.ones((1, 2))]), dimensions=2)
+    assert [path.name for path in (tmp_path / "made").iterdir()] == ["kept"]
+    assert [path.name for path in tmp_path.iterdir()] == ["made"]
+
+
 def test_no_object_at_all_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="No object to store"), write_samples(tmp_path / "x.h5", ABOUT, {}):
         pass

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from lookalike.datasets.contract import IngestReport, Ledger, Options, Source
 from lookalike.errors import InputError, unknown
+from lookalike.files import file_output
 
 if TYPE_CHECKING:
     from lookalike.samples import Samples
@@ -122,6 +123,7 @@ def ingest(
     if options.size is not None and options.size < 1:
         raise InputError(f"The size of stored pictures is at least 1 px, but {options.size} was given.")
     out = Path(out)
+    file_output(out)
     read = importlib.import_module(f"lookalike.datasets.{described.module or source}").ingest
     read(paths, out, options, ledger)
     made = Samples(out)
