@@ -25,12 +25,18 @@ PARTIAL = ".partial"
 
 def natural_key(path: Path | str) -> tuple[tuple[int, int, str], ...]:
     """Sort key under which `part2` comes before `part10`."""
-    parts = re.split(r"(\d+)", str(path))
-    return tuple((1, int(part), part) if part.isdigit() else (0, 0, part) for part in parts)
+    # ASCII digits alone: `²` and its like are digits to Python, but no number.
+    parts = re.split(r"([0-9]+)", str(path))
+    return tuple((1, int(part), part) if place % 2 else (0, 0, part) for place, part in enumerate(parts))
+
+
+def reading_order(path: Path) -> tuple[object, object]:
+    """Sort key of the files of one data set: by name, then by the folder they lie in."""
+    return natural_key(path.name), natural_key(path)
 
 
 def existing_files(paths: list[Path]) -> list[Path]:
-    """The same paths in natural order, after checking that each is a file and none is named twice."""
+    """The same paths in reading order, after checking that each is a file and none is named twice."""
     if not paths:
         raise InputError("At least one file is needed, none was given.")
     for path in paths:
@@ -40,7 +46,7 @@ def existing_files(paths: list[Path]) -> list[Path]:
             raise InputError(f"A file is needed here, but {path} is a folder.")
     if len({path.resolve() for path in paths}) < len(paths):
         raise InputError(f"A file is named twice among {', '.join(map(str, paths))}.")
-    return sorted(paths, key=natural_key)
+    return sorted(paths, key=reading_order)
 
 
 def write_point(name: str) -> None:
@@ -164,28 +170,53 @@ def lock(output: Path) -> Iterator[None]:
     """Hold the one writer's lock on `output`; a second writer is refused at once, a dead one's lock is free.
 
     The lock is the kernel's (flock) on `.NAME.lock`, so it dies with its process; the file's text only names
-    the holder for the message.
+    the holder for the message, and is removed with the lock. Raises LockedError where another holds it,
+    InputError where the file system keeps no locks.
     """
     output = output.resolve()
     output.parent.mkdir(parents=True, exist_ok=True)
     file = output.with_name(f".{output.name}.lock")
-    descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
+    descriptor = _locked(file, output)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.fstat(descriptor).st_nlink == 0:  # its last holder removed it in between: that lock guards nothing
-                raise BlockingIOError
-        except OSError:
-            holder = os.read(descriptor, 200).decode(errors="replace").strip() or "an unnamed process"
-            raise LockedError(
-                f"{output} is being written by {holder}. Wait for it, or choose another output."
-            ) from None
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
         yield
-        file.unlink(missing_ok=True)
     finally:
+        file.unlink(missing_ok=True)  # while it is still held, so that no other's is removed
         os.close(descriptor)
+
+
+def _locked(file: Path, output: Path) -> int:
+    """An open descriptor that holds the lock on the file now named `file`."""
+    while True:
+        descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Its last holder may have removed it since it was opened: a nameless lock guards nothing.
+            if _is_named(descriptor, file):
+                return descriptor
+        except BlockingIOError:
+            holder = os.read(descriptor, 200).decode(errors="replace").strip() or "an unnamed process"
+            os.close(descriptor)
+            raise LockedError(
+                f"{output} is being written by {holder}. Wait for it, or choose another output."
+            ) from None
+        except OSError as error:
+            os.close(descriptor)
+            raise InputError(
+                f"Outputs lie on a file system that keeps locks, but that of {output.parent} does not "
+                f"({error.strerror}); choose an output on another."
+            ) from None
+        os.close(descriptor)
+
+
+def _is_named(descriptor: int, file: Path) -> bool:
+    try:
+        named = file.stat()
+    except FileNotFoundError:
+        return False
+    opened = os.fstat(descriptor)
+    return (opened.st_dev, opened.st_ino) == (named.st_dev, named.st_ino)
 
 
 def write_json(path: Path, value: object) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import signal
 import subprocess
@@ -11,6 +13,8 @@ import time
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from lookalike import files
 from lookalike.errors import CorruptError, InputError, LockedError, NotFoundError
@@ -29,6 +33,20 @@ from lookalike.files import (
 def test_natural_order_puts_part_2_before_part_10() -> None:
     names = ["part10.h5", "part2.h5", "part1.h5", "a10b2", "a10b10", "a2"]
     assert sorted(names, key=natural_key) == ["a2", "a10b2", "a10b10", "part1.h5", "part2.h5", "part10.h5"]
+
+
+@given(st.lists(st.text(alphabet="m12²٣½.", max_size=6), max_size=5))
+def test_every_name_has_a_place_in_natural_order(names: list[str]) -> None:
+    assert sorted(sorted(names, reverse=True), key=natural_key) == sorted(names, key=natural_key)
+
+
+def test_files_are_read_by_name_whatever_their_folder(tmp_path: Path) -> None:
+    paths = [tmp_path / name for name in ("a/part2.h5", "b/part1.h5", "b/part10.h5", "a/part10.h5")]
+    for path in paths:
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    found = [str(path.relative_to(tmp_path)) for path in existing_files(paths)]
+    assert found == ["b/part1.h5", "a/part2.h5", "a/part10.h5", "b/part10.h5"]
 
 
 def test_an_interrupted_write_keeps_the_old_file(tmp_path: Path) -> None:
@@ -162,6 +180,73 @@ def test_a_second_writer_is_refused_and_a_dead_ones_lock_is_free(tmp_path: Path)
         holder.kill()
     with lock(output):
         pass
+
+
+@pytest.mark.parametrize("failure", [None, ValueError, KeyboardInterrupt])
+def test_a_lock_file_goes_with_its_lock(tmp_path: Path, failure: type[BaseException] | None) -> None:
+    with contextlib.suppress(ValueError, KeyboardInterrupt), lock(tmp_path / "out"):
+        assert (tmp_path / ".out.lock").read_text().startswith(f"process {os.getpid()} on ")
+        if failure is not None:
+            raise failure
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("meanwhile", ["removed", "replaced"])
+def test_a_lock_file_removed_while_it_is_taken_is_taken_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, meanwhile: str
+) -> None:
+    file, taken = tmp_path / ".out.lock", []
+
+    def flock(descriptor: int, how: int) -> None:
+        if not taken:  # its holder lets go between opening and locking, and perhaps a third comes and goes
+            file.unlink()
+            if meanwhile == "replaced":
+                file.touch()
+        taken.append(descriptor)
+        kernel(descriptor, how)
+
+    kernel = files.fcntl.flock
+    monkeypatch.setattr(files.fcntl, "flock", flock)
+    with lock(tmp_path / "out"):
+        assert len(taken) == 2
+        with pytest.raises(LockedError, match=f"process {os.getpid()}"), lock(tmp_path / "out"):
+            pytest.fail("two hold the lock")
+
+
+def test_a_file_system_without_locks_is_said_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def flock(descriptor: int, how: int) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(files.fcntl, "flock", flock)
+    message = r"keeps locks, but that of .* does not \(No locks available\)"
+    with pytest.raises(InputError, match=message), lock(tmp_path / "out"):
+        pytest.fail("work began")
+
+
+RACER = """
+import sys
+from pathlib import Path
+from lookalike.errors import LockedError
+from lookalike.files import lock
+counter, done = Path({counter!r}), 0
+while done < 100:
+    try:
+        with lock(Path({output!r})):
+            counter.write_text(str(int(counter.read_text()) + 1))
+            done += 1
+    except LockedError:
+        pass
+"""
+
+
+def test_processes_that_race_for_a_lock_never_hold_it_together(tmp_path: Path) -> None:
+    """Each adds 1 to a number 100 times; two at once would lose some of them."""
+    counter = tmp_path / "counter"
+    counter.write_text("0")
+    code = RACER.format(counter=str(counter), output=str(tmp_path / "out"))
+    racers = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(3)]
+    assert [racer.wait(60) for racer in racers] == [0, 0, 0]
+    assert counter.read_text() == "300"
 
 
 def test_a_dot_and_two_spellings_are_one_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
