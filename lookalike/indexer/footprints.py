@@ -16,6 +16,8 @@ from lookalike.samples import Samples
 DEFAULT_LIMIT = 0.25  # share of the query's footprint another may cover
 VIEW, STORED = 96, 152  # px: the ratio of view to stored cutout where no checkpoint says otherwise
 
+DEGREES, PIXELS = ("deg", "degree", "degrees"), ("px", "pix", "pixel", "pixels")  # as catalogs write them
+
 Values = NDArray[np.float64]
 Rows = NDArray[np.int64]
 
@@ -46,13 +48,13 @@ class Footprints:
 
         Where the catalog has neither, there are no footprints, and the sentence says why; else it is empty.
         """
-        sky, why_not_sky = _positions(samples, ("ra", "dec"), ("deg", ""))
+        sky, why_not_sky = _positions(samples, ("ra", "dec"), (*DEGREES, ""))
         scale = samples.about.pixel_scale
         if sky is not None and scale is not None:
             return cls(*sky, size_px * scale / 3600, sky=True), ""
         if sky is not None:
             why_not_sky = "the data set has no pixel scale to go with ra and dec"
-        flat, why_not_flat = _positions(samples, ("x", "y"), ("px",))
+        flat, why_not_flat = _positions(samples, ("x", "y"), PIXELS)
         if flat is not None and not _one_picture(samples):
             flat, why_not_flat = None, "x and y are places in several pictures (column file)"
         if flat is None:
