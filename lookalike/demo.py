@@ -165,7 +165,7 @@ def _samples_valid(demo: Demo) -> bool:
     samples.verify()
     record = read_record(demo.samples) or {}
     settings, versions = record.get("settings", {}), record.get("versions", {})
-    made = (settings.get("source"), settings.get("content_hash"), versions.get("lookalike"))
+    made = (settings.get("source"), record.get("content_hash"), versions.get("lookalike"))
     return made == ("hubble", samples.content_hash, __version__)
 
 

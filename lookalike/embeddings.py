@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from lookalike.errors import CorruptError, InputError, NotFoundError
 from lookalike.files import atomic_path, file_output, lock, write_point
 from lookalike.hashing import ArrayHash, combine
+from lookalike.provenance import drop_record
 
 SCHEMA = 1
 KIND = "lookalike embeddings"
@@ -45,20 +46,36 @@ def write_embeddings(
     dimensions: int,
     dtype: str = "float32",
     made_from: dict[str, str] | None = None,
+    layer: str = "",
 ) -> str:
-    """Write vectors given as consecutive blocks (n, D); returns the content hash.
+    """Write vectors given as consecutive blocks (n, D) for ids (N,) of ASCII bytes; returns the content hash.
 
-    `made_from` holds content hashes by name ("samples", "checkpoint"); they are stored and compared later,
-    but are no part of the content hash, which is that of the vectors and ids alone.
+    dimensions : D.
+    dtype      : "float32" or "float16", as which the unit vectors are stored.
+    made_from  : content hashes by name ("samples", "checkpoint").
+    layer      : output of the encoder that the vectors are, "" where no encoder made them.
+
+    `made_from` and `layer` are stored and compared later, but are no part of the content hash, which is that of
+    the vectors and ids alone. Raises InputError, and writes nothing, where a vector is zero or not finite, a block
+    has another shape, or there is not one vector per id.
     """
     if dtype not in DTYPES:
         raise InputError(f"Embeddings are stored as {' or '.join(DTYPES)}, but {dtype!r} was given.")
+    ids = np.asarray(ids)
+    if ids.ndim != 1 or ids.dtype.kind != "S" or not len(ids):
+        raise InputError(f"Ids are one array (N,) of ASCII bytes, but {ids.shape} {ids.dtype} was given.")
     file_output(path)
     hashes = {"embedding": ArrayHash(), "id": ArrayHash()}
     with lock(path), atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
         data = file.create_dataset("embedding", (len(ids), dimensions), dtype)
         start = 0
         for block in blocks:
+            if block.ndim != 2 or block.shape[1] != dimensions:
+                raise InputError(f"Vectors have the shape (n, {dimensions}), but {block.shape} was given.")
+            if start + len(block) > len(ids):
+                raise InputError(
+                    f"One vector per id is needed: {len(ids)} ids, but at least {start + len(block)} vectors."
+                )
             rows = normalize(block, start).astype(dtype)
             data[start : start + len(rows)] = rows
             hashes["embedding"].update(rows)
@@ -69,14 +86,20 @@ def write_embeddings(
         file.create_dataset("id", data=ids)
         hashes["id"].update(ids)
         digest = combine(hashes)
-        file.attrs.update({"kind": KIND, "schema": SCHEMA, "content_hash": digest})
+        file.attrs.update({"kind": KIND, "schema": SCHEMA, "content_hash": digest, "layer": layer})
         for name, value in (made_from or {}).items():
             file.attrs[f"{name}_hash"] = value
+        drop_record(path)
     return digest
 
 
 class Embeddings:
-    """An embeddings file, memory-mapped read-only: `vectors` (N, D) and `ids` (N,)."""
+    """An embeddings file, memory-mapped read-only: `vectors` (N, D) and `ids` (N,).
+
+    `made_from` holds the content hashes of the samples and checkpoint it was made from, as far as it names them;
+    `layer` the encoder's output, "" where none is named. InputError for another kind of file, CorruptError for a
+    damaged one.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -88,19 +111,19 @@ class Embeddings:
                     raise InputError(f"{path} is not an embeddings file; make one with `lookalike embed`.")
                 if file.attrs["schema"] != SCHEMA:
                     raise InputError(f"{path} has schema {file.attrs['schema']}; this version reads schema {SCHEMA}.")
-                data = file["embedding"]
                 self.ids: NDArray[np.bytes_] = file["id"][:]
                 self.content_hash = str(file.attrs["content_hash"])
+                self.layer = str(file.attrs.get("layer", ""))
                 self.made_from = {
                     name: str(file.attrs[f"{name}_hash"])
                     for name in ("samples", "checkpoint")
                     if f"{name}_hash" in file.attrs
                 }
-                offset, shape, dtype = data.id.get_offset(), data.shape, data.dtype
-        except (OSError, KeyError) as error:
+                offset, shape, dtype = _place(file["embedding"], self.ids)
+            # The data set is contiguous, so that it maps straight from the file, shared between processes.
+            self.vectors: NDArray[Any] = np.memmap(path, dtype, "r", offset, shape)
+        except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:  # as HDF5 meets damage
             raise CorruptError(f"{path} is not a readable embeddings file ({error}); embed again.") from None
-        # The data set is contiguous, so that it maps straight from the file, shared between processes.
-        self.vectors: NDArray[Any] = np.memmap(path, dtype, "r", offset, shape)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -117,3 +140,15 @@ class Embeddings:
         hashes["id"].update(self.ids)
         if combine(hashes) != self.content_hash:
             raise CorruptError(f"{self.path} was altered: its content hash is not the recorded one; embed again.")
+
+
+def _place(data: h5py.Dataset, ids: NDArray[Any]) -> tuple[int, tuple[int, int], np.dtype[Any]]:
+    """Where the vectors lie in the file, their shape (N, D) and type; ValueError where they cannot be mapped."""
+    shape, dtype, offset = data.shape, data.dtype, data.id.get_offset()
+    if len(shape) != 2 or ids.shape != shape[:1] or ids.dtype.kind != "S" or dtype.name not in DTYPES:
+        msg = f"vectors {shape} {dtype} with ids {ids.shape} {ids.dtype}"
+        raise ValueError(msg)
+    if offset is None:
+        msg = "its vectors are not stored in one piece"
+        raise ValueError(msg)
+    return offset, shape, dtype

@@ -10,7 +10,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import h5py
+
 from lookalike import __version__
+from lookalike.errors import CorruptError
 from lookalike.files import read_json, write_json
 
 RECORDED = (
@@ -26,10 +29,17 @@ RECORDED = (
 )
 
 
-def build_record(command: str, *, settings: dict[str, Any], inputs: dict[str, str]) -> dict[str, Any]:
-    """Describe a run: the command, its settings, the content hash of each input, versions, time, host."""
+def build_record(
+    command: str, *, settings: dict[str, Any], inputs: dict[str, str], content_hash: str | None = None
+) -> dict[str, Any]:
+    """Describe a run: the command, its settings, the content hash of each input, versions, time, host.
+
+    content_hash : of what was made. The record of a file needs it, since it lies beside the file and either may
+                   be replaced alone; a folder holds its own record.
+    """
     return {
         "command": command,
+        **({"content_hash": content_hash} if content_hash is not None else {}),
         "settings": settings,
         "inputs": inputs,
         "arguments": sys.argv[1:],
@@ -49,10 +59,30 @@ def write_record(made: Path, record: dict[str, Any]) -> None:
     write_json(record_path(made), record)
 
 
+def drop_record(made: Path) -> None:
+    """Remove the record beside a file, just before another file takes its name: it must not describe that one."""
+    record_path(made).unlink(missing_ok=True)
+
+
 def read_record(made: Path) -> dict[str, Any] | None:
-    """The record beside `made`, or None where it was moved without it."""
+    """The record of `made`; None where it was moved without it, or where the one there tells of another file."""
     path = record_path(made)
-    return read_json(path) if path.exists() else None
+    if not path.exists():
+        return None
+    record = read_json(path)
+    if not isinstance(record, dict):
+        raise CorruptError(f"{path} is not a build record.")
+    told = record.get("content_hash")
+    return record if told is None or made.is_dir() or told == _content_hash(made) else None
+
+
+def _content_hash(made: Path) -> str | None:
+    """The content hash one of our HDF5 files holds, None where it holds none or cannot be read."""
+    try:
+        with h5py.File(made, "r", locking=False) as file:
+            return str(file.attrs["content_hash"])
+    except (OSError, KeyError, RuntimeError, ValueError, TypeError):
+        return None
 
 
 def _installed() -> dict[str, str]:

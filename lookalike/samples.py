@@ -25,6 +25,7 @@ from lookalike.config import Config
 from lookalike.errors import CorruptError, InputError, NotFoundError, unknown
 from lookalike.files import atomic_path, existing_files, file_output, lock, write_point
 from lookalike.hashing import ArrayHash, combine, combine_shards
+from lookalike.provenance import drop_record
 
 SCHEMA = 1
 KIND = "lookalike samples"
@@ -162,13 +163,14 @@ class SamplesWriter:
 
 @contextmanager
 def write_samples(path: Path, about: About, columns: Mapping[str, Column]) -> Iterator[SamplesWriter]:
-    """Yield a writer whose file appears under `path` complete or not at all."""
+    """Yield a writer whose file appears under `path` complete or not at all, without an older file's record."""
     file_output(path)
     with lock(path), atomic_path(path) as temporary:
         writer = SamplesWriter(temporary, about, columns)
         try:
             yield writer
             writer.close()
+            drop_record(path)
         except BaseException:
             writer.abandon()
             raise

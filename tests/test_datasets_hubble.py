@@ -97,7 +97,7 @@ def test_build_record_lies_beside(made: tuple[IngestReport, Samples]) -> None:
     record = read_record(made[0].out)
     assert record is not None
     assert record["command"] == "ingest hubble"
-    assert record["settings"]["content_hash"] == made[0].content_hash
+    assert record["content_hash"] == made[0].content_hash
 
 
 def test_size_below_52_and_files_are_refused(tmp_path: Path) -> None:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import pickle
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import h5py
@@ -13,6 +17,7 @@ from hypothesis import strategies as st
 
 from lookalike.embeddings import Embeddings, normalize, write_embeddings
 from lookalike.errors import CorruptError, InputError, LookalikeError, NotFoundError
+from lookalike.provenance import build_record, read_record, write_record
 from lookalike.samples import About, Column, Samples, check_id, fill_masked, id_from_name, write_samples
 
 ABOUT = About(domain="image", bands=("r", "g"))
@@ -205,5 +210,97 @@ def test_vectors_without_direction_are_named_by_row(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"2 vectors are zero or not finite .* rows 4, 5"):
         write_embeddings(tmp_path / "e.h5", np.array([b"x"] * 6), iter(blocks), dimensions=2)
     assert not (tmp_path / "e.h5").exists()
+    assert not list(tmp_path.iterdir())
     with pytest.raises(InputError, match="6 ids, 3 vectors"):
         write_embeddings(tmp_path / "e.h5", np.array([b"x"] * 6), iter(blocks[:1]), dimensions=2)
+
+
+@pytest.mark.parametrize(
+    ("ids", "blocks", "message"),
+    [
+        ([b"x"] * 2, [np.ones((3, 2))], "2 ids, but at least 3 vectors"),
+        ([b"x"] * 3, [np.ones((2, 2)), np.ones((2, 2))], "3 ids, but at least 4 vectors"),
+        ([b"x"] * 2, [np.ones((2, 3))], r"shape \(n, 2\), but \(2, 3\)"),
+        ([b"x"] * 2, [np.ones((2, 1))], r"shape \(n, 2\), but \(2, 1\)"),
+        ([b"x"] * 2, [np.ones(2)], r"shape \(n, 2\), but \(2,\)"),
+        ([], [], "Ids are one array"),
+        (["x"] * 2, [np.ones((2, 2))], "Ids are one array"),
+    ],
+)
+def test_vectors_that_do_not_go_with_the_ids(tmp_path: Path, ids: list[bytes], blocks: list, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        write_embeddings(tmp_path / "e.h5", np.array(ids), iter(blocks), dimensions=2)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_layer_is_kept_beside_the_hash(tmp_path: Path) -> None:
+    ids = np.array([b"a", b"b"])
+    plain = write_embeddings(tmp_path / "e.h5", ids, iter([np.eye(2)]), dimensions=2)
+    assert Embeddings(tmp_path / "e.h5").layer == ""
+    named = write_embeddings(tmp_path / "e.h5", ids, iter([np.eye(2)]), dimensions=2, layer="projection")
+    assert Embeddings(tmp_path / "e.h5").layer == "projection"
+    assert named == plain
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"embedding": {"data": np.eye(3, dtype=np.float32), "chunks": (1, 3)}},
+        {"embedding": {"data": np.eye(2, dtype=np.float32)}},
+        {"embedding": {"data": np.eye(3)}},
+        {"embedding": {"data": np.ones(3, np.float32)}},
+        {"embedding": {"shape": (3, 0), "dtype": "f4"}},
+        {"id": {"data": np.arange(3)}},
+        {"id": {"data": np.array([[b"a"], [b"b"], [b"c"]])}},
+    ],
+)
+def test_embeddings_of_another_build_are_refused(tmp_path: Path, data: dict[str, dict]) -> None:
+    path = tmp_path / "e.h5"
+    write_embeddings(path, np.array([b"a", b"b", b"c"]), iter([np.eye(3)]), dimensions=3)
+    with h5py.File(path, "r+") as file:
+        for name, made in data.items():
+            del file[name]
+            file.create_dataset(name, **made)
+    with pytest.raises(CorruptError, match=r"e\.h5 is not a readable embeddings file"):
+        Embeddings(path)
+
+
+KILLED = """
+from pathlib import Path
+import numpy as np
+from lookalike.embeddings import write_embeddings
+from lookalike.samples import About, write_samples
+if {kind!r} == "samples":
+    with write_samples(Path({out!r}), About(domain="image", bands=("r",)), {{}}) as writer:
+        writer.append(["new"], np.ones((1, 1, 2, 2), np.float32), {{}})
+else:
+    write_embeddings(Path({out!r}), np.array([b"new"]), iter([np.ones((1, 2))]), dimensions=2)
+"""
+
+
+@pytest.mark.parametrize("kind", ["samples", "embeddings"])
+@pytest.mark.parametrize("point", ["written", "renamed"])
+def test_a_kill_never_leaves_an_old_record_beside_a_new_file(tmp_path: Path, kind: str, point: str) -> None:
+    out = tmp_path / "out.h5"
+    with write_samples(out, About(domain="image", bands=("r",)), {}) as writer:
+        writer.append(["old"], np.ones((1, 1, 2, 2), np.float32), {})
+    write_record(out, build_record("old", settings={}, inputs={}))  # without a hash, as nothing could tell
+    code, killed = KILLED.format(kind=kind, out=str(out)), {"LOOKALIKE_KILL_AT": f"out.h5.{point}"}
+    done = subprocess.run([sys.executable, "-c", code], env=os.environ | killed, check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert read_record(out) is None
+
+
+def test_a_record_tells_of_the_file_it_was_written_for_alone(tmp_path: Path) -> None:
+    write(tmp_path / "a.h5", 3)
+    record = build_record("make", settings={}, inputs={}, content_hash=Samples(tmp_path / "a.h5").content_hash)
+    write_record(tmp_path / "a.h5", record)
+    assert read_record(tmp_path / "a.h5") == record
+    write(tmp_path / "b.h5", 4)
+    (tmp_path / "b.h5").replace(tmp_path / "a.h5")
+    assert read_record(tmp_path / "a.h5") is None
+    (tmp_path / "a.h5").write_bytes(b"damaged")
+    assert read_record(tmp_path / "a.h5") is None
+    (tmp_path / "a.h5.build.json").write_text("[]")
+    with pytest.raises(CorruptError, match="not a build record"):
+        read_record(tmp_path / "a.h5")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from lookalike.datasets.contract import IngestReport, Ledger, Options, Source
 from lookalike.errors import InputError, unknown
-from lookalike.files import file_output
+from lookalike.files import file_output, reading_order
 
 if TYPE_CHECKING:
     from lookalike.samples import Samples
@@ -98,7 +98,7 @@ def ingest(
     Raises InputError for an unknown source or domain, an option the source does not take, and whatever is
     wrong in the files; NotFoundError for a missing file. Then `out` is as it was before.
     """
-    from lookalike.provenance import build_record, record_path, write_record
+    from lookalike.provenance import build_record, write_record
     from lookalike.samples import Samples
 
     if source not in SOURCES:
@@ -127,7 +127,6 @@ def ingest(
     read = importlib.import_module(f"lookalike.datasets.{described.module or source}").ingest
     read(paths, out, options, ledger)
     made = Samples(out)
-    record_path(out).unlink(missing_ok=True)  # an older file's record must not outlive it
     settings = {
         name: str(value) if isinstance(value, Path) else value
         for name, value in ({"source": source, "domain": chosen} | given).items()
@@ -135,8 +134,9 @@ def ingest(
     }
     record = build_record(
         f"ingest {source}",
-        settings=settings | {"content_hash": made.content_hash},
-        inputs=_fingerprints([*paths, *([options.catalog] if options.catalog else [])]),
+        settings=settings,
+        inputs=_fingerprints([*sorted(paths, key=reading_order), *([options.catalog] if options.catalog else [])]),
+        content_hash=made.content_hash,
     )
     write_record(out, record)
     return _report(made, out, ledger)
