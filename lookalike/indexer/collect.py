@@ -9,7 +9,7 @@ from typing import Any
 
 from lookalike.errors import InputError
 from lookalike.files import PARTIAL, lock
-from lookalike.indexer.store import VERSION, extras_folder, number, read_current, version_folder
+from lookalike.indexer.store import VERSION, extras_folder, number, read_current, version_folder, versions
 
 KEEP = 2
 
@@ -39,7 +39,7 @@ def collect(folder: Path, *, keep: int = KEEP, dry_run: bool = False) -> Collect
     read_current(folder)  # what is no index gets no lock beside it
     with lock(folder):
         current, _ = read_current(folder)
-        published = [name for name in _versions(folder) if number(name) <= number(current)]
+        published = [name for name in versions(folder) if number(name) <= number(current)]
         kept = sorted({current, *published[-keep:]}, key=number)
         spared = {path for name in kept for path in (version_folder(folder, name), extras_folder(folder, name))}
         inside = [path for part in ("versions", "extras") for path in sorted((folder / part).glob("*"))]
@@ -50,11 +50,6 @@ def collect(folder: Path, *, keep: int = KEEP, dry_run: bool = False) -> Collect
             for path in old:
                 _remove(path)
     return Collected(tuple(path.relative_to(folder).as_posix() for path in old), tuple(kept), size, dry_run)
-
-
-def _versions(folder: Path) -> list[str]:
-    names = [path.name for path in (folder / "versions").glob("v*") if VERSION.fullmatch(path.name)]
-    return sorted(names, key=number)
 
 
 def _ours(path: Path) -> bool:

@@ -31,6 +31,7 @@ from lookalike.indexer.store import (
     sha256_of,
     unpublished,
     version_folder,
+    versions,
 )
 from lookalike.indexer.windows import Window, everyone, ranges
 from lookalike.progress import progress
@@ -273,7 +274,7 @@ def _opened(out: Path, version: str | None = None) -> Index | None:
 
 def _next(out: Path) -> int:
     """The number after the highest that was ever used here."""
-    return 1 + max((number(path.name) for path in (out / "versions").glob("v*")), default=0)
+    return 1 + max(map(number, versions(out)), default=0)
 
 
 def _foreign(out: Path) -> bool:

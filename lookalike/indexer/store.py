@@ -88,6 +88,12 @@ def version_folder(folder: Path, version: str) -> Path:
     return folder / "versions" / version
 
 
+def versions(folder: Path) -> list[str]:
+    """The names of all finished versions, from the oldest on."""
+    names = [path.name for path in (folder / "versions").glob("v*") if VERSION.fullmatch(path.name)]
+    return sorted(names, key=number)
+
+
 def extras_folder(folder: Path, version: str) -> Path:
     """Where what is added to a version later lies; each such file names the hash of the version it describes."""
     return folder / "extras" / version
@@ -133,9 +139,8 @@ def unpublished(folder: Path) -> str | None:
         published = 0
     except CorruptError:
         return None
-    names = [path.name for path in (folder / "versions").glob("v*") if VERSION.fullmatch(path.name)]
-    newest = max(names, key=number, default=None)
-    return newest if newest is not None and number(newest) > published else None
+    newest = versions(folder)[-1:]
+    return newest[0] if newest and number(newest[0]) > published else None
 
 
 def clean(folder: Path, *, spare: str | None = None) -> None:
