@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from lookalike.errors import CollapsedError, InputError, NotFoundError, StoppedError
-from lookalike.samples import About, Samples, write_samples
+from lookalike.samples import About, Column, Samples, write_samples
 from lookalike.ssl import batches, log
 from lookalike.ssl import train as train_module
 from lookalike.ssl.checkpoint import read_config
@@ -208,6 +208,111 @@ def test_log_keeps_whole_lines_up_to_the_checkpoint(tmp_path: Path) -> None:
     log.truncate_log(tmp_path, 3)
     assert [step["step"] for step in log.read_log(tmp_path)] == [1, 2, 3]
     assert log.last_steps(tmp_path, 1)[0]["step"] == 3
+
+
+def test_what_others_laid_into_the_folder_stays_there(
+    blob_samples: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, out = [blob_samples(n=32)], tmp_path / "out"
+    stop_after(monkeypatch, 1)
+    with pytest.raises(StoppedError):
+        train(data, out, config(epochs=1), quiet=True)
+    monkeypatch.undo()
+    (out / "README.md").write_text("a card")
+    (out / "plots" / "deep").mkdir(parents=True)
+    (out / "plots" / "deep" / "map.png").write_bytes(b"map")
+    (out / "latest").symlink_to("README.md")
+    (out / ".loss.png.partial").touch()  # a killed writer's
+    train(data, out, config(epochs=2), resume=True, quiet=True, checkpoint_seconds=0)
+    assert (out / "README.md").read_text() == "a card"
+    assert (out / "plots" / "deep" / "map.png").read_bytes() == b"map"
+    assert (out / "latest").readlink() == Path("README.md")
+    assert not (out / ".loss.png.partial").exists()
+    assert len(losses(out)) == 4
+
+
+def test_a_file_system_without_hard_links_loses_nothing(
+    blob_samples: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*args: object, **options: object) -> None:
+        raise PermissionError("no hard links here")
+
+    monkeypatch.setattr(os, "link", refuse)
+    data, out = [blob_samples(n=32)], tmp_path / "out"
+    train(data, out, config(epochs=2), quiet=True, checkpoint_seconds=0)
+    assert len(losses(out)) == 4
+
+
+class Board:
+    """In place of TensorBoard's writer, which tests do without: one line per value in a file it keeps open."""
+
+    def __init__(self, folder: str, purge_step: int) -> None:
+        self.folder, self.file = Path(folder), None
+        self.open().write(f"from {purge_step}\n")
+
+    def open(self) -> Any:
+        if self.file is None:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            name = f"events.{len(list(self.folder.iterdir()))}"
+            self.file = (self.folder / name).open("a")
+        return self.file
+
+    def add_scalar(self, name: str, value: float, step: int) -> None:
+        self.open().write(f"{name} {step}\n")
+
+    def flush(self) -> None:
+        self.open().flush()
+
+    def close(self) -> None:
+        self.open().close()
+        self.file = None
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_tensorboard_events_lie_in_the_checkpoint(
+    blob_samples: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool
+) -> None:
+    def refuse(*args: object, **options: object) -> None:
+        raise PermissionError("no hard links here")
+
+    monkeypatch.setattr(log, "_tensorboard", lambda folder, first: Board(str(folder), purge_step=first + 1))
+    if not links:
+        monkeypatch.setattr(os, "link", refuse)
+    data, out = [blob_samples(n=32)], tmp_path / "checkpoints" / "mine"
+    train(data, out, config(epochs=1), quiet=True, checkpoint_seconds=0)
+    train(data, out, config(epochs=2), resume=True, quiet=True, checkpoint_seconds=0)
+    said = [line for file in sorted((out / "tensorboard").iterdir()) for line in file.read_text().splitlines()]
+    assert [line for line in said if line.startswith(("from", "loss"))] == [
+        "from 1",
+        "loss 1",
+        "loss 2",
+        "from 3",
+        "loss 3",
+        "loss 4",
+    ]
+    assert [entry.name for entry in out.parent.iterdir()] == ["mine"]
+
+
+def test_a_removed_log_is_said_and_no_number_is_made_up(
+    blob_samples: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, out = [blob_samples(n=32)], tmp_path / "out"
+    train(data, out, config(epochs=1), quiet=True)
+    (out / "log.jsonl").unlink()
+    report = train(data, out, config(epochs=1), resume=True)
+    assert np.isnan(report.loss)
+    assert "The loss is not known" in capsys.readouterr().err
+    assert np.isfinite(train(data, out, config(epochs=2), resume=True, quiet=True).loss)
+
+
+def test_a_column_of_text_leaves_nothing_behind(tmp_path: Path) -> None:
+    images = np.random.default_rng(0).random((32, 3, 24, 24), dtype=np.float32)
+    about = About(domain="galaxy", bands=("g", "r", "z"), unit="nanomaggies", pixel_scale=0.262)
+    with write_samples(tmp_path / "s.h5", about, {"ebv": Column("mag")}) as writer:
+        writer.append([f"a{row}" for row in range(32)], images, {"ebv": np.array(["0.1"] * 31 + ["n/a"])})
+    with pytest.raises(InputError, match="Column 'ebv' is read by the augmentations and must hold numbers"):
+        train([tmp_path / "s.h5"], tmp_path / "out", config(), quiet=True)
+    assert not (tmp_path / "out").exists()
 
 
 def test_epoch_order_depends_on_seed_and_epoch_only() -> None:

@@ -7,6 +7,8 @@ them `state.safetensors` and `state.json` hold what exact resumption needs besid
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -59,6 +61,27 @@ def save_encoder(folder: Path, encoder: Encoder, config: CheckpointConfig) -> Ch
     hashed = config.model_copy(update={"content_hash": checkpoint_hash(tensors, config)})
     write_json(folder / CONFIG, hashed.model_dump(mode="json"))
     return hashed
+
+
+def carry(old: Path, new: Path) -> None:
+    """Bring what `new` does not hold yet of the folder it is about to replace: the log, the user's own files."""
+    if not old.is_dir():
+        return
+    for entry in sorted(old.iterdir()):
+        if (new / entry.name).exists() or entry.name.endswith(PARTIAL):
+            continue
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.copytree(entry, new / entry.name, symlinks=True, copy_function=_link)
+        else:
+            _link(entry, new / entry.name)
+
+
+def _link(source: str | Path, target: str | Path) -> None:
+    """A second name for the same file, so that what is written to it meanwhile is kept; a copy where that fails."""
+    try:
+        os.link(source, target, follow_symlinks=False)
+    except OSError:  # a file system without hard links
+        shutil.copy2(source, target, follow_symlinks=False)
 
 
 def checkpoint_hash(tensors: Mapping[str, Tensor], config: CheckpointConfig) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-import shutil
+import os
 from collections import deque
 from pathlib import Path
 from types import TracebackType
@@ -14,21 +14,21 @@ import numpy as np
 
 from lookalike.files import atomic_path, sync
 
-LOG, PLOT = "log.jsonl", "loss.png"
+LOG, PLOT, BOARD = "log.jsonl", "loss.png", "tensorboard"
 PLOTTED = 2000  # most points drawn per curve
 
 
 class StepLog:
-    """Appends one line per step to `log.jsonl` in the checkpoint folder.
+    """Appends one line per step to `log.jsonl` in the checkpoint folder, and to TensorBoard's events in `tensorboard`.
 
-    The folder is replaced at each checkpoint; `carry` brings the same file into the new one by a hard link, so
-    that the log costs nothing to keep and lines written since are never lost.
+    The folder is replaced at each checkpoint, which carries the same files into the new one by hard links: call
+    `flush` before and `reopen` after.
     """
 
-    def __init__(self, folder: Path, tensorboard: Path, first_step: int) -> None:
+    def __init__(self, folder: Path, first_step: int) -> None:
         self._folder = folder
         self._file = (folder / LOG).open("a", encoding="utf-8")
-        self._board = _tensorboard(tensorboard, first_step)
+        self._board = _tensorboard(folder / BOARD, first_step)
 
     def __enter__(self) -> Self:
         return self
@@ -48,19 +48,21 @@ class StepLog:
             for name in values.keys() - {"step", "epoch"}:
                 self._board.add_scalar(name, values[name], int(values["step"]))
 
-    def carry(self, new_folder: Path) -> None:
-        """Bring the log, all of it on the disk, into the folder that is about to take this one's place."""
+    def flush(self) -> None:
+        """Bring every line, and every event, onto the disk."""
         self._file.flush()
         sync(self._folder / LOG)
-        try:
-            (new_folder / LOG).hardlink_to(self._folder / LOG)
-        except OSError:  # a file system without hard links
-            shutil.copyfile(self._folder / LOG, new_folder / LOG)
+        if self._board is not None:
+            self._board.flush()
 
     def reopen(self) -> None:
-        """Go on in the replaced folder; needed where `carry` had to copy."""
+        """Go on in the replaced folder; where its files had to be copied, those that are open lie in the old one."""
+        if os.path.samestat(os.fstat(self._file.fileno()), (self._folder / LOG).stat()):
+            return
         self._file.close()
         self._file = (self._folder / LOG).open("a", encoding="utf-8")
+        if self._board is not None:
+            self._board.close()  # the next event opens another file, in the new folder
 
 
 def truncate_log(folder: Path, steps: int) -> None:

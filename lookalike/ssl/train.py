@@ -32,10 +32,10 @@ from lookalike.progress import progress
 from lookalike.provenance import build_record, write_record
 from lookalike.samples import Samples
 from lookalike.ssl.batches import Batches, epoch_order, refuse_constant
-from lookalike.ssl.checkpoint import load_encoder, load_state, read_config, save_encoder, save_state
+from lookalike.ssl.checkpoint import carry, load_encoder, load_state, read_config, save_encoder, save_state
 from lookalike.ssl.collapse import CollapseWatch, std_of_unit
 from lookalike.ssl.encoders import Encoder, pick_device
-from lookalike.ssl.log import StepLog, last_steps, plot_log, truncate_log
+from lookalike.ssl.log import LOG, StepLog, last_steps, plot_log, truncate_log
 from lookalike.ssl.moco import MoCo
 from lookalike.ssl.plan import Plan, make_plan
 from lookalike.ssl.settings import TrainConfig
@@ -47,7 +47,7 @@ SAVE_SHARE = 0.1  # saving at the end of an epoch takes at most this share of th
 
 @dataclass(frozen=True)
 class TrainReport:
-    """What a run came to; loss and accuracy are means over the last epoch."""
+    """What a run came to; loss and accuracy are means over the last epoch, NaN where its log was removed."""
 
     out: Path
     steps: int
@@ -98,14 +98,20 @@ def train(
             trainer.save()
         trainer.run(quiet)
         plot_log(out, plan.K)
-        last = last_steps(out, plan.steps_per_epoch)
+        last = [
+            step for step in last_steps(out, plan.steps_per_epoch) if step["step"] > plan.steps - plan.steps_per_epoch
+        ]
+        if not last:
+            plan.notes.append(f"The loss is not known: {out / LOG} no longer holds the last epoch.")
+            if not quiet:
+                print(plan.notes[-1], file=sys.stderr, flush=True)
         digest = read_config(out).content_hash
     return TrainReport(
         out=out,
         steps=plan.steps,
         epochs=plan.config.epochs,
-        loss=float(np.mean([step["loss"] for step in last])),
-        accuracy=float(np.mean([step["accuracy"] for step in last])),
+        loss=_mean([step["loss"] for step in last]),
+        accuracy=_mean([step["accuracy"] for step in last]),
         seconds=time.monotonic() - began,
         content_hash=digest,
         config=plan.config,
@@ -157,6 +163,7 @@ class Trainer:
         config = plan.config
         self.plan, self.out, self.device = plan, out, device
         self.checkpoint_seconds = checkpoint_seconds
+        self.batches = Batches(plan.samples, plan.columns, device)
         with torch.random.fork_rng():
             torch.manual_seed(config.seed)  # the weights' start; nothing later draws from torch's own generator
             encoder = Encoder(plan.encoder)
@@ -182,14 +189,12 @@ class Trainer:
     def run(self, quiet: bool) -> None:
         """Take the steps that are left."""
         plan, config, B = self.plan, self.plan.config, self.plan.config.batch_size
-        batches = Batches(plan.samples, plan.columns, self.device)
-        board = self.out.parent / "tensorboard" / self.out.name
         left = (plan.steps - self.step) * B
         recent: deque[tuple[float, float]] = deque(maxlen=plan.steps_per_epoch)
         order, order_epoch = np.empty(0, np.int64), -1
         self.moco.train()
         with (
-            StepLog(self.out, board, self.step) as self.log,
+            StepLog(self.out, self.step) as self.log,
             _stop_signals() as stop_asked,
             progress("training", left, "samples", quiet=quiet) as advance,
         ):
@@ -200,7 +205,7 @@ class Trainer:
                     order, order_epoch = epoch_order(config.seed, epoch, len(plan.samples)), epoch
                 rows = order[position * B : (position + 1) * B]  # (B,)
 
-                im_q, im_k = self._views(batches, rows, epoch)  # (B, C, h, w) each
+                im_q, im_k = self._views(rows, epoch)  # (B, C, h, w) each
                 lr = self._set_lr()
                 with torch.autocast("cuda", torch.bfloat16, enabled=self.device.type == "cuda"):
                     contrast = self.moco(im_q, im_k, self.step)
@@ -237,9 +242,9 @@ class Trainer:
                     )
         self.log = None
 
-    def _views(self, batches: Batches, rows: NDArray[np.int64], epoch: int) -> tuple[Tensor, Tensor]:
+    def _views(self, rows: NDArray[np.int64], epoch: int) -> tuple[Tensor, Tensor]:
         """Two augmented views of the rows' objects, as the encoder is given them, (B, C, h, w) each."""
-        images, catalog = batches.fetch(rows)  # (B, C, H, W)
+        images, catalog = self.batches.fetch(rows)  # (B, C, H, W)
         where = torch.from_numpy(rows).to(self.device)  # (B,)
         seed, augment = self.plan.config.seed, self.plan.augment
         views = (self.plan.domain.view(images, catalog, Draws(seed, epoch, where, v), augment) for v in (0, 1))
@@ -261,7 +266,7 @@ class Trainer:
         return since >= self.checkpoint_seconds or (epoch_ended and self.save_seconds <= SAVE_SHARE * since)
 
     def save(self) -> None:
-        """Replace the checkpoint folder by one of this step, whole or not at all."""
+        """Replace the checkpoint folder by one of this step, whole or not at all; what else lies in it stays."""
         began = time.monotonic()
         write_point("train.checkpoint")
         plan = self.plan
@@ -273,7 +278,8 @@ class Trainer:
             settings = plan.config.model_dump(mode="json")
             write_record(folder, build_record("train", settings=settings, inputs={"samples": saved.samples_hash}))
             if self.log is not None:
-                self.log.carry(folder)
+                self.log.flush()
+            carry(self.out, folder)
         if self.log is not None:
             self.log.reopen()
         self.saved_at = time.monotonic()
@@ -302,6 +308,10 @@ class Trainer:
                 slot["momentum_buffer"] = torch.zeros_like(parameter, requires_grad=False)
             state[f"momentum.{name}"] = slot["momentum_buffer"]
         return state | {"queue": self.moco.queue, "queue_ptr": self.moco.queue_ptr}
+
+
+def _mean(values: list[float]) -> float:
+    return float(np.mean(values)) if values else math.nan
 
 
 def _note(epoch: int, epochs: int, recent: deque[tuple[float, float]]) -> str:
