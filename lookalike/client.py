@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Self, TypeVar
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import quote, urlencode
 
 import httpx
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -24,11 +25,20 @@ __all__ = [
     "Query",
     "UnreachableError",
     "Window",
+    "check_id",
 ]
 
 Value = float | int | str | None
+ID_RULE = re.compile(r"[A-Za-z0-9._:+-]{1,64}")
 RETRIED = (429, 503)
 LONGEST_WAIT = 10.0  # seconds, whatever Retry-After says
+
+
+def check_id(name: str) -> str:
+    """The id itself if it can be one, else an InputError; dots alone are none, since an address would swallow them."""
+    if not ID_RULE.fullmatch(name) or set(name) == {"."}:
+        raise InputError(f"An id is 1 to 64 characters of A-Z a-z 0-9 . _ : + -, but {_short(name)!r} was given.")
+    return name
 
 
 class UnreachableError(LookalikeError):
@@ -75,6 +85,7 @@ class Object(_Result):
     catalog: dict[str, Value]
     units: dict[str, str]
     index_version: str
+    revision: str
 
 
 class NeighborRow(_Result):
@@ -109,12 +120,14 @@ class Neighbors(_Result):
     units: dict[str, str]
     notes: tuple[str, ...]
     index_version: str
+    revision: str
 
 
 class Index(_Result):
     """What the service searches, and what one request may ask for (`limits`)."""
 
     index_version: str
+    revision: str
     objects: int
     k: int
     window: Window | None
@@ -137,8 +150,23 @@ class Index(_Result):
 _T = TypeVar("_T", bound=_Result)
 
 
+def check_address(url: str) -> None:
+    """InputError unless a service can be asked at the address."""
+    try:
+        parts = httpx.URL(url)
+        port = 80 if parts.port is None else parts.port
+        sound = parts.scheme in ("http", "https") and bool(parts.host) and 1 <= port <= 65535
+        sound = sound and not parts.query and not parts.fragment
+    except (ValueError, httpx.InvalidURL):
+        sound = False
+    if not sound:
+        raise InputError(f"The API's address looks like http://127.0.0.1:8000, but {_short(url)!r} was given.")
+
+
 class Client:
     """Talks to one service; safe to share between threads; close it or use it in a `with` block.
+
+    What cannot be an id or an address is an InputError, raised before anything is sent.
 
     url      : where the service answers, e.g. http://127.0.0.1:8000
     timeout  : seconds to wait for one answer.
@@ -154,9 +182,7 @@ class Client:
         attempts: int = 4,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.netloc:
-            raise InputError(f"The API's address looks like http://127.0.0.1:8000, but {url!r} was given.")
+        check_address(url)
         self.url = url.rstrip("/")
         self.attempts = max(1, attempts)
         # Proxies named in the environment are for the outside world, not for a service on this machine.
@@ -177,7 +203,7 @@ class Client:
 
     def object(self, name: str) -> Object:
         """One object's catalog columns; ApiError with code `unknown_id` if there is none of that id."""
-        return self._typed(Object, f"/v1/objects/{quote(name, safe='')}")
+        return self._typed(Object, f"/v1/objects/{_safe(name)}")
 
     def random(self, seed: int | None = None) -> Object:
         """An object drawn at random; the same seed draws the same one."""
@@ -196,26 +222,24 @@ class Client:
         max_overlap : leave out those whose footprint covers more than this share of the query's (0 to 1).
         columns     : catalog columns to add to each result.
         """
-        path = f"/v1/objects/{quote(name, safe='')}/neighbors"
+        path = f"/v1/objects/{_safe(name)}/neighbors"
         parameters = {"k": k, "offset": offset, "max_overlap": max_overlap, "columns": ",".join(columns) or None}
         return self._typed(Neighbors, path, parameters)
 
-    def thumbnail_url(self, name: str, size: int = 256, stretch: str | None = None, version: str | None = None) -> str:
-        """Address of one object's picture; with the index `version` it may be cached forever."""
-        query = _given({"size": size, "stretch": stretch, "v": version})
-        return f"{self.url}/v1/objects/{quote(name, safe='')}/thumbnail.jpg?{urlencode(query)}"
+    def thumbnail_url(self, name: str, size: int = 256, stretch: str | None = None, revision: str | None = None) -> str:
+        """Address of one object's picture; with the `revision` of any answer it may be cached forever."""
+        query = _given({"size": size, "stretch": stretch, "v": revision})
+        return f"{self.url}/v1/objects/{_safe(name)}/thumbnail.jpg?{urlencode(query)}"
 
     def thumbnail(self, name: str, size: int = 256, stretch: str | None = None) -> bytes:
         """One object's picture, JPEG bytes, size x size px."""
-        return self._get(
-            f"/v1/objects/{quote(name, safe='')}/thumbnail.jpg", {"size": size, "stretch": stretch}
-        ).content
+        return self._get(f"/v1/objects/{_safe(name)}/thumbnail.jpg", {"size": size, "stretch": stretch}).content
 
     def contact_sheet(
         self, names: Sequence[str], size: int = 96, columns: int | None = None, stretch: str | None = None
     ) -> bytes:
         """Many objects on one picture, JPEG bytes, in reading order, each size x size px."""
-        parameters = {"ids": ",".join(names), "size": size, "columns": columns, "stretch": stretch}
+        parameters = {"ids": ",".join(map(check_id, names)), "size": size, "columns": columns, "stretch": stretch}
         return self._get("/v1/contact-sheet.jpg", parameters).content
 
     def _typed(self, kind: type[_T], path: str, parameters: Mapping[str, Any] | None = None) -> _T:
@@ -256,10 +280,19 @@ def _given(parameters: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in parameters.items() if value is not None}
 
 
+def _short(text: str) -> str:
+    return text if len(text) <= 80 else f"{text[:77]}…"
+
+
+def _safe(name: str) -> str:
+    """An id as one part of a path."""
+    return quote(check_id(name), safe="")
+
+
 def _wait(response: httpx.Response, attempt: int) -> float:
     """Seconds until the next attempt: what the service asks for, else 0.25 s doubling."""
     try:
-        return float(min(int(response.headers["Retry-After"]), LONGEST_WAIT))
+        return float(max(0, min(int(response.headers["Retry-After"]), LONGEST_WAIT)))
     except (KeyError, ValueError):
         return min(0.25 * 2.0**attempt, LONGEST_WAIT)
 

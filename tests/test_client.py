@@ -9,10 +9,13 @@ from pathlib import Path
 
 import httpx
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from lookalike import client as client_module
-from lookalike.client import ApiError, Client, UnreachableError
+from lookalike import samples
+from lookalike.client import ApiError, Client, UnreachableError, check_id
 from lookalike.errors import InputError, LookalikeError
 from lookalike.indexer.search import Searcher
 from lookalike.service import create_app
@@ -56,7 +59,7 @@ def test_pictures(client: Client) -> None:
     assert Image.open(io.BytesIO(client.thumbnail("blob-001", size=40, stretch="native"))).size == (40, 40)
     sheet = client.contact_sheet(["blob-001", "blob-002", "blob-003"], size=32, columns=2)
     assert Image.open(io.BytesIO(sheet)).size == (64, 64)
-    url = client.thumbnail_url("blob-001", size=64, version=client.index().index_version)
+    url = client.thumbnail_url("blob-001", size=64, revision=client.index().revision)
     assert "immutable" in httpx.get(url, trust_env=False).headers["Cache-Control"]
 
 
@@ -79,10 +82,29 @@ def test_the_services_error_comes_back_typed(client: Client) -> None:
     ]
 
 
-def test_an_odd_id_stays_inside_its_place_in_the_address(client: Client) -> None:
-    for name in ("a/b", "x?k=1", "é", "a b", "../../healthz", "%2e"):
-        with pytest.raises(ApiError):
-            client.object(name)
+ODD = ["a/b", "x?k=1", "é", "a b", "../../healthz", "%2e", ".", "..", "", "blob-001/neighbors", "a\n", "a" * 65]
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_what_is_no_id_is_refused_before_anything_is_asked(name: str) -> None:
+    """Any of these would be another address, or part of one."""
+    silent = Client(transport=answering())
+    for ask in (silent.object, silent.neighbors, silent.thumbnail, silent.thumbnail_url):
+        with pytest.raises(InputError, match="An id is"):
+            ask(name)
+    with pytest.raises(InputError, match="An id is"):
+        silent.contact_sheet(["blob-001", name])
+
+
+@given(st.text(max_size=70) | st.from_regex(r"[A-Za-z0-9._:+-]{1,66}", fullmatch=True))
+def test_the_rule_of_ids_is_that_of_samples(name: str) -> None:
+    def accepts(check: Callable[[str], str]) -> bool:
+        try:
+            return check(name) == name
+        except InputError:
+            return False
+
+    assert accepts(check_id) == accepts(samples.check_id)
 
 
 def test_a_service_that_is_down_is_said_helpfully() -> None:
@@ -90,7 +112,22 @@ def test_a_service_that_is_down_is_said_helpfully() -> None:
         Client("http://127.0.0.1:9").index()
 
 
-@pytest.mark.parametrize("url", ["127.0.0.1:8000", "", "ftp://x", "http://"])
+NO_ADDRESS = [
+    "127.0.0.1:8000",
+    "",
+    "ftp://x",
+    "http://",
+    "http://127.0.0.1:80x",
+    "http://127.0.0.1:99999",
+    "http://[::1",
+    "http://127.0.0.1\n",
+    "http://a:0",
+    "http://a?x=1",
+    "http://" + "a" * 70_000,
+]
+
+
+@pytest.mark.parametrize("url", NO_ADDRESS)
 def test_an_address_that_is_none_is_refused(url: str) -> None:
     with pytest.raises(InputError, match=r"http://127\.0\.0\.1:8000"):
         Client(url)
@@ -109,7 +146,15 @@ def answering(*responses: httpx.Response | Exception) -> httpx.MockTransport:
     return httpx.MockTransport(answer)
 
 
-OBJECT = {"id": "a", "row": 0, "catalog": {}, "units": {}, "index_version": "v000001", "new": "field"}
+OBJECT = {
+    "id": "a",
+    "row": 0,
+    "catalog": {},
+    "units": {},
+    "index_version": "v000001",
+    "revision": "0" * 16,
+    "new": "field",
+}
 
 
 def busy(status: int, **headers: str) -> httpx.Response:
@@ -124,10 +169,11 @@ def test_a_busy_service_is_asked_again_after_the_wait_it_names(monkeypatch: pyte
         busy(503, **{"Retry-After": "2"}),
         busy(429),
         busy(503, **{"Retry-After": "3600"}),
+        busy(429, **{"Retry-After": "-3"}),
         httpx.Response(200, json=OBJECT),
     )
-    assert Client(transport=answering(*answers)).object("a").id == "a"
-    assert waits == [2.0, 0.5, 10.0]
+    assert Client(attempts=5, transport=answering(*answers)).object("a").id == "a"
+    assert waits == [2.0, 0.5, 10.0, 0.0]
 
 
 def test_patience_ends(monkeypatch: pytest.MonkeyPatch) -> None:

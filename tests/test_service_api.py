@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
+import queue
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
+import h5py
 import httpx
 import numpy as np
 import pytest
@@ -18,8 +23,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from lookalike.errors import CorruptError
+from lookalike.errors import CorruptError, InputError, LookalikeError, NotFoundError
+from lookalike.indexer.index import build_index
 from lookalike.indexer.search import Searcher
+from lookalike.samples import Samples, write_samples
 from lookalike.service import Limits, create_app
 from lookalike.service.models import Failure, IndexAnswer, NeighborsAnswer, ObjectAnswer, RandomAnswer
 
@@ -45,6 +52,18 @@ def ready(client: httpx.Client) -> None:
 @pytest.fixture(scope="module")
 def searcher(toy_index: Path) -> Searcher:
     return Searcher(toy_index)
+
+
+@pytest.fixture
+def own_index(toy_index: Path, tmp_path: Path) -> Path:
+    """A copy of the toy index, with its files, to be changed."""
+    shutil.copytree(toy_index.parent, tmp_path / "own", ignore=shutil.ignore_patterns("extras"))
+    return tmp_path / "own" / "index"
+
+
+@pytest.fixture(scope="module")
+def revision(api: httpx.Client) -> str:
+    return str(api.get("/v1/index").json()["revision"])
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +111,7 @@ def test_neighbors_are_the_searchers_own(api: httpx.Client, searcher: Searcher) 
         row["catalog"] = {"mag": row.pop("mag"), "label": row.pop("label")}
     expected["window"]["unit"] = "mag"
     expected["units"] = {"mag": "mag", "label": ""}
+    expected["revision"] = api.get("/v1/index").json()["revision"]
     assert body == expected
     assert [row["rank"] for row in body["results"]] == list(range(5, 14))
 
@@ -122,6 +142,25 @@ def test_a_list_past_its_end_is_empty(api: httpx.Client) -> None:
     assert body["source"] == "live"
 
 
+def test_beyond_the_end_of_a_window_nothing_is_ranked(toy_index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = Searcher(toy_index)
+    before = own.neighbors("blob-012", 5, offset=150, max_overlap=0.1)
+    assert own.neighbors("blob-012", 200).results[-1].rank < 150
+    monkeypatch.setattr(own, "_rank", None)
+    after = own.neighbors("blob-012", 5, offset=150, max_overlap=0.1)
+    assert (after.results, after.source, after.notes) == ((), "live", before.notes)
+
+
+def test_whether_the_stored_list_answers_is_known_beforehand(searcher: Searcher) -> None:
+    sources = set()
+    for name in ("blob-001", "blob-007", "blob-012"):
+        for k, offset, max_overlap in ((5, 0, None), (60, 0, None), (30, 31, None), (60, 0, 0.0), (57, 0, 0.05)):
+            found = searcher.neighbors(name, k, offset=offset, max_overlap=max_overlap)
+            sources.add(found.source)
+            assert searcher.is_stored(name, k, offset=offset, max_overlap=max_overlap) == (found.source == "stored")
+    assert sources == {"stored", "live"}
+
+
 def test_an_object_without_window_value_has_no_neighbors(api: httpx.Client) -> None:
     body = api.get("/v1/objects/blob-007/neighbors").json()
     assert body["results"] == []
@@ -148,16 +187,22 @@ def test_index_says_what_is_searched(api: httpx.Client, searcher: Searcher) -> N
     assert body.limits == Limits()
 
 
-def test_the_audit_appears_once_it_was_made(toy_index: Path, searcher: Searcher, api: httpx.Client) -> None:
-    assert api.get("/v1/index").json()["audit"] is None
-    extras = toy_index / "extras" / "v000001"
-    extras.mkdir(parents=True)
-    try:
-        (extras / "audit.json").write_text('{"checked": 200}')
-        assert api.get("/v1/index").json()["audit"] == {"checked": 200}
-    finally:
-        (extras / "audit.json").unlink()
-        extras.rmdir()
+def test_the_audit_of_this_very_index_appears_once_it_was_made(
+    own_index: Path, serving: Serving, caplog: pytest.LogCaptureFixture
+) -> None:
+    own = Searcher(own_index)
+    audit = own_index / "extras" / "v000001" / "audit.json"
+    audit.parent.mkdir(parents=True)
+    sound = {"content_hash": own.content_hash, "recall": 1.0}
+    with running(serving, create_app(own)) as client:
+        assert client.get("/v1/index").json()["audit"] is None
+        audit.write_text(json.dumps(sound))
+        assert client.get("/v1/index").json()["audit"] == sound
+        for text in ("{", "[]", json.dumps(sound | {"content_hash": "0" * 64})):
+            caplog.clear()
+            audit.write_text(text)
+            assert client.get("/v1/index").json()["audit"] is None
+            assert "audit.json" in caplog.text
 
 
 # Errors
@@ -184,6 +229,8 @@ def test_the_audit_appears_once_it_was_made(toy_index: Path, searcher: Searcher,
         ("/v1/objects/blob-001/thumbnail.jpg?size=15", 422, "invalid_request", "16"),
         ("/v1/objects/blob-001/thumbnail.jpg?size=1025", 422, "invalid_request", "1024"),
         ("/v1/contact-sheet.jpg", 422, "invalid_request", "ids"),
+        ("/v1/contact-sheet.jpg?ids=blob-001,a%20b", 422, "invalid_input", "'a b'"),
+        ("/v1/contact-sheet.jpg?ids=..", 422, "invalid_input", "'..'"),
         ("/v1/contact-sheet.jpg?ids=,,", 422, "invalid_input", "at least one id"),
         ("/v1/contact-sheet.jpg?ids=" + "a," * 101, 422, "invalid_input", "Up to 100 ids"),
         ("/v1/contact-sheet.jpg?size=1024&columns=100&ids=blob-001", 422, "sheet_too_large", "16,000,000"),
@@ -199,8 +246,39 @@ def test_errors_have_one_shape_and_name_rule_value_or_choices(
 def test_other_methods_are_refused_with_what_is_allowed(api: httpx.Client) -> None:
     for method in ("POST", "PUT", "DELETE", "PATCH"):
         response = api.request(method, "/v1/index", content=b"x" * 100_000)
-        assert "GET" in failed(response, 405, "method_not_allowed")["message"]
-        assert response.headers["Allow"] == "GET"
+        assert "GET and HEAD" in failed(response, 405, "method_not_allowed")["message"]
+        assert response.headers["Allow"] == "GET, HEAD"
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/healthz", "/v1/index", "/v1/objects/blob-001/neighbors", "/v1/objects/blob-001/thumbnail.jpg", "/docs", "/x"],
+)
+def test_head_is_get_without_the_body(api: httpx.Client, path: str) -> None:
+    head, whole = api.head(path), api.get(path)
+    assert (head.status_code, head.content) == (whole.status_code, b"")
+    for name in ("Content-Length", "Content-Type", "Cache-Control", "ETag"):
+        assert head.headers.get(name) == whole.headers.get(name)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.1:8000", "localhost", "LOCALHOST:80", "[::1]", "[::1]:8000"])
+def test_requests_for_this_machine_are_answered(api: httpx.Client, host: str) -> None:
+    assert api.get("/v1/index", headers={"Host": host}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example", "evil.example:8000", "127.0.0.1.evil.example", "localhost.evil.example:80", "8.8.8.8", "",
+             "user@127.0.0.1", "127.0.0.1:8000.evil.example", "[::1].evil.example"]
+)  # fmt: skip
+def test_a_foreign_name_for_this_machine_is_refused(api: httpx.Client, host: str) -> None:
+    for path in ("/v1/index", "/healthz", "/docs", "/v1/objects/blob-001/thumbnail.jpg"):
+        response = api.get(path, headers={"Host": host})
+        assert repr(host) in failed(response, 421, "unknown_host")["message"]
+
+
+def test_nothing_is_redirected(api: httpx.Client) -> None:
+    for path in ("/v1/index/", "/healthz/", "/v1/objects/blob-001/"):
+        failed(api.get(path), 404, "unknown_address")
 
 
 HUGE = ["2147483648", "9223372036854775808", "1e308", "-1", "0", "NaN", "-inf", "0x10", "1" * 5000, "", "null", "%00"]
@@ -226,7 +304,7 @@ def test_no_text_makes_it_fail(toy_index: Path, api: httpx.Client, name: str, ke
 
     path = f"/v1/objects/{quote(name, safe='', errors='surrogatepass')}/neighbors"
     response = api.get(path + f"?{key}={quote(value, safe='', errors='surrogatepass')}")
-    assert response.status_code in (200, 307, 404, 405, 422)
+    assert response.status_code in (200, 404, 422)
     if response.status_code != 200:
         Failure.model_validate_json(response.content)
 
@@ -266,6 +344,84 @@ def test_a_damaged_file_is_named_in_the_log_only(
     assert "/secret/place" in caplog.text
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        NotFoundError("/secret/samples.h5 is gone"),
+        InputError("/secret/embeddings.h5 is another", code="other_embeddings"),
+    ],
+)
+def test_a_fault_of_its_own_files_is_not_blamed_on_the_caller(
+    error: LookalikeError,
+    searcher: Searcher,
+    serving: Serving,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    with running(serving, create_app(searcher)) as client:
+        monkeypatch.setattr(searcher, "neighbors", fail)
+        response = client.get("/v1/objects/blob-001/neighbors")
+    failed(response, 500, error.code)
+    assert "secret" not in response.text
+    assert "/secret/" in caplog.text
+
+
+def test_files_that_vanish_while_it_runs_change_no_answer(own_index: Path, serving: Serving) -> None:
+    paths = ["/v1/objects/blob-001", "/v1/objects/blob-001/neighbors?k=90", "/v1/objects/blob-002/thumbnail.jpg"]
+    with running(serving, create_app(Searcher(own_index))) as client:
+        for name in ("samples.h5", "embeddings.h5"):
+            (own_index.parent / name).unlink()
+        answers = [client.get(path) for path in paths]
+    assert [answer.status_code for answer in answers] == [200, 200, 200]
+    assert answers[1].json()["source"] == "live"
+
+
+def test_a_file_that_is_missing_is_found_out_before_it_is_ready(own_index: Path, serving: Serving) -> None:
+    (own_index.parent / "embeddings.h5").unlink()
+    told: queue.Queue[Exception] = queue.Queue()
+    with running(serving, create_app(Searcher(own_index), on_failure=told.put), opened=False) as client:
+        assert "embeddings.h5" in str(told.get(timeout=20))
+        failed(client.get("/readyz"), 503, "not_ready")
+
+
+def test_live_searches_wait_their_turn_and_no_longer_than_is_said(
+    searcher: Searcher, serving: Serving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    may_end, at_once, most = threading.Event(), 0, 0
+    real, counting = searcher.neighbors, threading.Lock()
+
+    def slow(*arguments: Any, **named: Any) -> Any:
+        nonlocal at_once, most
+        with counting:
+            at_once += 1
+            most = max(most, at_once)
+        assert may_end.wait(20)
+        with counting:
+            at_once -= 1
+        return real(*arguments, **named)
+
+    live, stored = "/v1/objects/blob-001/neighbors?k=61", "/v1/objects/blob-001/neighbors?k=60"
+    with (
+        running(serving, create_app(searcher, Limits(live_searches=2, live_wait=1))) as client,
+        ThreadPoolExecutor(5) as pool,
+    ):
+        monkeypatch.setattr(searcher, "neighbors", slow)
+        asked = [pool.submit(client.get, live) for _ in range(5)]
+        busy = [done.result() for done in itertools.islice(as_completed(asked), 3)]
+        for response in busy:
+            failed(response, 429, "busy")
+            assert int(response.headers["Retry-After"]) >= 1
+        monkeypatch.setattr(searcher, "neighbors", real)
+        assert client.get(stored).status_code == 200, "stored lists wait for nobody"
+        may_end.set()
+        assert sorted(done.result().status_code for done in asked) == [200, 200, 429, 429, 429]
+        assert client.get(live).status_code == 200
+    assert most == 2
+
+
 # Starting
 
 
@@ -288,17 +444,15 @@ def test_it_answers_health_at_once_and_the_rest_when_the_index_is_open(searcher:
 
 
 def test_an_index_that_cannot_be_opened_never_becomes_ready_and_is_told(serving: Serving) -> None:
-    told = threading.Event()
+    told: queue.Queue[Exception] = queue.Queue()
 
     def broken() -> Searcher:
         raise CorruptError("neighbors.h5 is short")
 
-    app = create_app(broken, on_failure=told.set)
-    with running(serving, app, opened=False) as client:
-        assert told.wait(20)
+    with running(serving, create_app(broken, on_failure=told.put), opened=False) as client:
+        assert isinstance(told.get(timeout=20), CorruptError)
         assert "log says why" in failed(client.get("/readyz"), 503, "not_ready")["message"]
         assert client.get("/healthz").status_code == 200
-    assert isinstance(app.state.loading.failure, CorruptError)
 
 
 # Pictures
@@ -332,21 +486,69 @@ def test_every_stretch_named_is_drawn(api: httpx.Client) -> None:
     )
 
 
-def test_caching_is_for_ever_only_with_the_version(api: httpx.Client) -> None:
+def test_caching_is_for_ever_only_with_the_revision(api: httpx.Client, revision: str) -> None:
     base = "/v1/objects/blob-001/thumbnail.jpg?size=64"
-    plain, versioned, old = (api.get(base + more) for more in ("", "&v=v000001", "&v=v000000"))
+    plain, versioned, old = (api.get(base + more) for more in ("", f"&v={revision}", "&v=v000001"))
     assert plain.headers["Cache-Control"] == old.headers["Cache-Control"] == "no-cache"
     assert versioned.headers["Cache-Control"] == "public, max-age=31536000, immutable"
     assert plain.content == versioned.content
     tag = plain.headers["ETag"]
     again = api.get(base, headers={"If-None-Match": f'"other", W/{tag}'})
     assert (again.status_code, again.content, again.headers["ETag"]) == (304, b"", tag)
+    assert api.get(base, headers={"If-None-Match": "*"}).status_code == 304
     other = api.get("/v1/objects/blob-001/thumbnail.jpg?size=65", headers={"If-None-Match": tag})
     assert other.status_code == 200
 
 
-def test_errors_are_never_cached(api: httpx.Client) -> None:
-    assert api.get("/v1/objects/blob-999/thumbnail.jpg?v=v000001").headers["Cache-Control"] == "no-store"
+def test_another_data_set_under_the_same_names_shares_no_cached_picture(
+    api: httpx.Client, revision: str, own_index: Path, serving: Serving
+) -> None:
+    """The same ids, vectors and version name, other pictures: as after `rm -r` and a new build."""
+    samples = own_index.parent / "samples.h5"
+    with h5py.File(samples, "r") as file:
+        images, ids = 255 - file["images"][:], [name.decode() for name in file["id"][:]]
+    old = Samples(samples)
+    with write_samples(own_index.parent / "new.h5", old.about, old.columns) as writer:
+        writer.append(ids, images, {name: old.column(name) for name in old.columns})
+    shutil.rmtree(own_index)
+    build_index(
+        own_index.parent / "embeddings.h5",
+        [own_index.parent / "new.h5"],
+        own_index,
+        k=60,
+        window="mag:0.5",
+        quiet=True,
+    )
+    with running(serving, create_app(Searcher(own_index))) as client:
+        about, listed = client.get("/v1/index").json(), client.get("/v1/objects/blob-001/neighbors").json()
+        assert (about["index_version"], listed["index_version"]) == ("v000001", "v000001")
+        assert about["revision"] == listed["revision"] != revision
+        for path in ("/v1/objects/blob-001/thumbnail.jpg?size=64", "/v1/contact-sheet.jpg?ids=blob-001,blob-002"):
+            other = client.get(f"{path}&v={revision}", headers={"If-None-Match": api.get(path).headers["ETag"]})
+            assert (other.status_code, other.headers["Cache-Control"]) == (200, "no-cache")
+
+
+def test_the_revision_follows_the_software(searcher: Searcher, monkeypatch: pytest.MonkeyPatch) -> None:
+    from lookalike.service.engine import revision
+
+    before = revision(searcher)
+    monkeypatch.setattr("PIL.__version__", "0")
+    assert revision(searcher) != before
+
+
+def test_what_is_not_versioned_is_asked_for_again(api: httpx.Client) -> None:
+    for path in ("/v1/index", "/v1/objects/blob-001", "/v1/objects/blob-001/neighbors", "/openapi.json", "/docs"):
+        assert api.get(path).headers["Cache-Control"] == "no-cache", path
+    assert api.get("/v1/random").headers["Cache-Control"] == "no-store"
+
+
+def test_errors_are_never_cached(api: httpx.Client, revision: str) -> None:
+    assert api.get(f"/v1/objects/blob-999/thumbnail.jpg?v={revision}").headers["Cache-Control"] == "no-store"
+
+
+def test_an_id_that_is_none_is_never_not_modified(api: httpx.Client) -> None:
+    for path in ("/v1/objects/blob-999/thumbnail.jpg", "/v1/contact-sheet.jpg?ids=blob-001,blob-999"):
+        failed(api.get(path, headers={"If-None-Match": "*"}), 404, "unknown_id")
 
 
 def test_a_sheet_holds_the_thumbnails_in_reading_order(api: httpx.Client) -> None:
@@ -415,8 +617,6 @@ def test_docs_run_no_script_and_load_nothing(api: httpx.Client) -> None:
 
 
 def test_many_threads_get_the_answers_of_one(api: httpx.Client, searcher: Searcher) -> None:
-    from concurrent.futures import ThreadPoolExecutor
-
     paths = [f"/v1/objects/blob-{i:03d}/neighbors?k=10&max_overlap=0.1" for i in range(60)]
     paths += [f"/v1/objects/blob-{i:03d}/thumbnail.jpg?size=32" for i in range(60)]
     alone = [api.get(path).content for path in paths]

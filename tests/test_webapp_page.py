@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from streamlit.testing.v1 import AppTest
 
 import lookalike.webapp
+from lookalike.client import Client
 from lookalike.indexer.search import Searcher
-from lookalike.service import create_app
+from lookalike.service import Limits, create_app
+from lookalike.webapp import gallery
 
 PAGE = Path(lookalike.webapp.__file__).parent / "page.py"
 
@@ -83,6 +87,85 @@ def test_the_controls_change_the_address(page: Callable[..., AppTest]) -> None:
     test.button(key="random").click().run()
     assert test.query_params["id"].startswith("blob-")
     assert said(test) == ""
+
+
+def test_a_wrong_part_of_the_address_does_not_lose_the_object(page: Callable[..., AppTest]) -> None:
+    test = page(id="blob-001", page="0")
+    test.selectbox(key="number").set_value(16).run()
+    assert test.query_params == {"id": "blob-001", "n": "16"}
+    assert said(test) == ""
+
+
+def drawn(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What the gallery was last given."""
+    last: dict[str, Any] = {}
+    monkeypatch.setattr(gallery, "show", lambda data, on_pick: (last.clear(), last.update(data)))
+    return last
+
+
+def test_next_is_offered_only_where_something_follows(
+    page: Callable[..., AppTest], monkeypatch: pytest.MonkeyPatch, toy_index: Path
+) -> None:
+    last = drawn(monkeypatch)
+    searcher = Searcher(toy_index)
+    every = {name: len(searcher.neighbors(name, 200).results) for name in (f"blob-{i:03d}" for i in range(200))}
+    exact, end = next((name, n) for name, n in every.items() if n and n % 16 == 0)  # its list ends with a page
+    longer = next(name for name, n in every.items() if n == end + 1)
+    for name, at, next_is_there in ((exact, end // 16, False), (longer, end // 16, True), (exact, 1, True)):
+        page(id=name, n="16", page=str(at), overlap="keep")
+        assert len(last["tiles"]) == 16
+        assert any("Next" in link["text"] for link in last["pages"]) == next_is_there, (name, at)
+
+
+def test_the_share_given_at_the_start_is_the_pages_own(
+    page: Callable[..., AppTest], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    last = drawn(monkeypatch)
+    page(id="blob-001")
+    assert any("more than 25% of" in note for note in last["notes"])
+    monkeypatch.setattr("sys.argv", ["page.py", "--max-overlap", "0.0"])
+    page(id="blob-001")
+    assert any("more than 0% of" in note for note in last["notes"])
+
+
+def test_it_asks_within_the_services_limits(
+    toy_index: Path, serving: Callable[..., AbstractContextManager[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    last = drawn(monkeypatch)
+    for max_k, options, shown in ((20, [16], 20), (5, [16], 5)):
+        with serving(create_app(Searcher(toy_index), Limits(max_k=max_k))) as url:
+            monkeypatch.setenv("LOOKALIKE_API", f"{url}/")
+            with Client(url, attempts=8) as client:
+                client.index()  # it is ready
+            test = AppTest.from_file(str(PAGE), default_timeout=30)
+            test.query_params["id"] = "blob-001"
+            test.run()
+        assert said(test) == ""
+        assert [int(option.split()[0]) for option in test.selectbox(key="number").options] == options
+        assert len(last["tiles"]) == shown
+        assert last["api"] == url, "a slash too many would make every address another"
+
+
+def test_another_index_under_the_same_version_name_replaces_what_was_kept(
+    toy_index: Path, serving: Callable[..., AbstractContextManager[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    last = drawn(monkeypatch)
+    revisions = []
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    for software in ("1", "2"):
+        monkeypatch.setattr(lookalike, "__version__", software)  # as good as other data: another revision
+        with serving(create_app(Searcher(toy_index)), port) as url:
+            monkeypatch.setenv("LOOKALIKE_API", url)
+            with Client(url, attempts=8) as client:
+                client.index()  # it is ready
+            test = AppTest.from_file(str(PAGE), default_timeout=30)
+            test.query_params["id"] = "blob-001"
+            assert said(test.run()) == ""
+            assert any(f"lookalike {software}" in line for line in last["about"])
+            revisions.append(last["revision"])
+    assert revisions[0] != revisions[1]
 
 
 def test_a_service_that_is_down_is_a_box(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,9 +14,9 @@ from lookalike.client import Index, NeighborRow, Neighbors, Object
 from lookalike.errors import InputError
 from lookalike.webapp import gallery
 from lookalike.webapp.run import app_command, check_port
-from lookalike.webapp.state import DEFAULT_NUMBER, NUMBERS, TRAIL, State
+from lookalike.webapp.state import MAX_PAGE, NUMBERS, TRAIL, State
 
-IDS = st.from_regex(r"[A-Za-z0-9._:+-]{1,64}", fullmatch=True)
+IDS = st.from_regex(r"[A-Za-z0-9._:+-]{1,64}", fullmatch=True).filter(lambda name: set(name) != {"."})
 STATES = st.builds(
     State,
     id=st.none() | IDS,
@@ -79,9 +79,17 @@ def test_wrong_addresses_name_rule_and_choices(query: dict[str, str], words: str
     assert words in caught.value.message
 
 
+@given(st.dictionaries(st.sampled_from(["id", "n", "page", "overlap", "via", "x"]), st.text(max_size=90)))
+def test_wrong_parts_of_an_address_spoil_no_right_one(query: dict[str, str]) -> None:
+    right = {"id": "blob-001", "page": "2"}
+    state = State.readable({name: text for name, text in query.items() if name not in right} | right)
+    assert (state.id, state.page) == ("blob-001", 2)
+
+
 def about(**changes: object) -> Index:
     values = {
         "index_version": "v000001",
+        "revision": "0" * 16,
         "objects": 200,
         "k": 60,
         "window": {"column": "mag", "log": False, "half_width": 0.5, "unit": "mag"},
@@ -116,11 +124,19 @@ def found(**changes: object) -> Neighbors:
         "units": {"mag": "mag", "n": ""},
         "notes": ["a note"],
         "index_version": "v000001",
+        "revision": "0" * 16,
     }
     return Neighbors.model_validate(values | changes)
 
 
-QUERY = Object(id="a", row=0, catalog={"mag": None, "n": 2**60}, units={"mag": "mag", "n": ""}, index_version="v000001")
+QUERY = Object(
+    id="a",
+    row=0,
+    catalog={"mag": None, "n": 2**60},
+    units={"mag": "mag", "n": ""},
+    index_version="v000001",
+    revision="0" * 16,
+)
 
 
 def plain(value: object) -> bool:
@@ -166,13 +182,15 @@ def test_the_overlap_rule_is_said_with_its_count() -> None:
     assert "cutout" not in notes(State("a"), about(has_footprints=False), left_out=off)
     assert "Within mag ± 0.5 mag" in notes(State("a"))
     assert "live search" in notes(State("a"), source="live")
+    assert "more than 12.5% of" in notes(State("a"), left_out={"overlapping": 3, "max_overlap": 0.125})
 
 
 def test_pages_lead_both_ways() -> None:
-    full = found(results=[found().results[0].model_dump()] * DEFAULT_NUMBER)
-    links = gallery.pages(full, State("a", page=2, trail=("z",)))
+    links = gallery.pages(found(), State("a", page=2, trail=("z",)), more=True)
     assert [link["link"] for link in links] == [{"id": "a", "via": "z"}, {"id": "a", "page": "3", "via": "z"}]
-    assert gallery.pages(found(), State("a")) == []
+    assert gallery.pages(found(), State("a"), more=False) == []
+    last = gallery.pages(found(), State("a", page=MAX_PAGE), more=True)
+    assert [link["link"]["page"] for link in last] == [str(MAX_PAGE - 1)], "the address after it would be refused"
 
 
 def test_assets_have_newlines_and_make_no_markup() -> None:
@@ -195,9 +213,15 @@ def test_the_command_is_loopback_and_quiet() -> None:
         "--client.showErrorDetails=none",
         "--server.fileWatcherType=none",
         "--server.maxUploadSize=10",
+        "--server.allowedHosts=127.0.0.1",
+        "--server.allowedHosts=localhost",
+        "--server.allowedHosts=::1",
     ):
         assert option in command
-    assert command[-3:] == ["--", "--api", "http://127.0.0.1:8000"]
+    assert command[-5:] == ["--", "--api", "http://127.0.0.1:8000", "--max-overlap", "0.25"]
+    assert app_command("http://127.0.0.1:8000", 8501, max_overlap=0.5)[-1] == "0.5"
+    with pytest.raises(InputError, match=r"1\.5"):
+        app_command("http://127.0.0.1:8000", 8501, max_overlap=1.5)
     with pytest.raises(InputError, match=r"http://127\.0\.0\.1:8000"):
         app_command("localhost", 8501)
 

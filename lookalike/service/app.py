@@ -13,10 +13,10 @@ from starlette.responses import HTMLResponse, Response
 import lookalike
 from lookalike.indexer.search import Searcher
 from lookalike.service.docs import POLICY, render
-from lookalike.service.engine import Loading
+from lookalike.service.engine import Loading, log_failure
 from lookalike.service.failures import add_failures
 from lookalike.service.limits import Limits
-from lookalike.service.middleware import RequestIds
+from lookalike.service.middleware import Heads, OwnHosts, RequestIds
 from lookalike.service.routes import build_routes
 
 ABOUT = (
@@ -30,12 +30,12 @@ def create_app(
     searcher: Searcher | Callable[[], Searcher],
     limits: Limits | None = None,
     *,
-    on_failure: Callable[[], None] = lambda: None,
+    on_failure: Callable[[Exception], None] = log_failure,
 ) -> FastAPI:
     """Build the application on an open Searcher, or on a function that opens one.
 
     A function is called in a thread when the application starts: /healthz answers meanwhile, /readyz and the
-    rest say 503. If it raises, `on_failure` is called; `app.state.loading.failure` holds the reason.
+    rest say 503. If it raises, `on_failure` is given the reason, which by default it logs.
     """
     limits = limits or Limits()
     loading = Loading(searcher if callable(searcher) else lambda: searcher, limits, on_failure)
@@ -53,9 +53,12 @@ def create_app(
         docs_url=None,  # FastAPI's own page loads its script from another host
         redoc_url=None,
         openapi_url=None,
+        redirect_slashes=False,  # a redirect repeats the host the request named
     )
     app.state.loading = loading
-    app.add_middleware(RequestIds)
+    app.add_middleware(Heads)
+    app.add_middleware(OwnHosts)
+    app.add_middleware(RequestIds)  # the outermost, so that every response has one
     add_failures(app)
     app.include_router(build_routes(limits))
     _add_docs(app)

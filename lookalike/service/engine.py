@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
 import logging
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 from urllib.parse import quote
 
+import PIL
 from starlette.concurrency import run_in_threadpool
 
 import lookalike
 from lookalike.augmentations import get_domain
+from lookalike.errors import LookalikeError
 from lookalike.files import read_json
 from lookalike.indexer.search import Answer, Searcher
 from lookalike.indexer.store import extras_folder
 from lookalike.indexer.windows import Window
-from lookalike.service.failures import NotReadyError
+from lookalike.service.failures import BusyError, NotReadyError
 from lookalike.service.limits import Limits
 from lookalike.service.models import (
     ById,
@@ -39,11 +43,13 @@ class Engine:
     def __init__(self, searcher: Searcher, limits: Limits) -> None:
         self.searcher, self.limits = searcher, limits
         self.samples = searcher.samples
-        self.version = searcher.version
+        self.version, self.revision = searcher.version, revision(searcher)
         self.units = {name: column.unit for name, column in self.samples.columns.items()}
-        # Opens every shard and sorts the ids now, in one thread, so that no request waits for it or races it.
+        self._live = asyncio.Semaphore(limits.live_searches)
+        # Opens every file and sorts the ids now, in one thread: no request waits for it, races it or can be blamed.
+        searcher.embeddings()
         self.samples.row(self.samples.id(0))
-        self.pictures = Pictures(self.samples, get_domain(self.samples.about.domain), self.version, limits)
+        self.pictures = Pictures(self.samples, get_domain(self.samples.about.domain), self.revision, limits)
 
     def object(self, name: str) -> dict[str, Any]:
         """The fields of an ObjectAnswer."""
@@ -53,8 +59,9 @@ class Engine:
             "row": row,
             "catalog": self.searcher.object(name),
             "units": self.units,
-            "thumbnail": f"/v1/objects/{quote(name, safe='')}/thumbnail.jpg?v={self.version}",
+            "thumbnail": f"/v1/objects/{quote(name, safe='')}/thumbnail.jpg?v={self.revision}",
             "index_version": self.version,
+            "revision": self.revision,
         }
 
     def random(self, seed: int | None) -> dict[str, Any]:
@@ -63,13 +70,29 @@ class Engine:
     async def neighbors(
         self, name: str, k: int, offset: int, max_overlap: float | None, columns: Sequence[str]
     ) -> NeighborsAnswer:
-        """A stored list is read at once; what may need a search goes to a thread, so that it blocks no one else."""
+        """A stored list is read at once; what reads many values or searches goes to a thread and blocks no one else."""
 
         def find() -> Answer:
             return self.searcher.neighbors(name, k, offset=offset, max_overlap=max_overlap, columns=columns)
 
-        stored = max_overlap is None and offset + k <= self.searcher.k
-        return self.answer(find() if stored else await run_in_threadpool(find))
+        if not self.searcher.is_stored(name, k, offset=offset, max_overlap=max_overlap):
+            return self.answer(await self._in_turn(find))
+        return self.answer(await run_in_threadpool(find) if columns else find())
+
+    async def _in_turn(self, find: Callable[[], Answer]) -> Answer:
+        """Run a live search, of which few run at once: each reads all vectors. BusyError where none ends in time."""
+        try:
+            async with asyncio.timeout(self.limits.live_wait):
+                await self._live.acquire()
+        except TimeoutError:
+            raise BusyError(
+                f"{self.limits.live_searches} searches run at once, and none ended within {self.limits.live_wait} s; "
+                "try again in a moment."
+            ) from None
+        try:
+            return await run_in_threadpool(find)
+        finally:
+            self._live.release()
 
     def answer(self, found: Answer) -> NeighborsAnswer:
         """The Searcher's answer as the API's model."""
@@ -81,6 +104,7 @@ class Engine:
         window = found.window
         return NeighborsAnswer(
             index_version=found.index_version,
+            revision=self.revision,
             query=ById(id=found.query["id"]),
             window=None
             if window is None
@@ -99,6 +123,7 @@ class Engine:
         searcher, about = self.searcher, self.samples.about
         return IndexAnswer(
             index_version=self.version,
+            revision=self.revision,
             objects=searcher.n,
             k=searcher.k,
             window=self._window(searcher.window),
@@ -128,9 +153,19 @@ class Engine:
         }
 
     def _audit(self) -> dict[str, Any] | None:
-        """What `lookalike verify` last found about this version; it may come while the service runs."""
+        """What `lookalike verify` last found about this very version, None if nothing; it may come at any time."""
         path = extras_folder(self.searcher.folder, self.version) / "audit.json"
-        return read_json(path) if path.exists() else None
+        if not path.exists():
+            return None
+        try:
+            audit = read_json(path)
+        except (LookalikeError, OSError) as error:
+            log.warning("the audit is left out: %s", error)
+            return None
+        if not isinstance(audit, dict) or audit.get("content_hash") != self.searcher.content_hash:
+            log.warning("the audit is left out: %s describes another index", path)
+            return None
+        return audit
 
     def _window(self, window: Window | None) -> WindowAbout | None:
         if window is None:
@@ -141,19 +176,28 @@ class Engine:
         return "" if logged else self.units[column]
 
 
+def revision(searcher: Searcher) -> str:
+    """What an answer and a picture follow from besides the request: the data and the software, as one short token."""
+    parts = (searcher.content_hash, searcher.samples.content_hash, lookalike.__version__, PIL.__version__)
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
+def log_failure(error: Exception) -> None:
+    log.error("the index cannot be opened: %s", error)
+
+
 class Loading:
     """Opens the index in a thread while the service already answers /healthz; `engine` waits for nobody.
 
-    A failure to open is kept in `failure` and told to `on_failure`: the service cannot become ready, so whoever
-    runs it ends it.
+    A failure to open is told to `on_failure`: the service cannot become ready, so whoever runs it ends it.
     """
 
     def __init__(
-        self, load: Callable[[], Searcher], limits: Limits, on_failure: Callable[[], None] = lambda: None
+        self, load: Callable[[], Searcher], limits: Limits, on_failure: Callable[[Exception], None] = log_failure
     ) -> None:
         self._load, self._limits, self._on_failure = load, limits, on_failure
         self._engine: Engine | None = None
-        self.failure: Exception | None = None
+        self._failed = False
 
     @property
     def engine(self) -> Engine:
@@ -161,7 +205,7 @@ class Loading:
         if self._engine is None:
             raise NotReadyError(
                 "The index could not be opened; the service's log says why."
-                if self.failure
+                if self._failed
                 else "The index is still being opened; try again in a moment."
             )
         return self._engine
@@ -174,6 +218,5 @@ class Loading:
         try:
             self._engine = Engine(self._load(), self._limits)
         except Exception as error:
-            self.failure = error
-            log.error("the index cannot be opened: %s", error)
-            self._on_failure()
+            self._failed = True
+            self._on_failure(error)

@@ -11,7 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from lookalike.errors import InputError, LockedError, LookalikeError, NotFoundError
+from lookalike.errors import InputError, LookalikeError, NotFoundError
 from lookalike.service.models import Failure, Problem
 
 log = logging.getLogger("lookalike.service")
@@ -23,12 +23,19 @@ class NotReadyError(LookalikeError):
     code = "not_ready"
 
 
-STATUS: dict[type[LookalikeError], int] = {
-    NotFoundError: 404,
-    InputError: 422,
-    NotReadyError: 503,
-    LockedError: 503,
-}
+class BusyError(LookalikeError):
+    """Too many searches at once; the same request succeeds a little later."""
+
+    code = "busy"
+
+
+RETRY_AFTER = {429: "2", 503: "1"}  # seconds
+NOT_OURS = (
+    "other_samples",
+    "other_embeddings",
+    "other_checkpoint",
+    "duplicate_id",
+)  # said of files, never of a request
 
 
 def add_failures(app: FastAPI) -> None:
@@ -51,14 +58,28 @@ def failure(
     return Response(content, status, extra, media_type="application/json")
 
 
+def status_of(error: LookalikeError) -> int:
+    """The HTTP status of an error of ours: 4xx only for what the request itself gave."""
+    match error:
+        case NotReadyError():
+            return 503
+        case BusyError():
+            return 429
+        case NotFoundError():
+            return 404 if error.code == "unknown_id" else 500
+        case InputError():
+            return 500 if error.code in NOT_OURS else 422
+    return 500
+
+
 async def _ours(request: Request, error: Exception) -> Response:
     assert isinstance(error, LookalikeError)
-    status = next((STATUS[kind] for kind in type(error).__mro__ if kind in STATUS), 500)
+    status = status_of(error)
     if status == 500:
-        # A damaged file of ours: its path is for the operator's log, not for the caller.
+        # A missing or damaged file of ours: its path is for the operator's log, not for the caller.
         log.error("request %s: %s", request.scope.get("request_id"), error.message)
         return failure(request, 500, error.code, "The service cannot read its own data; its log says which file.")
-    headers = {"Retry-After": "1"} if status == 503 else None
+    headers = {"Retry-After": RETRY_AFTER[status]} if status in RETRY_AFTER else None
     return failure(request, status, error.code, error.message, headers=headers)
 
 
@@ -90,9 +111,8 @@ async def _http(request: Request, error: Exception) -> Response:
         message = f"No such address: {path}. The addresses are listed at /docs."
         return failure(request, 404, "unknown_address", message)
     if error.status_code == 405:
-        allowed = (error.headers or {}).get("Allow", "GET")
-        message = f"{path} answers {allowed}, but {request.method} was used."
-        return failure(request, 405, "method_not_allowed", message, headers=dict(error.headers or {}))
+        message = f"{path} answers GET and HEAD, but {request.method} was used."
+        return failure(request, 405, "method_not_allowed", message, headers={"Allow": "GET, HEAD"})
     return failure(request, error.status_code, "http_error", str(error.detail), headers=dict(error.headers or {}))
 
 

@@ -19,4 +19,6 @@ class Limits(Config):
     max_sheet_pixels: int = Field(default=16_000_000, ge=1, description="pixels of one contact sheet")
     max_sheet_columns: int = Field(default=100, ge=1, description="thumbnails side by side on a contact sheet")
     max_seed: int = Field(default=2**63 - 1, ge=0, description="largest seed of a random object")
+    live_searches: int = Field(default=2, ge=1, description="searches through all vectors at the same time")
+    live_wait: int = Field(default=10, ge=0, description="longest wait for such a search to begin, s")
     picture_cache_bytes: int = Field(default=64 * 2**20, ge=0, description="memory for finished pictures, bytes")

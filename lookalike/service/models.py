@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from lookalike.service.limits import Limits
 
 Value = float | int | str | None
+
+Revision = Annotated[
+    str,
+    Field(
+        description="changes with the content of index or samples and with the software: key your caches on it",
+        examples=["6f1d0c2b9ae45873"],
+    ),
+]
 
 
 class Model(BaseModel):
@@ -79,10 +87,11 @@ class ObjectAnswer(Model):
         examples=[{"x": "px", "y": "px", "mag": "mag", "size": "px"}],
     )
     thumbnail: str = Field(
-        description="address of its picture, with the index version, so that it never changes",
-        examples=["/v1/objects/xdf-00417/thumbnail.jpg?v=v000001"],
+        description="address of its picture, with the revision, so that it never changes",
+        examples=["/v1/objects/xdf-00417/thumbnail.jpg?v=6f1d0c2b9ae45873"],
     )
     index_version: str = Field(examples=["v000001"])
+    revision: Revision
 
 
 class RandomAnswer(ObjectAnswer):
@@ -127,6 +136,7 @@ class NeighborsAnswer(Model):
     """The objects most similar to one, most similar first; equal ones by row. The object itself is no result."""
 
     index_version: str = Field(examples=["v000001"])
+    revision: Revision
     query: ById
     window: WindowApplied | None = Field(description="null where any object may be a neighbor")
     source: Literal["stored", "live"] = Field(
@@ -144,6 +154,7 @@ class IndexAnswer(Model):
     """What is searched: the data, the index, and what one request may ask for."""
 
     index_version: str = Field(examples=["v000001"])
+    revision: Revision
     objects: int = Field(examples=[1243])
     k: int = Field(description="neighbors stored for each object", examples=[100])
     window: WindowAbout | None

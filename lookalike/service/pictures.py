@@ -9,10 +9,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-import PIL
 from PIL import Image
 
-import lookalike
 from lookalike.errors import InputError, unknown
 from lookalike.service.limits import Limits
 
@@ -29,8 +27,8 @@ class Pictures:
     A finished picture is kept by its name, least recently used out first, within `limits.picture_cache_bytes`.
     """
 
-    def __init__(self, samples: Samples, domain: Domain, version: str, limits: Limits) -> None:
-        self.samples, self.domain, self.version, self.limits = samples, domain, version, limits
+    def __init__(self, samples: Samples, domain: Domain, revision: str, limits: Limits) -> None:
+        self.samples, self.domain, self.revision, self.limits = samples, domain, revision, limits
         self._kept: OrderedDict[str, bytes] = OrderedDict()
         self._bytes = 0
         self._lock = threading.Lock()
@@ -53,8 +51,8 @@ class Pictures:
         return name
 
     def etag(self, *parts: object) -> str:
-        """A strong ETag: the picture follows from the index version, the request and the drawing software."""
-        text = repr((self.version, lookalike.__version__, PIL.__version__, QUALITY, *parts))
+        """A strong ETag: the picture follows from the revision (data and drawing software) and the request."""
+        text = repr((self.revision, *parts))
         return f'"{hashlib.sha256(text.encode()).hexdigest()[:32]}"'
 
     def thumbnail(self, name: str, size: int, stretch: str) -> bytes:
@@ -62,9 +60,8 @@ class Pictures:
         row = self.samples.row(name)
         return self._made(f"{row} {size} {stretch}", lambda: self._draw([row], size, stretch)[0])
 
-    def sheet(self, names: Sequence[str], size: int, columns: int, stretch: str) -> bytes:
+    def sheet(self, rows: Sequence[int], size: int, columns: int, stretch: str) -> bytes:
         """Objects in reading order on one JPEG: `columns` cells of size x size px side by side, unused cells black."""
-        rows = [self.samples.row(name) for name in names]
         height = -(-len(rows) // columns) * size
         if columns * size * height > self.limits.max_sheet_pixels or max(columns * size, height) > 65_000:
             raise InputError(
@@ -81,7 +78,7 @@ class Pictures:
 
         return self._made(f"{rows} {size} {columns} {stretch}", make)
 
-    def _draw(self, rows: list[int], size: int, stretch: str) -> list[Image.Image]:
+    def _draw(self, rows: Sequence[int], size: int, stretch: str) -> list[Image.Image]:
         images = self.samples.images(rows)  # (B, C, H, W)
         return [_square(self.domain.draw(image, self.samples.about, stretch, size), size) for image in images]
 

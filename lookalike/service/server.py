@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 import signal
 import socket
@@ -12,10 +11,11 @@ from pathlib import Path
 
 import uvicorn
 
-from lookalike.errors import InputError, LookalikeError
+from lookalike.errors import InputError
 from lookalike.indexer.search import Searcher
 from lookalike.service.app import create_app
 from lookalike.service.limits import Limits
+from lookalike.service.middleware import is_loopback
 
 GRACE = 10  # seconds given to requests in flight
 
@@ -42,11 +42,7 @@ def serve(
 
 def check_loopback(host: str) -> None:
     """InputError unless only this machine can reach the address."""
-    try:
-        inside = host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        inside = False
-    if not inside:
+    if not is_loopback(host):
         raise InputError(
             f"The service has no access keys yet, so it listens on this machine only (127.0.0.1, ::1 or localhost), "
             f"but the address {host!r} was given. To reach it from elsewhere, forward the port: "
@@ -82,10 +78,16 @@ def _run(
     embeddings: Path | None,
     limits: Limits | None,
 ) -> None:
-    def stop() -> None:
+    failures: list[Exception] = []
+
+    def stop(*_: object) -> None:
         server.should_exit = True
 
-    app = create_app(lambda: Searcher(folder, samples=samples, embeddings=embeddings), limits, on_failure=stop)
+    def fail(error: Exception) -> None:
+        failures.append(error)
+        stop()
+
+    app = create_app(lambda: Searcher(folder, samples=samples, embeddings=embeddings), limits, on_failure=fail)
     server = uvicorn.Server(
         uvicorn.Config(
             app,
@@ -100,12 +102,10 @@ def _run(
     host, port = listening.getsockname()[:2]
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     print(f"API at {url}, described at {url}/docs; Ctrl-C stops it.", file=sys.stderr, flush=True)
-    # uvicorn repeats a signal once it has shut down; a stop that was asked for is no failure.
+    # For a stop before uvicorn listens to signals itself, and since it repeats one once it has shut down: a stop that
+    # was asked for is no failure.
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: None)
+        signal.signal(number, stop)
     server.run(sockets=[listening])
-    failure = app.state.loading.failure
-    if isinstance(failure, LookalikeError):
-        raise failure
-    if failure is not None:
-        raise RuntimeError("the index cannot be opened") from failure
+    if failures:
+        raise failures[0]

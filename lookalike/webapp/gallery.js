@@ -18,7 +18,7 @@ function pixels(css, most) {
 }
 
 function thumbnail(data, id, size) {
-  return `${data.api}/v1/objects/${encodeURIComponent(id)}/thumbnail.jpg?size=${size}&v=${encodeURIComponent(data.version)}`;
+  return `${data.api}/v1/objects/${encodeURIComponent(id)}/thumbnail.jpg?size=${size}&v=${encodeURIComponent(data.revision)}`;
 }
 
 /** A link to another state of the page: a plain click asks Streamlit, any other opens its address. */
@@ -177,7 +177,7 @@ async function paintSheet(root, data, pictures, start, size) {
   const ids = data.tiles.slice(start, start + pictures.length).map((tile) => encodeURIComponent(tile.id));
   const address =
     `${data.api}/v1/contact-sheet.jpg?ids=${ids.join(",")}&size=${size}&columns=${columns}` +
-    `&v=${encodeURIComponent(data.version)}`;
+    `&v=${encodeURIComponent(data.revision)}`;
   const sheet = new Image();
   sheet.src = address;
   await sheet.decode();

@@ -15,7 +15,7 @@ from typing import Any
 import streamlit as st
 
 from lookalike.client import Index, NeighborRow, Neighbors, Object, Value
-from lookalike.webapp.state import MAX_OVERLAP, State
+from lookalike.webapp.state import MAX_PAGE, State
 
 HERE = Path(__file__).parent
 KEY = "gallery"
@@ -45,7 +45,7 @@ def welcome_data(api: str, index: Index, objects: list[Object], state: State) ->
     tiles = [_tile(o.id, "", o.catalog, o.units, caption, state) for o in objects]
     return {
         "api": api,
-        "version": index.index_version,
+        "revision": index.revision,
         "title": "Pick one to begin",
         "tiles": tiles,
         "sheet": sheet_limits(index),
@@ -57,15 +57,17 @@ def welcome_data(api: str, index: Index, objects: list[Object], state: State) ->
     }
 
 
-def result_data(api: str, index: Index, object: Object, found: Neighbors, state: State) -> dict[str, Any]:
-    """The query object and one page of its neighbors."""
+def result_data(
+    api: str, index: Index, object: Object, found: Neighbors, state: State, more: bool = False
+) -> dict[str, Any]:
+    """The query object and one page of its neighbors; `more` says whether another page follows."""
     caption = caption_column(index)
     tiles = [
         _tile(row.id, similarity(row), row.catalog, found.units, caption, state, rank=row.rank) for row in found.results
     ]
     return {
         "api": api,
-        "version": found.index_version,
+        "revision": found.revision,
         "title": "Most similar",
         "tiles": tiles,
         "sheet": sheet_limits(index),
@@ -84,7 +86,7 @@ def result_data(api: str, index: Index, object: Object, found: Neighbors, state:
         },
         "trail": [{"id": name, "link": state.to(name).to_query()} for name in state.trail],
         "notes": notes(index, found, state),
-        "pages": pages(found, state),
+        "pages": pages(found, state, more),
         "about": about(index),
     }
 
@@ -127,6 +129,10 @@ def brief(value: Value, unit: str) -> str:
     return f"{text} {unit}" if unit and value is not None else text
 
 
+def percent(share: float) -> str:
+    return f"{100 * share:.3g}%"
+
+
 def notes(index: Index, found: Neighbors, state: State) -> list[str]:
     """What a person should know about this list: its window, its source, what was left out."""
     lines = []
@@ -137,7 +143,7 @@ def notes(index: Index, found: Neighbors, state: State) -> list[str]:
         lines.append(f"Within {name} ± {window.half_width:g}{unit} of this object.")
     if found.source == "live":
         lines.append("The stored list ran short and was finished by a live search.")
-    left, share = found.left_out.overlapping, f"{MAX_OVERLAP:.0%}"
+    left, share = found.left_out.overlapping, percent(found.left_out.max_overlap or 0.0)
     if found.left_out.max_overlap is not None and left:
         lines.append(
             f"{left} more similar {'object is' if left == 1 else 'objects are'} left out: "
@@ -150,13 +156,13 @@ def notes(index: Index, found: Neighbors, state: State) -> list[str]:
     return [*lines, *found.notes]
 
 
-def pages(found: Neighbors, state: State) -> list[dict[str, Any]]:
+def pages(found: Neighbors, state: State, more: bool) -> list[dict[str, Any]]:
     """Links to the pages before and after."""
     links = []
     if state.page > 1:
-        links.append({"text": f"← Previous {state.number}", "link": replace(state, page=state.page - 1).to_query()})
-    if len(found.results) == state.number:
-        links.append({"text": f"Next {state.number} →", "link": replace(state, page=state.page + 1).to_query()})
+        links.append({"text": f"← Previous {found.k}", "link": replace(state, page=state.page - 1).to_query()})
+    if more and state.page < MAX_PAGE:
+        links.append({"text": f"Next {found.k} →", "link": replace(state, page=state.page + 1).to_query()})
     return links
 
 

@@ -30,11 +30,20 @@ STYLE = (Path(__file__).parent / "page.css").read_text(encoding="utf-8")
 def api_address() -> str:
     """Where the API answers, for this process and for the browser: after `--api`, else LOOKALIKE_API."""
     if "--api" in sys.argv[:-1]:
-        return sys.argv[sys.argv.index("--api") + 1]
-    return os.environ.get("LOOKALIKE_API", "http://127.0.0.1:8000")
+        given = sys.argv[sys.argv.index("--api") + 1]
+    else:
+        given = os.environ.get("LOOKALIKE_API", "http://127.0.0.1:8000")
+    return given.rstrip("/")
 
 
-@st.cache_resource(max_entries=4)
+def overlap_limit() -> float:
+    """The largest share of the query's footprint a result may cover: after `--max-overlap`, else MAX_OVERLAP."""
+    if "--max-overlap" in sys.argv[:-1]:
+        return float(sys.argv[sys.argv.index("--max-overlap") + 1])
+    return MAX_OVERLAP
+
+
+@st.cache_resource(max_entries=4, on_release=Client.close)
 def connect(api: str) -> Client:
     """One client for all visitors."""
     return Client(api, timeout=20)
@@ -46,7 +55,7 @@ def load_index(api: str) -> Index:
 
 
 @st.cache_resource(max_entries=4)
-def load_examples(api: str, version: str) -> list[Object]:
+def load_examples(api: str, revision: str) -> list[Object]:
     """A few objects to begin with, the same for every visitor."""
     drawn = {found.id: found for found in (connect(api).random(seed) for seed in range(EXAMPLES))}
     return list(drawn.values())
@@ -59,10 +68,7 @@ def go(state: State) -> None:
 
 def current() -> State:
     """The state the address asks for; what is wrong in it is left out here and reported by `main`."""
-    try:
-        return State.from_query(st.query_params.to_dict())
-    except InputError:
-        return State()
+    return State.readable(st.query_params.to_dict())
 
 
 def on_search() -> None:
@@ -100,10 +106,16 @@ def head() -> None:
     st.html("<h1 class='brand'>lookalike</h1><p class='tagline'>Find the objects that look like yours.</p>")
 
 
+def fitting(index: Index) -> list[int]:
+    """How many results a page may have within the service's limits."""
+    return [number for number in NUMBERS if number <= index.limits["max_k"]] or [NUMBERS[0]]
+
+
 def controls(index: Index, state: State, typed: str) -> None:
     """The search box and the choices; their values always follow the address."""
     st.session_state["id_box"] = typed
-    st.session_state["number"] = state.number
+    numbers = fitting(index)
+    st.session_state["number"] = max((number for number in numbers if number <= state.number), default=numbers[0])
     st.session_state["hide_overlap"] = not state.keep_overlap
     with st.container(horizontal=True, vertical_alignment="center", key="controls"):
         st.text_input(
@@ -119,7 +131,7 @@ def controls(index: Index, state: State, typed: str) -> None:
         st.button("Random object", on_click=on_random, icon=":material/casino:", key="random")
         st.selectbox(
             "Results",
-            NUMBERS,
+            numbers,
             key="number",
             format_func=lambda n: f"{n} results",
             label_visibility="collapsed",
@@ -131,8 +143,8 @@ def controls(index: Index, state: State, typed: str) -> None:
                 "Leave out overlaps",
                 key="hide_overlap",
                 on_change=on_overlap,
-                help=f"Results whose cutout shares more than {MAX_OVERLAP:.0%} of the query's show the same pixels "
-                "and are similar for that reason alone.",
+                help=f"Results whose cutout shares more than {gallery.percent(overlap_limit())} of the query's show "
+                "the same pixels and are similar for that reason alone.",
             )
 
 
@@ -168,20 +180,25 @@ def results(api: str, index: Index, state: State) -> None:
     assert state.id is not None
     client = connect(api)
     found_object = client.object(state.id)
-    if found_object.index_version != index.index_version:  # a new index was published meanwhile
+    if found_object.revision != index.revision:  # another index is served meanwhile
         load_index.clear()
         index = load_index(api)
-    offset = (state.page - 1) * state.number
+    number = min(state.number, index.limits["max_k"])
+    offset = (state.page - 1) * number
     if offset >= index.objects:
-        raise InputError(f"Page {state.page} of {state.number} lies beyond the last of {index.objects:,} objects.")
-    found = client.neighbors(
-        state.id,
-        k=min(state.number, index.objects),
-        offset=offset,
-        max_overlap=MAX_OVERLAP if index.has_footprints and not state.keep_overlap else None,
-        columns=list(index.columns)[: index.limits["max_columns"]],
-    )
-    gallery.show(gallery.result_data(api, index, found_object, found, state), on_pick)
+        raise InputError(f"Page {state.page} of {number} lies beyond the last of {index.objects:,} objects.")
+    max_overlap = overlap_limit() if index.has_footprints and not state.keep_overlap else None
+    columns = list(index.columns)[: index.limits["max_columns"]]
+    found = client.neighbors(state.id, min(number, max(1, index.objects - 1)), offset, max_overlap, columns)
+    more = len(found.results) == number and has_more(client, index, state.id, offset + number, max_overlap)
+    gallery.show(gallery.result_data(api, index, found_object, found, state, more), on_pick)
+
+
+def has_more(client: Client, index: Index, name: str, shown: int, max_overlap: float | None) -> bool:
+    """Whether there are results after the first `shown`; presumed where only a live search could tell."""
+    if shown >= min(index.objects - 1, index.limits["max_offset"] + 1):
+        return False
+    return shown == index.k or bool(client.neighbors(name, 1, shown, max_overlap).results)
 
 
 def main() -> None:
@@ -206,7 +223,7 @@ def main() -> None:
             return
         state = State.from_query(st.query_params.to_dict())
         if state.id is None:
-            data = gallery.welcome_data(api, index, load_examples(api, index.index_version), state)
+            data = gallery.welcome_data(api, index, load_examples(api, index.revision), state)
             gallery.show(data, on_pick)
         else:
             results(api, index, state)

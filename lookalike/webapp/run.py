@@ -12,6 +12,7 @@ from lookalike.errors import InputError
 
 PAGE = Path(__file__).parent / "page.py"
 HOST = "127.0.0.1"
+HOSTS = (HOST, "localhost", "::1")  # any other name may be a foreign page's that points here (DNS rebinding)
 
 OPTIONS = {
     "server.address": HOST,
@@ -33,12 +34,18 @@ OPTIONS = {
 }
 
 
-def app_command(api: str, port: int) -> list[str]:
-    """The command that serves the page on 127.0.0.1:`port`, asking the API at `api`."""
+def app_command(api: str, port: int, max_overlap: float = 0.25) -> list[str]:
+    """The command that serves the page on 127.0.0.1:`port`, asking the API at `api`.
+
+    max_overlap : results that share more of the query's footprint (0 to 1) are left out unless the visitor asks.
+    """
     Client(api).close()  # an address that is none is refused here
+    if not 0 <= max_overlap <= 1:
+        raise InputError(f"max_overlap is a share from 0 to 1, but {max_overlap} was given.")
     options = [f"--{name}={value}" for name, value in OPTIONS.items()]
+    options += [f"--server.allowedHosts={host}" for host in HOSTS]
     command = [sys.executable, "-m", "streamlit", "run", str(PAGE), f"--server.port={port}", *options]
-    return [*command, "--", "--api", api.rstrip("/")]
+    return [*command, "--", "--api", api.rstrip("/"), "--max-overlap", str(max_overlap)]
 
 
 def check_port(port: int) -> None:
@@ -56,12 +63,12 @@ def check_port(port: int) -> None:
             ) from None
 
 
-def run_app(api: str, port: int = 8501) -> None:
+def run_app(api: str, port: int = 8501, max_overlap: float = 0.25) -> None:
     """Serve the page until interrupted; InputError for a taken port or an address that is none.
 
     This process becomes the page's, so that signals reach it and nothing is left behind.
     """
-    command = app_command(api, port)
+    command = app_command(api, port, max_overlap)
     check_port(port)
     print(f"Page at http://{HOST}:{port}, asking {api}; Ctrl-C stops it.", file=sys.stderr, flush=True)
     os.execv(command[0], command)

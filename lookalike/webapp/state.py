@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Self
 
+from lookalike.client import check_id
 from lookalike.errors import InputError, unknown
 
 NUMBERS = (16, 25, 36, 49, 64, 81, 100)
@@ -14,15 +16,14 @@ DEFAULT_NUMBER = 36
 MAX_PAGE = 1000
 MAX_OVERLAP = 0.25
 TRAIL = 5  # objects kept in the trail
-ID_RULE = re.compile(r"[A-Za-z0-9._:+-]{1,64}")
 
 
 @dataclass(frozen=True)
 class State:
     """The object searched from (None: the start page), how many results a page has, which page, and the trail.
 
-    `keep_overlap` also shows results that share more than MAX_OVERLAP of the query's footprint. `trail` holds the
-    ids that led here, oldest first.
+    `keep_overlap` also shows results that share more of the query's footprint than the page allows. `trail` holds
+    the ids that led here, oldest first.
     """
 
     id: str | None = None
@@ -53,6 +54,16 @@ class State:
         wanted = query.get("id") or None
         return cls(check_id(wanted) if wanted else None, number, page, overlap == "keep", trail)
 
+    @classmethod
+    def readable(cls, query: Mapping[str, str]) -> Self:
+        """Read what of the address is right; wrong parts count as not given."""
+        right: dict[str, str] = {}
+        for name, value in query.items():
+            with contextlib.suppress(InputError):
+                cls.from_query({name: value})
+                right[name] = value
+        return cls.from_query(right)
+
     def to_query(self) -> dict[str, str]:
         """The address's parameters, those with their default left out."""
         parameters = {
@@ -72,14 +83,6 @@ class State:
             return replace(self, id=name, page=1, trail=self.trail[: self.trail.index(name)])
         trail = (*self.trail, self.id) if self.id else self.trail
         return replace(self, id=name, page=1, trail=trail[-TRAIL:])
-
-
-def check_id(name: str) -> str:
-    """The id itself if it can be one, else an InputError."""
-    if not ID_RULE.fullmatch(name):
-        shown = name if len(name) <= 80 else f"{name[:77]}…"
-        raise InputError(f"An id is 1 to 64 characters of A-Z a-z 0-9 . _ : + -, but {shown!r} was given.")
-    return name
 
 
 def _integer(name: str, text: str) -> int:
