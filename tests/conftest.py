@@ -161,6 +161,18 @@ def serving() -> Callable[..., contextlib.AbstractContextManager[str]]:
     return serve
 
 
+@pytest.fixture(scope="session")
+def free_port() -> Callable[[], int]:
+    """A port of this machine nobody listens on: free_port()."""
+
+    def find() -> int:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            return int(probe.getsockname()[1])
+
+    return find
+
+
 @pytest.fixture
 def blob_samples(tmp_path: Path) -> Callable[..., Path]:
     """Write a samples file of n drawn galaxies, each of its own shape and color."""

@@ -20,12 +20,7 @@ from lookalike.errors import InputError
 from lookalike.service.server import check_loopback, listen
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+Port = Callable[[], int]
 
 
 @contextlib.contextmanager
@@ -74,7 +69,7 @@ print("heavy:", sorted(heavy & set(sys.modules)))
     assert "heavy: []" in done.stdout
 
 
-def test_it_serves_and_stops_cleanly(toy_index: Path) -> None:
+def test_it_serves_and_stops_cleanly(toy_index: Path, free_port: Port) -> None:
     port = free_port()
     start = time.perf_counter()
     with served(toy_index, port) as process:
@@ -89,7 +84,7 @@ def test_it_serves_and_stops_cleanly(toy_index: Path) -> None:
         assert "Traceback" not in errors
 
 
-def test_control_c_is_no_failure(toy_index: Path) -> None:
+def test_control_c_is_no_failure(toy_index: Path, free_port: Port) -> None:
     port = free_port()
     with served(toy_index, port) as process:
         answered(f"http://127.0.0.1:{port}/readyz", process)
@@ -132,7 +127,7 @@ def test_a_port_that_is_none_is_refused() -> None:
         listen("127.0.0.1", 70000)
 
 
-def test_a_folder_that_is_no_index_is_one_line(tmp_path: Path, lookalike: Run) -> None:
+def test_a_folder_that_is_no_index_is_one_line(tmp_path: Path, lookalike: Run, free_port: Port) -> None:
     for folder, words in ((tmp_path / "missing", "missing"), (tmp_path, "lookalike index")):
         done = lookalike("serve", folder, "--port", free_port())
         assert done.returncode != 0
@@ -140,11 +135,48 @@ def test_a_folder_that_is_no_index_is_one_line(tmp_path: Path, lookalike: Run) -
         assert "Traceback" not in done.stderr
 
 
-def test_a_damaged_index_ends_the_process_with_its_reason(toy_index: Path, tmp_path: Path, lookalike: Run) -> None:
+def test_a_damaged_index_ends_the_process_with_its_reason(
+    toy_index: Path, tmp_path: Path, lookalike: Run, free_port: Port
+) -> None:
     shutil.copytree(toy_index.parent, tmp_path / "copy")
     lists = tmp_path / "copy" / "index" / "versions" / "v000001" / "neighbors.h5"
     lists.write_bytes(lists.read_bytes()[:-100])
     done = lookalike("serve", tmp_path / "copy" / "index", "--port", free_port(), timeout=60)
     assert done.returncode != 0
-    assert "neighbors.h5" in done.stderr
+    assert done.stderr.count("neighbors.h5") == 1, "the reason is said once"
+    assert "Traceback" not in done.stderr
+
+
+def started(code: str, index: Path) -> subprocess.CompletedProcess[str]:
+    """`lookalike serve` in a process that first runs some code."""
+    full = f"import sys\n{code}\nfrom lookalike.cli import main\nsys.argv[0] = 'lookalike'\nmain()"
+    command = [sys.executable, "-c", full, "serve", str(index), "--port", "0"]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+@pytest.mark.parametrize("number", ["SIGTERM", "SIGINT"])
+def test_a_stop_that_comes_before_it_serves_is_heeded(number: str, toy_index: Path) -> None:
+    code = f"""
+import signal, uvicorn
+run = uvicorn.Server.run
+def late(server, sockets=None):
+    signal.raise_signal(signal.{number})
+    run(server, sockets)
+uvicorn.Server.run = late
+"""
+    done = started(code, toy_index)
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_disk_that_fails_while_it_opens_is_one_line(toy_index: Path) -> None:
+    code = """
+import lookalike.service.server as server
+def broken(*_, **__):
+    raise OSError(5, "Input/output error", "samples.h5")
+server.Searcher = broken
+"""
+    done = started(code, toy_index)
+    assert done.returncode == 1
+    assert done.stderr.count("Input/output error") == 1
     assert "Traceback" not in done.stderr

@@ -14,7 +14,7 @@ function make(tag, className, text) {
 function pixels(css, most) {
   const wanted = css * (window.devicePixelRatio || 1);
   const fitting = STEPS.filter((step) => step <= most);
-  return fitting.find((step) => step >= wanted) ?? fitting.at(-1);
+  return fitting.find((step) => step >= wanted) ?? fitting.at(-1) ?? most;
 }
 
 function thumbnail(data, id, size) {
@@ -161,17 +161,22 @@ async function paint(root, data, generation) {
   root.sheetGeneration = generation;
   const sheets = [];
   for (let start = 0; start < pictures.length; start += perSheet) {
-    sheets.push(paintSheet(root, data, pictures.slice(start, start + perSheet), start, size));
+    const wanted = () => root.generation === generation && root.sheetSize === size;
+    sheets.push(paintSheet(data, pictures.slice(start, start + perSheet), start, size, wanted));
   }
   try {
     await Promise.all(sheets);
-    if (root.generation === generation) root.dataset.painted = String(generation);
+    if (root.generation !== generation) return;
+    root.dataset.painted = String(generation);
+    root.querySelector(".trouble").hidden = true;
   } catch {
-    if (root.generation === generation) complain(root, data);
+    if (root.generation !== generation) return;
+    if (root.sheetSize === size) root.sheetSize = 0; // the next change of size asks again
+    complain(root, data);
   }
 }
 
-async function paintSheet(root, data, pictures, start, size) {
+async function paintSheet(data, pictures, start, size, wanted) {
   const columns = Math.ceil(Math.sqrt(pictures.length));
   const rows = Math.ceil(pictures.length / columns);
   const ids = data.tiles.slice(start, start + pictures.length).map((tile) => encodeURIComponent(tile.id));
@@ -181,6 +186,7 @@ async function paintSheet(root, data, pictures, start, size) {
   const sheet = new Image();
   sheet.src = address;
   await sheet.decode();
+  if (!wanted()) return; // a sharper one was asked for meanwhile
   pictures.forEach((picture, place) => {
     const column = place % columns;
     const row = Math.floor(place / columns);
