@@ -7,6 +7,7 @@ import pickle
 import signal
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 
 import h5py
@@ -15,8 +16,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import lookalike.samples as module
 from lookalike.embeddings import Embeddings, normalize, write_embeddings
 from lookalike.errors import CorruptError, InputError, LookalikeError, NotFoundError
+from lookalike.hashing import content_hash
 from lookalike.provenance import build_record, read_record, write_record
 from lookalike.samples import About, Column, Samples, check_id, fill_masked, id_from_name, write_samples
 
@@ -103,6 +106,8 @@ def test_the_hash_ignores_blocks_and_sees_every_byte(tmp_path: Path) -> None:
     ("change", "message"),
     [
         ({"ids": ["o1", "o1"]}, "'o1' occurs twice"),
+        ({"ids": ["o1"]}, "1 ids, 2 images"),
+        ({"ids": ["o1", "o2", "o3"]}, "3 ids, 2 images"),
         ({"ids": ["o1", "a b"]}, "An id is 1 to 64 characters"),
         ({"images": np.zeros((2, 3, 4, 4), np.float32)}, r"C = 2 bands \(r, g\)"),
         ({"images": np.zeros((2, 2, 4, 4))}, "float32 or uint8, but float64"),
@@ -154,6 +159,137 @@ def test_shards_that_do_not_belong_together(tmp_path: Path) -> None:
     write(tmp_path / "b.h5", 3)
     with pytest.raises(InputError, match="'o0' occurs in two shards"):
         Samples(list(tmp_path.glob("*.h5"))).row("o0")
+
+
+def shard(path: Path, column: Column, values: list[object], name: str) -> Path:
+    with write_samples(path, ABOUT, {"size": column}) as writer:
+        writer.append([name], np.zeros((1, 2, 4, 5), np.float32), {"size": np.array(values)})
+    return path
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "message"),
+    [
+        (Column("pc", "radius"), [1.0], r"'size' is in pc in .*b\.h5 and in kpc in .*a\.h5"),
+        (Column("", "radius"), [1.0], "'size' is in no unit in"),
+        (Column("kpc", "radius"), [1], r"'size' holds whole numbers in .*b\.h5 and fractions in .*a\.h5"),
+        (Column("kpc", "diameter"), [1.0], "'size' is 'diameter' in .* and 'radius' in"),
+    ],
+)
+def test_shards_whose_columns_mean_other_things(
+    tmp_path: Path, column: Column, values: list[object], message: str
+) -> None:
+    first = shard(tmp_path / "a.h5", Column("kpc", "radius"), [2.0], "a")
+    with pytest.raises(InputError, match=message):
+        Samples([first, shard(tmp_path / "b.h5", column, values, "b")])
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "message"),
+    [
+        (np.array([2**60 + 1]), np.array([0.5]), "whole numbers first, then fractions"),
+        (np.array([2**60 + 1]), np.array([str(2**63)]), "whole numbers first, then texts"),
+        (np.array(["a"]), np.array([1]), "texts first, then whole numbers"),
+    ],
+)
+def test_a_column_keeps_the_kind_of_its_first_block(
+    tmp_path: Path, first: np.ndarray, then: np.ndarray, message: str
+) -> None:
+    def drifting() -> None:
+        with write_samples(tmp_path / "x.h5", ABOUT, {"n": Column()}) as writer:
+            writer.append(["a"], np.zeros((1, 2, 4, 5), np.float32), {"n": first})
+            writer.append(["b"], np.zeros((1, 2, 4, 5), np.float32), {"n": then})
+
+    with pytest.raises(InputError, match=message):
+        drifting()
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_id_of_an_earlier_block_is_refused(tmp_path: Path) -> None:
+    def repeated() -> None:
+        with write_samples(tmp_path / "x.h5", ABOUT, {}) as writer:
+            for name in ("b", "a", "c", "a"):
+                writer.append([name], np.zeros((1, 2, 4, 5), np.float32), {})
+
+    with pytest.raises(InputError, match="'a' occurs twice"):
+        repeated()
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("pending", [1, 4, 1000])
+@pytest.mark.parametrize("block", [1, 3, 20])
+def test_what_is_written_piece_by_piece_is_what_is_written_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pending: int, block: int
+) -> None:
+    monkeypatch.setattr(module, "PENDING_ROWS", pending)
+    monkeypatch.setattr(module, "CATALOG_CHUNK", 4)
+    rows = np.arange(20)
+    catalog = {"mag": rows / 3, "label": np.array(["é" * (row % 7) for row in rows]), "count": rows * 2**55}
+    ids = [str(10 ** (row % 3) * (row + 1)) + "x" * row for row in rows]
+    images = np.random.default_rng(1).standard_normal((20, 2, 4, 5)).astype(np.float32)
+    with write_samples(tmp_path / "x.h5", ABOUT, COLUMNS) as writer:
+        for start in range(0, 20, block):
+            part = slice(start, start + block)
+            writer.append(ids[part], images[part], {name: values[part] for name, values in catalog.items()})
+            assert len(writer) == min(start + block, 20)
+    samples = Samples(tmp_path / "x.h5")
+    assert [samples.id(row) for row in rows] == ids
+    for name, values in catalog.items():
+        assert samples.column(name).tolist() == values.tolist()
+        assert samples.values(name, [17, 3]).tolist() == values[[17, 3]].tolist()
+    encoded = np.char.encode(catalog["label"], "utf-8")
+    arrays = {"images": images, "id": np.array(ids, "S"), "catalog/mag": catalog["mag"], "catalog/label": encoded}
+    about = ABOUT.model_dump(mode="json")
+    assert samples.content_hash == content_hash(arrays | {"catalog/count": catalog["count"]}, about)
+    samples.verify()
+
+
+def test_memory_does_not_grow_with_the_catalog(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """20 columns of 100,000 numbers are 16 MB; blocks of 1,000 rows are held and at most 5,000 pending ones."""
+    monkeypatch.setattr(module, "PENDING_ROWS", 5000)
+    names = {f"c{i}": Column() for i in range(20)}
+    about = About(domain="image", bands=("gray",))
+    tracemalloc.start()
+    try:
+        with write_samples(tmp_path / "x.h5", about, names) as writer:
+            for start in range(0, 100_000, 1000):
+                values = np.arange(start, start + 1000, dtype=np.float64)
+                ids = [str(row) for row in range(start, start + 1000)]
+                writer.append(ids, np.zeros((1000, 1, 1, 1), np.uint8), {name: values.copy() for name in names})
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 6e6
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "del file['images']",
+        "del file['id']",
+        "del file.attrs['about']",
+        "del file.attrs['content_hash']",
+        "del file.attrs['schema']",
+        "file.attrs['about'] = '{'",
+        "file.attrs['about'] = '{}'",
+        "file.attrs['about'] = '[1]'",
+        "file.attrs['about'] = 3",
+        "del file['catalog/mag'].attrs['unit']",
+        "del file['catalog/mag']; file['catalog/mag'] = np.zeros(2)",
+        "del file['catalog/mag']; file.create_group('catalog/mag')",
+        "del file['catalog']; file['catalog'] = 1",
+        "del file['id']; file['id'] = np.arange(3)",
+        "del file['images']; file['images'] = np.zeros((3, 2, 4))",
+        "del file['images']; file['images'] = np.zeros((3, 1, 4, 4), np.float32)",
+        "del file['images']; file['images'] = np.zeros((3, 2, 4, 4))",
+    ],
+)
+def test_a_damaged_file_is_named(tmp_path: Path, damage: str) -> None:
+    write(tmp_path / "x.h5", 3)
+    with h5py.File(tmp_path / "x.h5", "r+") as file:
+        exec(damage, {"file": file, "np": np})
+    with pytest.raises(CorruptError, match=r"x\.h5 cannot be read"):
+        Samples(tmp_path / "x.h5")
 
 
 def test_files_that_are_not_samples(tmp_path: Path) -> None:
