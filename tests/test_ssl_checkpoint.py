@@ -19,6 +19,8 @@ from safetensors.torch import load_file, save_file
 
 from lookalike.augmentations.preprocess import Preprocess
 from lookalike.errors import CorruptError, InputError, LookalikeError, NotFoundError
+from lookalike.files import atomic_folder, lock
+from lookalike.ssl import checkpoint as checkpoint_module
 from lookalike.ssl.checkpoint import (
     MAX_HEADER,
     CheckpointConfig,
@@ -129,6 +131,8 @@ def hostile_files() -> dict[str, bytes]:
         "endless header": struct.pack("<Q", 2**63) + b"{}",
         "no JSON": struct.pack("<Q", 4) + b"\xff\xfe\x00\x00",
         "a list": struct.pack("<Q", 2) + b"[]",
+        "a shape that is none": struct.pack("<Q", 35) + b'{"a": {"shape": 5, "dtype": "F32"}}',
+        "a type that is none": struct.pack("<Q", 34) + b'{"a": {"shape": [5], "dtype": []}}',
         "a number": struct.pack("<Q", 9) + b'{"a": 1.}',
         "deep": struct.pack("<Q", 200_000) + b"[" * 200_000,
         "another tensor": struct.pack("<Q", len(header)) + header + bytes(8),
@@ -197,8 +201,6 @@ def test_a_reader_meets_a_folder_between_its_two_renames(folder: Path) -> None:
     assert folder.exists()
     assert not aside.exists()
 
-    from lookalike.files import lock
-
     started = threading.Event()
 
     def writer() -> None:
@@ -213,3 +215,69 @@ def test_a_reader_meets_a_folder_between_its_two_renames(folder: Path) -> None:
     started.wait()
     assert load_encoder(folder)[1].epoch == 1.5
     thread.join()
+
+
+def test_a_reader_never_mixes_two_checkpoints(original: Path, tmp_path: Path) -> None:
+    """While another process replaces the folder again and again, each read gives one checkpoint or the other."""
+    folder, other = tmp_path / "living", tmp_path / "other"
+    for place, epoch in ((folder, 1.5), (other, 2.5)):
+        shutil.copytree(original, place)
+        encoder, config = load_encoder(place)
+        with torch.no_grad():
+            encoder.head[2].bias.fill_(epoch)
+        save_encoder(place, encoder, config.model_copy(update={"epoch": epoch}))
+    stop = threading.Event()
+
+    def writer() -> None:
+        while not stop.is_set():
+            source = other if read_config(folder).epoch == 1.5 else original.with_name("first")
+            with lock(folder), atomic_folder(folder) as temporary:
+                for file in source.iterdir():
+                    shutil.copyfile(file, temporary / file.name)
+            time.sleep(0.05)
+
+    shutil.copytree(folder, original.with_name("first"))
+    thread = threading.Thread(target=writer)
+    thread.start()
+    seen = set()
+    try:
+        for _ in range(20):
+            encoder, config = load_encoder(folder)
+            assert float(encoder.head[2].bias[0].detach()) == config.epoch  # type: ignore[union-attr, index, operator]
+            seen.add(config.epoch)
+    finally:
+        stop.set()
+        thread.join()
+    assert seen == {1.5, 2.5}
+
+
+def test_a_folder_replaced_between_description_and_weights_is_read_again(
+    original: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The writer strikes exactly there, once: the reader gives the new checkpoint, not an error."""
+    new = folder.with_name("new")
+    shutil.copytree(original, new)
+    encoder, config = load_encoder(new)
+    with torch.no_grad():
+        encoder.head[2].bias.fill_(9)  # type: ignore[union-attr, operator]
+    save_encoder(new, encoder, config.model_copy(update={"epoch": 9.0}))
+    read, struck = checkpoint_module.read_tensors, []
+
+    def late(path: Path, expected: Any) -> dict[str, torch.Tensor]:
+        if not struck:
+            struck.append(path)
+            with atomic_folder(folder) as temporary:
+                shutil.copytree(new, temporary, dirs_exist_ok=True)
+        return read(path, expected)
+
+    monkeypatch.setattr(checkpoint_module, "read_tensors", late)
+    encoder, config = load_encoder(folder)
+    assert (config.epoch, float(encoder.head[2].bias.detach()[0])) == (9.0, 9.0)  # type: ignore[union-attr, operator]
+
+
+def test_a_reader_through_a_link_waits_too(folder: Path, tmp_path: Path) -> None:
+    link = tmp_path / "elsewhere" / "best"
+    link.parent.mkdir()
+    link.symlink_to(folder)
+    folder.rename(folder.with_name(f".{folder.name}.old.partial"))  # its writer was killed between the renames
+    assert load_encoder(link)[1].epoch == 1.5

@@ -95,9 +95,11 @@ def run_and_kill(children: Children, code: str, after: float | None = None) -> t
     start = time.monotonic()
     process = children.Process(target=exec, args=(code, {}))
     process.start()
-    process.join(after if after is not None else 120)
+    process.join(after if after is not None else 300)
+    hung = after is None and process.is_alive()
     process.kill()
     process.join()
+    assert not hung, "the process neither met its end nor finished within 300 s"
     return process.exitcode == -signal.SIGKILL, time.monotonic() - start
 
 

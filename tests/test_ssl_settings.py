@@ -29,7 +29,8 @@ def test_open_settings_are_filled_in_by_the_data() -> None:
     assert config.momentum == pytest.approx(1 - 10 / (20 * 32))
     assert not config.small_stem
     assert resolved(TrainConfig(), objects=2103, view_size=24, default_encoder="resnet18").small_stem
-    given = TrainConfig(encoder="resnet50", queue=100, momentum=0.5, sub_batches=4, small_stem=True)
+    assert resolved(TrainConfig(), objects=2103, view_size=24, default_encoder="resnet18").epochs == 100
+    given = TrainConfig(encoder="resnet50", epochs=100, queue=100, momentum=0.5, sub_batches=4, small_stem=True)
     config = resolved(given, objects=2103, view_size=96, default_encoder="resnet18")
     assert config == given
 
@@ -73,6 +74,7 @@ def test_on_resume_only_epochs_may_grow() -> None:
     stored = resolved(TrainConfig(epochs=10), objects=1000, view_size=32, default_encoder="resnet18").model_dump()
     refuse_changes(stored, TrainConfig(epochs=10))
     refuse_changes(stored, TrainConfig(epochs=11, queue=448))
+    refuse_changes(stored, TrainConfig())  # as many as before
     with pytest.raises(InputError, match="may only grow: it was 10, now 9"):
         refuse_changes(stored, TrainConfig(epochs=9))
     for name, value in {"seed": 1, "lr": 0.1, "queue": 64, "momentum": 0.5, "augment": {"a": 1}}.items():

@@ -13,12 +13,13 @@ import numpy as np
 import pytest
 import torch
 
-from lookalike.errors import CollapsedError, InputError, NotFoundError, StoppedError
+from lookalike.errors import CollapsedError, CorruptError, InputError, NotFoundError, StoppedError
 from lookalike.samples import About, Column, Samples, write_samples
 from lookalike.ssl import batches, log
 from lookalike.ssl import train as train_module
 from lookalike.ssl.checkpoint import read_config
 from lookalike.ssl.encoders import Encoder
+from lookalike.ssl.plan import make_plan
 from lookalike.ssl.train import TrainConfig, train
 
 Write = Callable[..., Path]
@@ -103,6 +104,7 @@ def test_epochs_may_grow_on_resume_and_nothing_else(blob_samples: Write, tmp_pat
     assert (more.config.queue, more.config.momentum) == (first.config.queue, first.config.momentum)
     rates = [step["lr"] for step in log.read_log(out)]
     assert rates[1] < rates[2] < rates[0]  # the cosine is laid over the new total
+    assert "The run grows from 1 to 3 epochs" in more.notes[-1]
     with pytest.raises(InputError, match="may only grow: it was 3, now 2"):
         train(data, out, config(epochs=2), resume=True, quiet=True)
     with pytest.raises(InputError, match=r"augment was .* and is now"):
@@ -111,7 +113,13 @@ def test_epochs_may_grow_on_resume_and_nothing_else(blob_samples: Write, tmp_pat
         train([blob_samples("other.h5", n=32, seed=9)], out, config(), resume=True, quiet=True)
     with pytest.raises(InputError, match="already holds a checkpoint: go on with --resume"):
         train(data, out, config(), quiet=True)
-    assert train(data, out, config(), resume=True, quiet=True).content_hash == more.content_hash  # nothing left to do
+    same = train(data, out, config(epochs=None), resume=True, quiet=True)  # nothing left to do
+    assert (same.epochs, same.content_hash) == (3, more.content_hash)
+    values = json.loads((out / "config.json").read_text())
+    del values["train"]["epochs"]
+    (out / "config.json").write_text(json.dumps(values))
+    with pytest.raises(CorruptError, match="does not say with which epochs it was trained"):
+        train(data, out, config(), resume=True, quiet=True)
 
 
 def test_the_loss_goes_down(blob_samples: Write, tmp_path: Path) -> None:
@@ -313,6 +321,18 @@ def test_a_column_of_text_leaves_nothing_behind(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="Column 'ebv' is read by the augmentations and must hold numbers"):
         train([tmp_path / "s.h5"], tmp_path / "out", config(), quiet=True)
     assert not (tmp_path / "out").exists()
+
+
+def test_objects_without_a_value_of_their_own_are_counted(tmp_path: Path) -> None:
+    images = np.random.default_rng(0).random((32, 3, 24, 24), dtype=np.float32)
+    about = About(domain="galaxy", bands=("g", "r", "z"), unit="nanomaggies", pixel_scale=0.262)
+    ebv, psfsize = np.full(32, 0.1), np.full(32, 1.2)
+    ebv[3:6], psfsize[0], psfsize[1] = np.nan, 0, np.nan
+    with write_samples(tmp_path / "s.h5", about, {"ebv": Column("mag"), "psfsize_r": Column("arcsec")}) as writer:
+        writer.append([f"a{row}" for row in range(32)], images, {"ebv": ebv, "psfsize_r": psfsize})
+    notes = make_plan(Samples(tmp_path / "s.h5"), config()).notes
+    assert "ebv: 3 of 32 objects have none; the settings' value stands in." in notes
+    assert "psfsize_r: 2 of 32 objects have none; the settings' value stands in." in notes
 
 
 def test_epoch_order_depends_on_seed_and_epoch_only() -> None:

@@ -95,8 +95,28 @@ def load_encoder(folder: Path) -> tuple[Encoder, CheckpointConfig]:
 
     Nothing is built before the description, the header's size, and every tensor's name, type and shape have been
     checked, nor returned before the content hash has. NotFoundError, InputError (not ours, or of another schema)
-    or CorruptError.
+    or CorruptError. A folder that is replaced meanwhile is read again.
     """
+    while True:
+        before = _identity(folder)
+        try:
+            return _load_encoder(folder)
+        except (CorruptError, NotFoundError):
+            if _identity(folder) == before:
+                raise
+
+
+def _identity(folder: Path) -> tuple[int, ...] | None:
+    """What tells a folder from one that has taken its name; inode numbers alone are used again."""
+    _wait_for_replacement(folder)
+    try:
+        found = folder.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino, found.st_ctime_ns
+
+
+def _load_encoder(folder: Path) -> tuple[Encoder, CheckpointConfig]:
     config = read_config(folder)
     shapes = {name: (shape, _dtype_of(name)) for name, shape in parameter_shapes(config.encoder).items()}
     tensors = read_tensors(folder / MODEL, shapes)
@@ -138,6 +158,7 @@ def read_config(folder: Path) -> CheckpointConfig:
 
 def _wait_for_replacement(folder: Path) -> None:
     """Meet a checkpoint that is just being replaced, or whose replacement was killed between its two renames."""
+    folder = folder.resolve()  # writers replace what a link points to
     aside = folder.with_name(f".{folder.name}.old{PARTIAL}")
     while not folder.exists() and aside.exists():
         try:
@@ -176,7 +197,7 @@ def _header(path: Path) -> dict[str, dict[str, Any]]:
             table = json.loads(file.read(length))
             table.pop("__metadata__", None)
             for entry in table.values():
-                entry["shape"], entry["dtype"]
+                tuple(entry["shape"]), entry["dtype"].strip()  # a list and a text, else one of the errors below
     except FileNotFoundError:
         raise NotFoundError(f"No such file: {path}") from None
     except (ValueError, TypeError, AttributeError, KeyError, OSError, RecursionError):

@@ -40,16 +40,18 @@ class CollapseWatch:
 
     K: int
     batch_size: int
+    lr: float  # as set, for the advice
     streak: int = 0
 
     def check(self, step: int, loss: float, projection: Tensor) -> float:
-        """Look at one step's loss and query projections (B, D); returns their spread.
+        """Look at the loss and query projections (B, D) of a step, counted from 1; returns their spread.
 
         CollapsedError after PATIENCE collapsed steps on end, LookalikeError for a loss that is not finite.
         """
         if not math.isfinite(loss):
             raise LookalikeError(
-                f"The loss is {loss} at step {step + 1}: training diverged. Try a smaller lr (--set lr=0.01).",
+                f"The loss is {loss} at step {step:,}: training diverged. Train to another --out with a smaller lr "
+                f"than {self.lr:g} (--set lr={self.lr / 3:.1g}).",
                 code="diverged",
             )
         spread_now = spread(projection)

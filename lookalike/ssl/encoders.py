@@ -48,7 +48,8 @@ class SubBatchNorm2d(nn.BatchNorm2d):
     def forward(self, input: Tensor) -> Tensor:
         if not self.training or self.sub_batches == 1:
             return super().forward(input)
-        parts = input.tensor_split(self.sub_batches)  # each (B / sub_batches, C, H, W)
+        # Its gradient is one concatenation; that of tensor_split is a sum of whole batches padded with zeros.
+        parts = torch.split(input, part_sizes(len(input), self.sub_batches))  # each (B / sub_batches, C, H, W)
         means = torch.zeros_like(cast(Tensor, self.running_mean))
         variances = torch.zeros_like(means)
         normed = []
@@ -109,6 +110,11 @@ class Encoder(nn.Module):
         for module in self.modules():
             if isinstance(module, SubBatchNorm2d):
                 module.sub_batches = sub_batches
+
+
+def part_sizes(B: int, parts: int) -> list[int]:
+    """The sizes of `parts` consecutive parts of B objects, as equal as can be, larger ones first."""
+    return [B // parts + (part < B % parts) for part in range(parts)]
 
 
 def parameter_shapes(config: EncoderConfig) -> dict[str, tuple[int, ...]]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from lookalike.augmentations import get_domain
 from lookalike.augmentations.domain import Domain
 from lookalike.augmentations.preprocess import Preprocess
@@ -13,6 +15,8 @@ from lookalike.samples import Samples
 from lookalike.ssl.checkpoint import CheckpointConfig
 from lookalike.ssl.encoders import EncoderConfig
 from lookalike.ssl.settings import TrainConfig, refuse_changes, resolved
+
+POSITIVE = ("psfsize_", "psfdepth_")  # columns of these names hold no value where it is not positive
 
 
 @dataclass(frozen=True)
@@ -32,7 +36,12 @@ class Plan:
 
     @property
     def steps(self) -> int:
-        return self.config.epochs * self.steps_per_epoch
+        return self.epochs * self.steps_per_epoch
+
+    @property
+    def epochs(self) -> int:
+        assert self.config.epochs is not None
+        return self.config.epochs
 
     @property
     def K(self) -> int:
@@ -73,16 +82,23 @@ def make_plan(samples: Samples, config: TrainConfig, stored: CheckpointConfig | 
     """Fill in the open settings by the data; on resume take the stored ones, refusing every change but more epochs."""
     about = samples.about
     domain = get_domain(about.domain)
+    grown: list[str] = []
     if stored is not None:
         _refuse_other_samples(stored, samples)
         refuse_changes(stored.train, config)
-        config = TrainConfig.checked({**stored.train, "epochs": config.epochs})
+        before = TrainConfig.checked(stored.train)
+        if config.epochs not in (None, before.epochs):
+            grown = [
+                f"The run grows from {before.epochs} to {config.epochs} epochs; lr goes on along the longer cosine."
+            ]
+        config = before if config.epochs is None else before.changed({"epochs": config.epochs})
     size = min(samples.image_shape[1:])
     defaults, notes = domain.settings(about, size, frozenset(samples.columns), str(samples.image_dtype))
     augment = defaults.changed(config.augment)
     preprocess = domain.preprocess(about, augment)
     config = resolved(config, objects=len(samples), view_size=preprocess.size, default_encoder=domain.default_encoder)
-    plan = Plan(samples, domain, augment, preprocess, config, [*notes, *_describe(config, len(samples), preprocess)])
+    plan = Plan(samples, domain, augment, preprocess, config, notes)
+    notes += [*_undefined(samples, plan.columns), *_describe(config, len(samples), preprocess), *grown]
     if stored is not None:
         now = plan.checkpoint(0)
         if (now.augment, now.preprocess) != (stored.augment, stored.preprocess):
@@ -99,6 +115,19 @@ def _refuse_other_samples(stored: CheckpointConfig, samples: Samples) -> None:
             f"On resume the data must be the same, but the checkpoint was trained on samples with content hash "
             f"{stored.samples_hash[:12]}… and these have {samples.content_hash[:12]}…."
         )
+
+
+def _undefined(samples: Samples, columns: tuple[str, ...]) -> list[str]:
+    """How many objects have no value of their own in a column the augmentations read."""
+    notes = []
+    for name in columns:
+        values = samples.column(name)
+        if values.dtype.kind not in "fiu":
+            continue  # refused where the columns are taken up
+        usable = np.isfinite(values) & (values > 0) if name.startswith(POSITIVE) else np.isfinite(values)
+        if missing := len(values) - int(np.count_nonzero(usable)):
+            notes.append(f"{name}: {missing:,} of {len(values):,} objects have none; the settings' value stands in.")
+    return notes
 
 
 def _describe(config: TrainConfig, objects: int, preprocess: Preprocess) -> list[str]:

@@ -7,10 +7,11 @@ from typing import Any
 from pydantic import Field
 
 from lookalike.config import Config
-from lookalike.errors import InputError, unknown
+from lookalike.errors import CorruptError, InputError, unknown
 from lookalike.ssl.encoders import ENCODERS
 
 MAX_QUEUE = 65_536
+EPOCHS = 100
 LOW_MOMENTUM, HIGH_MOMENTUM = 0.9, 0.999
 # px; views below this size get the small stem. At 32 px it makes ResNet-18 8 times slower on a CPU, and a run of the
 # same length that much shorter; below, the standard stem leaves less than one pixel to the last stage.
@@ -22,7 +23,7 @@ class TrainConfig(Config):
 
     encoder: str | None = None  # the domain's default
     small_stem: bool | None = None  # for views below SMALL_VIEW px
-    epochs: int = Field(100, ge=1)
+    epochs: int | None = Field(None, ge=1)  # EPOCHS; on resume, as many as before
     batch_size: int = Field(64, ge=4)
     queue: int | None = Field(None, ge=1)  # K: the largest multiple of the batch <= N/2 and <= 65,536
     momentum: float | None = Field(None, ge=0, lt=1)  # m: 1 - 10/steps, within 0.9 to 0.999
@@ -57,7 +58,8 @@ def resolved(config: TrainConfig, *, objects: int, view_size: int, default_encod
             f"A batch holds different objects, so batch_size is at most their number, {objects:,}, "
             f"but {config.batch_size:,} was given."
         )
-    steps = config.epochs * (objects // config.batch_size)
+    epochs = EPOCHS if config.epochs is None else config.epochs
+    steps = epochs * (objects // config.batch_size)
     queue = config.queue if config.queue is not None else default_queue(objects, config.batch_size)
     if not config.batch_size <= queue < objects:
         raise InputError(
@@ -67,6 +69,7 @@ def resolved(config: TrainConfig, *, objects: int, view_size: int, default_encod
     return config.model_copy(
         update={
             "encoder": encoder,
+            "epochs": epochs,
             "small_stem": view_size < SMALL_VIEW if config.small_stem is None else config.small_stem,
             "queue": queue,
             "momentum": default_momentum(steps) if config.momentum is None else config.momentum,
@@ -95,11 +98,19 @@ def refuse_changes(stored: dict[str, Any], given: TrainConfig) -> None:
     """On resume only the number of epochs may grow: anything else that differs is an InputError naming it.
 
     stored : the resolved settings the checkpoint was trained with. An open (None) setting takes the stored value.
+    CorruptError where one of them is not there.
     """
+    missing = [name for name in TrainConfig.model_fields if stored.get(name) is None]
+    if missing:
+        raise CorruptError(
+            f"The checkpoint does not say with which {', '.join(missing)} it was trained, so it cannot be resumed; "
+            "train to another --out."
+        )
+    trained = TrainConfig.checked(stored).model_dump()
     for name, value in given.model_dump().items():
-        before = stored.get(name)
+        before = trained[name]
         if name == "epochs":
-            if value < stored["epochs"]:
+            if value is not None and value < before:
                 raise InputError(f"On resume the number of epochs may only grow: it was {before}, now {value}.")
         elif value is not None and value != before:
             raise InputError(

@@ -109,7 +109,7 @@ def train(
     return TrainReport(
         out=out,
         steps=plan.steps,
-        epochs=plan.config.epochs,
+        epochs=plan.epochs,
         loss=_mean([step["loss"] for step in last]),
         accuracy=_mean([step["accuracy"] for step in last]),
         seconds=time.monotonic() - began,
@@ -181,7 +181,7 @@ class Trainer:
             momentum=config.sgd_momentum,
             weight_decay=config.weight_decay,
         )
-        self.watch = CollapseWatch(plan.K, config.batch_size)
+        self.watch = CollapseWatch(plan.K, config.batch_size, config.lr)
         self.log: StepLog | None = None
         self.step = 0
         self.saved_at, self.save_seconds = time.monotonic(), 0.0
@@ -229,7 +229,7 @@ class Trainer:
                 }
                 self.log.write(values)
                 recent.append((loss, accuracy))
-                advance(B, _note(epoch + 1, config.epochs, recent))
+                advance(B, _note(epoch + 1, plan.epochs, recent))
                 write_point("train.step")
                 if self.step == plan.steps or self._due(position + 1 == plan.steps_per_epoch):
                     self.save()
