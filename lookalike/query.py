@@ -82,7 +82,10 @@ def read_vector(path: Path) -> NDArray[np.float64]:
 
 
 def embed_picture(searcher: Searcher, path: Path) -> NDArray[Any]:
-    """The embedding (D,) of a picture, prepared as the data set's own pictures were, by the index's own encoder."""
+    """The vector (D,) of a picture, prepared as the data set's own pictures were, by the index's own encoder.
+
+    Of the encoder's two outputs it is the one the stored vectors are.
+    """
     from lookalike.datasets.uploads import read_picture
     from lookalike.ssl.checkpoint import load_encoder
     from lookalike.ssl.embed import embed_images
@@ -92,7 +95,8 @@ def embed_picture(searcher: Searcher, path: Path) -> NDArray[Any]:
     encoder, config = load_encoder(searcher.checkpoint())
     stored = searcher.samples
     picture = read_picture(path, path.name, stored.about, shape=stored.image_shape, dtype=stored.image_dtype)
-    vector: NDArray[Any] = embed_images(picture[None], encoder, config)[0]  # (D,)
+    layer = searcher.embeddings().layer or "embedding"
+    vector: NDArray[Any] = embed_images(picture[None], encoder, config, layer=layer)[0]  # (D,)
     return vector
 
 

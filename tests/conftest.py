@@ -188,6 +188,7 @@ def blob_samples(tmp_path: Path) -> Callable[..., Path]:
         bands: str = "RGB",
         seed: int = 0,
         unit: str = "",
+        pixel_scale: float | None = None,
     ) -> Path:
         random = np.random.default_rng(seed)
         grid = np.arange(size) - (size - 1) / 2
@@ -200,7 +201,9 @@ def blob_samples(tmp_path: Path) -> Callable[..., Path]:
         images = 12 + (bright[:, None] * color)[:, :, None, None] * profile[:, None]
         images = np.clip(images + random.normal(0, 3, images.shape), 0, 255).astype(dtype)  # (N, C, H, W)
         survey = {"psf_sigma": dict.fromkeys(bands, 0.8), "noise": dict.fromkeys(bands, 3.0)}
-        about = About(domain=domain, bands=tuple(bands), unit=unit, source="drawn", survey=survey)
+        about = About(
+            domain=domain, bands=tuple(bands), unit=unit, pixel_scale=pixel_scale, source="drawn", survey=survey
+        )
         with write_samples(tmp_path / name, about, {"mag": Column("mag", "brightness")}) as writer:
             writer.append([f"b{row:04d}" for row in range(n)], images, {"mag": 20 - np.log(bright)})
         return tmp_path / name

@@ -9,13 +9,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from lookalike.augmentations import get_domain
 from lookalike.augmentations.preprocess import encoder_input
 from lookalike.embeddings import Embeddings
 from lookalike.errors import CollapsedError, InputError, NotFoundError
+from lookalike.indexer.index import build_index
 from lookalike.provenance import read_record
+from lookalike.query import Query, answer
 from lookalike.samples import Samples
+from lookalike.ssl import embed as embed_module
 from lookalike.ssl.checkpoint import CheckpointConfig, load_encoder, read_config, save_encoder
 from lookalike.ssl.embed import embed, embed_images
 from lookalike.ssl.encoders import Encoder, EncoderConfig
@@ -34,7 +38,7 @@ def one_thread() -> Iterator[None]:
 @pytest.fixture
 def checkpoint(blob_samples: Write, tmp_path: Path) -> Path:
     """An untrained encoder for the drawn galaxies in samples.h5 (40 objects, views of 16 of 24 px)."""
-    samples = Samples(blob_samples(n=40))
+    samples = Samples(blob_samples(n=40, pixel_scale=0.262))
     domain = get_domain("galaxy")
     settings, _ = domain.settings(samples.about, 24, frozenset(samples.columns), "uint8")
     torch.manual_seed(0)
@@ -66,6 +70,8 @@ def test_rows_are_what_each_picture_gives_alone(checkpoint: Path, tmp_path: Path
     record = read_record(tmp_path / "e.h5")
     assert record is not None
     assert record["inputs"] == found.made_from
+    assert record["content_hash"] == found.content_hash == report.content_hash
+    assert found.layer == "embedding"
 
 
 def test_equal_runs_give_equal_files_and_batches_hardly_matter(checkpoint: Path, tmp_path: Path) -> None:
@@ -95,6 +101,7 @@ def test_projection_and_float16(checkpoint: Path, tmp_path: Path) -> None:
     found = Embeddings(tmp_path / "p.h5")
     assert found.vectors.dtype == np.float16
     assert report.dimensions == found.dimensions == 8
+    assert found.layer == "projection"
     encoder, config = load_encoder(checkpoint)
     expected = embed_images(Samples(data).images(slice(None)), encoder, config, layer="projection")
     np.testing.assert_allclose(found.vectors, expected, atol=1e-3)
@@ -106,6 +113,8 @@ def test_projection_and_float16(checkpoint: Path, tmp_path: Path) -> None:
         ({"bands": "RG"}, "trained on the bands R, G, B, but these samples hold R, G"),
         ({"bands": "BGR"}, "trained on the bands R, G, B, but these samples hold B, G, R"),
         ({"unit": "nanomaggies"}, "trained on pixels in no unit, but these samples are in nanomaggies"),
+        ({"domain": "image"}, "trained on the domain galaxy, but these samples are of the domain image"),
+        ({"pixel_scale": 0.3}, r"trained on pixels of 0.262 arcsec, but these samples have 0.3 arcsec/px"),
         ({"dtype": "float32"}, "trained on uint8 pixels, but float32 was given"),
         ({"size": 12}, "sees the central 16×16 px, but pictures of 12×12 px"),
     ],
@@ -120,7 +129,51 @@ def test_data_that_do_not_fit_are_refused(
 
 
 def test_larger_pictures_are_cropped(checkpoint: Path, blob_samples: Write, tmp_path: Path) -> None:
-    assert embed([blob_samples("big.h5", n=4, size=40)], checkpoint, tmp_path / "e.h5", quiet=True).n == 4
+    big = blob_samples("big.h5", n=4, size=40, pixel_scale=0.26205)  # a scale as a header rounds it
+    report = embed([big], checkpoint, tmp_path / "e.h5", quiet=True)
+    assert (report.n, report.notes) == (4, [])
+
+
+def test_a_scale_that_is_not_known_is_said(checkpoint: Path, blob_samples: Write, tmp_path: Path) -> None:
+    report = embed([blob_samples("other.h5", n=8)], checkpoint, tmp_path / "e.h5", quiet=True)
+    assert "The pixel scale of these samples is not known" in report.notes[0]
+
+
+def test_a_unit_may_be_spelled_otherwise(checkpoint: Path, blob_samples: Write, tmp_path: Path) -> None:
+    encoder, config = load_encoder(checkpoint)
+    flux = config.preprocess.changed({"unit": "nanomaggies"})
+    save_encoder(checkpoint, encoder, config.model_copy(update={"preprocess": flux}))
+    for unit in ("nanomaggy", "Nanomaggies", "nmgy"):
+        other = blob_samples("other.h5", n=4, unit=unit, pixel_scale=0.262)
+        assert embed([other], checkpoint, tmp_path / "e.h5", quiet=True).notes == []
+
+
+def test_an_older_record_does_not_outlive_its_file(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A kill between the file and its record leaves no record, rather than another file's."""
+    data, out = [tmp_path / "samples.h5"], tmp_path / "e.h5"
+    embed(data, checkpoint, out, quiet=True)
+
+    def killed(*args: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(embed_module, "write_record", killed)
+    with pytest.raises(KeyboardInterrupt):
+        embed(data, checkpoint, out, layer="projection", quiet=True)
+    assert Embeddings(out).layer == "projection"
+    assert read_record(out) is None
+
+
+def test_a_picture_is_given_the_layer_the_index_holds(checkpoint: Path, tmp_path: Path) -> None:
+    """An index of projections: a stored picture's pixels, uploaded, find that object first with similarity 1."""
+    data = tmp_path / "samples.h5"
+    embed([data], checkpoint, tmp_path / "p.h5", layer="projection", quiet=True)
+    build_index(tmp_path / "p.h5", [data], tmp_path / "index", k=5, window=None, checkpoint=checkpoint, quiet=True)
+    Image.fromarray(Samples(data).images([3])[0].transpose(1, 2, 0)).save(tmp_path / "picture.png")
+    found = answer(tmp_path / "index", Query(image=tmp_path / "picture.png"), k=2)
+    assert found.results[0].id == "b0003"
+    assert found.results[0].similarity == pytest.approx(1, abs=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -24,6 +25,8 @@ from lookalike.ssl.collapse import COLLAPSED_SPREAD
 from lookalike.ssl.encoders import Encoder, pick_device
 
 LAYERS = ("embedding", "projection")
+NANOMAGGIES = ("nanomaggy", "nanomaggie", "nanomaggies", "nmgy")
+SCALE_TOLERANCE = 1e-3
 USELESS_SPREAD = 1e-10  # below it float32 rounding decides which objects are similar
 
 
@@ -57,8 +60,8 @@ def embed(
     dtype : "float32" or "float16", of the stored unit vectors (N, D).
 
     Batches are cut at the same rows every time, so a run gives what any other run on the same machine gives.
-    InputError for data whose bands, unit, pixel type or size are not the encoder's; CollapsedError, and no file,
-    where all vectors are the same; a note where they nearly are.
+    InputError for data whose domain, bands, unit, pixel scale, pixel type or size are not the encoder's;
+    CollapsedError, and no file, where all vectors are the same; a note where they nearly are.
     """
     began = time.monotonic()
     if layer not in LAYERS:
@@ -69,7 +72,7 @@ def embed(
         raise InputError(f"A batch holds at least 1 object, but batch_size = {batch_size} was given.")
     samples = Samples(existing_files(list(samples_paths)))
     encoder, config = load_encoder(checkpoint)
-    check_fits(samples, config, checkpoint)
+    notes = check_fits(samples, config, checkpoint)
     encoder.to(pick_device(device))
     dimensions = encoder.dimensions if layer == "embedding" else config.encoder.projection
     total = np.zeros(dimensions)  # (D,) sum of the unit vectors
@@ -84,11 +87,12 @@ def embed(
         _refuse_collapsed(total / len(samples), len(samples))
 
     made_from = {"samples": samples.content_hash, "checkpoint": config.content_hash}
-    digest = write_embeddings(out, samples.ids, blocks(), dimensions=dimensions, dtype=dtype, made_from=made_from)
+    digest = write_embeddings(
+        out, samples.ids, blocks(), dimensions=dimensions, dtype=dtype, made_from=made_from, layer=layer
+    )
     settings: dict[str, Any] = {"layer": layer, "dtype": dtype, "batch_size": batch_size}
-    write_record(out, build_record("embed", settings=settings, inputs=made_from))
+    write_record(out, build_record("embed", settings=settings, inputs=made_from, content_hash=digest))
     spread = _spread(total / len(samples))
-    notes = []
     if len(samples) > 1 and spread < COLLAPSED_SPREAD:
         notes.append(
             f"Warning: all {len(samples):,} vectors point nearly one way (spread {spread:.1e}): "
@@ -132,20 +136,44 @@ def check_pictures(shape: tuple[int, ...], dtype: np.dtype[Any], config: Checkpo
         )
 
 
-def check_fits(samples: Samples, config: CheckpointConfig, checkpoint: Path) -> None:
-    """InputError where a data set's bands, unit, pixel type or size are not those the encoder was trained on."""
+def check_fits(samples: Samples, config: CheckpointConfig, checkpoint: Path) -> list[str]:
+    """InputError where a data set is not of the kind the encoder was trained on; notes on what cannot be compared.
+
+    Domain, bands, unit, pixel type and scale are compared, and the pictures must be large enough. A scale read from
+    a header carries rounding, so that scales may differ by SCALE_TOLERANCE.
+    """
     about, wanted = samples.about, config.preprocess
+    if about.domain != config.domain:
+        raise InputError(
+            f"{checkpoint} was trained on the domain {config.domain}, "
+            f"but these samples are of the domain {about.domain}."
+        )
     if about.bands != wanted.bands:
         raise InputError(
             f"{checkpoint} was trained on the bands {', '.join(wanted.bands)}, "
             f"but these samples hold {', '.join(about.bands)}."
         )
-    if about.unit != wanted.unit:
+    if _unit(about.unit) != _unit(wanted.unit):
         raise InputError(
             f"{checkpoint} was trained on pixels in {wanted.unit or 'no unit'}, "
             f"but these samples are in {about.unit or 'no unit'}."
         )
     check_pictures(samples.image_shape, samples.image_dtype, config)
+    ours, theirs = about.pixel_scale, wanted.pixel_scale
+    if ours is not None and theirs is not None and not math.isclose(ours, theirs, rel_tol=SCALE_TOLERANCE):
+        raise InputError(
+            f"{checkpoint} was trained on pixels of {theirs:.6g} arcsec, but these samples have {ours:.6g} arcsec/px."
+        )
+    if (ours is None) != (theirs is None):
+        which = "these samples" if ours is None else str(checkpoint)
+        return [f"The pixel scale of {which} is not known; the encoder's and the data's are taken to be equal."]
+    return []
+
+
+def _unit(unit: str) -> str:
+    """A flux unit under one name, as surveys write nanomaggies in several ways."""
+    plain = unit.strip().lower()
+    return "nanomaggy" if plain in NANOMAGGIES else plain
 
 
 def _refuse_collapsed(mean: NDArray[np.float64], n: int) -> None:
