@@ -101,7 +101,8 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         temporary.mkdir()
         yield temporary
         for inner in sorted(temporary.rglob("*")):
-            sync(inner)
+            if not inner.is_symlink() and (inner.is_file() or inner.is_dir()):  # a link may lead nowhere
+                sync(inner)
         write_point(f"{path.name}.written")
         sync(temporary)
         _replace_folder(temporary, path)

@@ -230,11 +230,13 @@ def test_what_others_laid_into_the_folder_stays_there(
     (out / "plots" / "deep").mkdir(parents=True)
     (out / "plots" / "deep" / "map.png").write_bytes(b"map")
     (out / "latest").symlink_to("README.md")
+    (out / "dead").symlink_to("nowhere")
     (out / ".loss.png.partial").touch()  # a killed writer's
     train(data, out, config(epochs=2), resume=True, quiet=True, checkpoint_seconds=0)
     assert (out / "README.md").read_text() == "a card"
     assert (out / "plots" / "deep" / "map.png").read_bytes() == b"map"
     assert (out / "latest").readlink() == Path("README.md")
+    assert (out / "dead").is_symlink()
     assert not (out / ".loss.png.partial").exists()
     assert len(losses(out)) == 4
 
