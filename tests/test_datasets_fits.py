@@ -84,6 +84,71 @@ def test_extensions_of_several_bands_are_gathered_by_name(tmp_path: Path) -> Non
         run([file], tmp_path / "out.h5", bands=list("grzy"))
 
 
+@pytest.mark.parametrize("headers", [True, False])
+@pytest.mark.parametrize("broken", [("o1_r", "o2_g"), ("o2_g",), ("o1_g", "o1_r")])
+def test_a_band_left_out_never_pairs_different_objects(tmp_path: Path, headers: bool, broken: tuple[str, ...]) -> None:
+    files = []
+    for i in (1, 2, 3):
+        for band in "gr":
+            header = [{"FILTER": band}] if headers else None
+            files.append(write(tmp_path / f"o{i}_{band}.fits", [noise(6, 6, seed=i)], header))
+    options = {} if headers else {"bands": ["g", "r"]}
+    assert len(run(files, tmp_path / "out.h5", **options)[1]) == 3
+    for name in broken:
+        (tmp_path / f"{name}.fits").write_bytes(b"SIMPLE")
+    with pytest.raises(InputError, match=rf"{broken[0]}.fits cannot be left out, since the bands of an object are"):
+        run(files, tmp_path / "new.h5", skip_bad=True, **options)
+    assert not (tmp_path / "new.h5").exists()
+
+
+def test_a_file_of_whole_objects_can_be_left_out(tmp_path: Path) -> None:
+    headers = [{"FILTER": band} for band in "gr"]
+    files = [write(tmp_path / f"o{i}.fits", [noise(6, 6, seed=i)] * 2, headers) for i in (1, 2, 3)]
+    files[1].write_bytes(b"SIMPLE")
+    report, samples = run(files, tmp_path / "out.h5", skip_bad=True)
+    assert [samples.id(row) for row in range(2)] == ["o1", "o3"]
+    assert report.counts == {"skipped as bad": 1}
+
+
+def test_ids_in_a_catalog_keep_their_zeros(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("id,x,y\n0012,30,30\n0013,60,60\n")
+    image = write(tmp_path / "a.fits", [noise(100, 100)], [{"FILTER": "g"}])
+    _, samples = run([image], tmp_path / "out.h5", catalog=tmp_path / "t.csv", size=16)
+    assert [samples.id(row) for row in range(2)] == ["0012", "0013"]
+
+
+def test_a_long_name_is_told_with_the_way_out_or_left_out(tmp_path: Path) -> None:
+    long = write(tmp_path / f"{'n' * 70}.fits", [noise(6, 6)])
+    short = write(tmp_path / "a.fits", [noise(6, 6)])
+    with pytest.raises(
+        InputError, match=r"the name 'n{70}\.fits' makes one of 70; name a catalog column with --id-column"
+    ):
+        run([long, short], tmp_path / "out.h5")
+    report, samples = run([long, short], tmp_path / "out.h5", skip_bad=True)
+    assert ([samples.id(0)], report.n, report.counts) == (["a"], 1, {"skipped as bad": 1})
+    (tmp_path / "t.csv").write_text("name\nx\ny\n")
+    _, samples = run([long, short], tmp_path / "out.h5", catalog=tmp_path / "t.csv", id_column="name")
+    assert [samples.id(row) for row in range(2)] == ["x", "y"]
+
+
+def test_a_renamed_column_takes_no_other_ones_place(tmp_path: Path) -> None:
+    text = "file,file_catalog,masked_fraction,masked_fraction_catalog,id,id_catalog\na,b,1,2,c,d\n"
+    (tmp_path / "t.csv").write_text(text)
+    _, samples = run([write(tmp_path / "a.fits", [noise(6, 6)])], tmp_path / "out.h5", catalog=tmp_path / "t.csv")
+    values = {name: samples.column(name).tolist()[0] for name in samples.columns}
+    assert values == {
+        "file": "a.fits",
+        "hdu": 1,
+        "masked_fraction": 0,
+        "file_catalog": "b",
+        "file_catalog_catalog": "a",
+        "masked_fraction_catalog": 2,
+        "masked_fraction_catalog_catalog": 1,
+        "id_catalog": "d",
+        "id_catalog_catalog": "c",
+    }
+
+
 def test_extname_is_a_band_where_it_repeats(tmp_path: Path) -> None:
     for i in range(2):
         write(tmp_path / f"o{i}.fits", [noise(6, 6, seed=i), noise(6, 6, seed=9)], [{"EXTNAME": "I"}, {"EXTNAME": "J"}])

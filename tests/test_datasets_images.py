@@ -106,6 +106,33 @@ def test_catalog_faults_are_named(tmp_path: Path) -> None:
     assert (report.n, report.counts) == (1, {"without a row in the catalog": 1})
 
 
+@pytest.mark.parametrize("column", ["file", "name"])
+def test_catalog_rows_without_a_picture_are_listed(tmp_path: Path, column: str) -> None:
+    save(tmp_path / "in/a.png", pixels())
+    (tmp_path / "in/bad.png").write_bytes(b"no picture")
+    (tmp_path / "t.csv").write_text(f"{column},mag\nlost,1\na,2\nbad,3\ngone,4\n")
+    options = {"catalog": tmp_path / "t.csv", "id_column": None if column == "file" else column}
+    report, samples = run([tmp_path / "in"], tmp_path / "out.h5", skip_bad=True, **options)
+    assert samples.column("mag").tolist() == [2]
+    assert report.counts == {"skipped as bad": 1, "catalog rows without a picture": 2}
+    assert [name for name, _ in report.skipped] == ["bad.png", "lost", "gone"]
+
+
+def test_a_long_name_is_told_with_the_way_out_or_left_out(tmp_path: Path) -> None:
+    long = save(tmp_path / "in" / f"{'n' * 70}.png", pixels())
+    save(tmp_path / "in/a.png", pixels())
+    with pytest.raises(
+        InputError, match=r"the name 'n{70}\.png' makes one of 70; name a catalog column with --id-column"
+    ):
+        run([tmp_path / "in"], tmp_path / "out.h5")
+    report, samples = run([tmp_path / "in"], tmp_path / "out.h5", skip_bad=True)
+    assert ([samples.id(0)], report.n) == (["a"], 1)
+    assert [name for name, _ in report.skipped] == [long.name]
+    (tmp_path / "t.csv").write_text(f"file,name\na.png,x\n{long.name},y\n")
+    _, samples = run([tmp_path / "in"], tmp_path / "out.h5", catalog=tmp_path / "t.csv", id_column="name")
+    assert [samples.id(row) for row in range(2)] == ["x", "y"]
+
+
 def test_id_column_names_the_objects_and_keeps_every_digit(tmp_path: Path) -> None:
     save(tmp_path / "in/a.png", pixels())
     (tmp_path / "t.csv").write_text("file,objid,run\na.png,18446744073709551615,007\n")

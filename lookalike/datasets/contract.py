@@ -60,12 +60,18 @@ class Ledger:
     counts: Counter[str] = field(default_factory=Counter)
     notes: list[str] = field(default_factory=list)
 
-    def bad(self, name: str, reason: str) -> None:
-        """A file or object that cannot be taken: an error, or with --skip-bad left out, counted and listed."""
+    def bad(self, name: str, reason: str, *, objects: int | None = None) -> None:
+        """A file or object that cannot be taken: an error, or with --skip-bad left out, counted and listed.
+
+        objects : how many objects `name` stands for, where it is a part of a file and not the file.
+        """
         if not self.skip_bad:
             raise InputError(f"{name}: {reason} (--skip-bad leaves such files out.)", code="bad_file")
         self.skipped.append((name, reason))
-        self.counts["skipped as bad"] += 1
+        if objects is None:
+            self.counts["skipped as bad"] += 1
+        else:
+            self.counts["objects that cannot be read"] += objects
 
     def drop(self, name: str, reason: str, counted: str) -> None:
         """An object left out by a stated rule, whatever the options; counted and listed."""

@@ -46,23 +46,39 @@ def ingest(files: list[Path], out: Path, options: Options, ledger: Ledger) -> No
     if options.mode is not None and options.mode not in MODES:
         raise unknown("mode", options.mode, MODES)
     catalog = read_table(options.catalog, ledger, texts=_text_columns(options)) if options.catalog else None
-    objects = object_planes(planes, options.bands)
+    objects = _gathered(planes, options, ledger)
     mode = options.mode or _mode(objects, catalog)
     if mode == "positions":
         if catalog is None:
             raise InputError("Mode `positions` needs a --catalog of positions (x and y, or ra and dec).")
         ingest_positions(planes, catalog, out, options, ledger)
     elif catalog is not None and ledger.skipped:
-        name, reason = ledger.skipped[0]
-        raise InputError(
-            f"{name} cannot be left out, since the rows of {catalog.name} go with the cutouts in order: {reason}"
-        )
+        raise _needed(ledger, f"the rows of {catalog.name} go with the cutouts in order")
     else:
         _ingest_cutouts(objects, catalog, out, options, ledger)
 
 
 def _text_columns(options: Options) -> list[str]:
-    return (options.id_column or "").split(":")
+    return ["id", *(options.id_column or "").split(":")]
+
+
+def _gathered(planes: Sequence[Plane], options: Options, ledger: Ledger) -> list[list[Plane]]:
+    """Planes as objects; none of files that objects span may have been left out, or bands of two would pair."""
+    across = "the bands of an object are gathered across files in order"
+    try:
+        objects = object_planes(planes, options.bands)
+    except InputError:
+        if ledger.skipped:
+            raise _needed(ledger, across) from None
+        raise
+    if ledger.skipped and any(len({plane.path for plane in run}) > 1 for run in objects):
+        raise _needed(ledger, across)
+    return objects
+
+
+def _needed(ledger: Ledger, why: str) -> InputError:
+    name, reason = ledger.skipped[0]
+    return InputError(f"{name} cannot be left out, since {why}: {reason}", code="bad_file")
 
 
 def _mode(objects: Sequence[Sequence[Plane]], catalog: Table | None) -> str:
@@ -81,6 +97,9 @@ def _ingest_cutouts(
             "in order (for positions in a large image the catalog needs x and y, or ra and dec)."
         )
     bands = bands_of(objects, options.bands, ledger)
+    named: list[str] = []
+    if not options.id_column:
+        objects, named = _named(objects, ledger, skip=ledger.skip_bad and catalog is None)
     sides = [min(objects[i][0].height, objects[i][0].width) for i in range(len(objects))]
     size = options.size
     if size is None:
@@ -92,7 +111,7 @@ def _ingest_cutouts(
             )
         size = shapes[0][0]
     table = merged(_cutout_table(objects), catalog, ledger)
-    ids = table.ids(options.id_column) if options.id_column else _cutout_ids(objects)
+    ids = table.ids(options.id_column) if options.id_column else named
     table = without_reserved(table, ids, ledger)
     table.columns["masked_fraction"] = MASKED
     about = about_images([plane for planes in objects for plane in planes], bands, size, options)
@@ -119,16 +138,28 @@ def _cutout_table(objects: list[list[Plane]]) -> Table:
     return Table("the files", {"file": files, "hdu": numbers}, {"file": FILE, "hdu": HDU})
 
 
-def _cutout_ids(objects: list[list[Plane]]) -> list[str]:
-    """The file's name, with the extension's number where a file holds several objects."""
+def _named(objects: list[list[Plane]], ledger: Ledger, *, skip: bool) -> tuple[list[list[Plane]], list[str]]:
+    """Objects with their ids: the file's name, with the extension's number where a file holds several objects.
+
+    One whose name makes no id is an error, or where `skip` is set left out, counted and listed.
+    """
     per_file: dict[Path, int] = {}
     for planes in objects:
         per_file[planes[0].path] = per_file.get(planes[0].path, 0) + 1
-    ids = []
+    kept, ids = [], []
     for planes in objects:
         name = _stem(planes[0].path)
-        ids.append(id_from_name(f"{name}-{planes[0].hdu}.fits" if per_file[planes[0].path] > 1 else f"{name}.fits"))
-    return ids
+        number = f"-{planes[0].hdu}" if per_file[planes[0].path] > 1 else ""
+        try:
+            ids.append(id_from_name(f"{name}{number}.fits"))
+            kept.append(planes)
+        except InputError as error:
+            if not skip:
+                raise
+            ledger.bad(planes[0].where, error.message)
+    if not kept:
+        raise InputError("No cutout has a name that makes an id; nothing was written.")
+    return kept, ids
 
 
 def _stem(path: Path) -> str:

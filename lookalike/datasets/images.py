@@ -49,12 +49,15 @@ def ingest(files: list[Path], out: Path, options: Options, ledger: Ledger) -> No
     pictures = [picture for path, name in found if (picture := _look(path, name, ledger))]
     if not pictures:
         raise InputError("No picture could be read; nothing was written.")
+    if not options.id_column:
+        pictures = [picture for picture in pictures if _has_id(picture, ledger)]
     catalog = None
     if options.catalog is not None:
         catalog = read_table(options.catalog, ledger, texts=_text_columns(options))
-        rows = match(pictures, catalog, options)
+        rows = match(pictures, catalog, options, ledger)
+        unused = len(pictures)
         pictures = [picture for picture in pictures if picture.name in rows]
-        unused = len(found) - len(ledger.skipped) - len(pictures)
+        unused -= len(pictures)
         if unused:
             ledger.counts["without a row in the catalog"] = unused
             ledger.note(f"{unused:,} pictures have no row in {options.catalog} and are left out.")
@@ -111,6 +114,18 @@ def _look(path: Path, name: str, ledger: Ledger) -> Picture | None:
         return None
 
 
+def _has_id(picture: Picture, ledger: Ledger) -> bool:
+    """Whether the name makes an id; an error, or where bad files are skipped left out, where it does not."""
+    try:
+        id_from_name(picture.name)
+    except InputError as error:
+        if not ledger.skip_bad:
+            raise
+        ledger.bad(picture.name, error.message)
+        return False
+    return True
+
+
 def unique_ids(pictures: Sequence[Picture]) -> list[str]:
     """Ids from the names; two names that give one id are an error that tells both."""
     owner: dict[str, str] = {}
@@ -127,14 +142,14 @@ def unique_ids(pictures: Sequence[Picture]) -> list[str]:
 
 
 def _text_columns(options: Options) -> list[str]:
-    return ["file", *(options.id_column or "").split(":")]
+    return ["file", "id", *(options.id_column or "").split(":")]
 
 
-def match(pictures: Sequence[Picture], catalog: Table, options: Options) -> dict[str, int]:
+def match(pictures: Sequence[Picture], catalog: Table, options: Options, ledger: Ledger) -> dict[str, int]:
     """The catalog row of each picture's name.
 
     Column `file` holds the name, with or without its ending; a catalog without it is matched by --id-column, as a
-    name without folder and ending.
+    name without folder and ending. A row without a picture is an error, or where bad files are skipped left out.
     """
     by_stem = "file" not in catalog.values
     if by_stem and options.id_column not in catalog.values:
@@ -149,20 +164,28 @@ def match(pictures: Sequence[Picture], catalog: Table, options: Options) -> dict
     row_of = {key: row for row, key in enumerate(keys)}
     rows: dict[str, int] = {}
     for picture in pictures:
-        bare = picture.name[: -len(picture.path.suffix)] if picture.path.suffix else picture.name
-        for key in (Path(bare).name,) if by_stem else (picture.name, bare):
+        for key in _keys(picture.name, by_stem=by_stem):
             if key in row_of:
                 rows[picture.name] = row_of[key]
                 break
-    missing = len(keys) - len(set(rows.values()))
+    used = set(rows.values())
+    missing = [key for key, row in row_of.items() if row not in used]
     if missing and not options.skip_bad:
-        named = set(rows.values())
-        first = next(key for key, row in row_of.items() if row not in named)
         raise InputError(
-            f"{catalog.name} names {missing:,} pictures that were not found, {first!r} first "
+            f"{catalog.name} names {len(missing):,} pictures that were not found, {missing[0]!r} first "
             "(--skip-bad leaves them out)."
         )
+    listed_already = {key for name, _ in ledger.skipped for key in _keys(name, by_stem=by_stem)}
+    for key in missing:
+        if key not in listed_already:
+            ledger.drop(key, f"a row of {catalog.name} without a picture", "catalog rows without a picture")
     return rows
+
+
+def _keys(name: str, *, by_stem: bool) -> tuple[str, ...]:
+    """The texts a catalog may call a picture by."""
+    bare = name.removesuffix(Path(name).suffix)
+    return (Path(bare).name,) if by_stem else (name, bare)
 
 
 def _write(pictures: list[Picture], ids: list[str], table: Table, out: Path, options: Options, ledger: Ledger) -> None:

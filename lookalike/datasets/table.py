@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -241,11 +241,18 @@ def merged(own: Table, catalog: Table | None, ledger: Ledger) -> Table:
         return own
     both = Table(own.name, dict(own.values), dict(own.columns))
     for name, values in catalog.values.items():
-        new = name if name not in own.values else f"{name}_catalog"
+        new = name if name not in own.values else _free(name, {*both.values, *catalog.values})
         if new != name:
             ledger.note(f"Column {name!r} of {catalog.name} is stored as {new!r}, beside the one ingestion makes.")
         both.add(new, values, catalog.columns[name])
     return both
+
+
+def _free(name: str, taken: Collection[str]) -> str:
+    """The name with `_catalog` after it, as often as it takes to be no other column's."""
+    while name in taken:
+        name += "_catalog"
+    return name
 
 
 def listed(names: Iterable[str], most: int = 12) -> str:
@@ -261,7 +268,7 @@ def without_reserved(table: Table, ids: Sequence[str], ledger: Ledger) -> Table:
     """
     kept = Table(table.name)
     for name, values in table.values.items():
-        new = f"{name}_catalog" if name in RESERVED else name
+        new = _free(name, {*kept.values, *table.values}) if name in RESERVED else name
         if name == "id" and table.texts("id") == list(ids):
             continue
         if new != name:
