@@ -111,7 +111,7 @@ def run(demo: Demo) -> None:
     if demo.serve:
         from lookalike.serving import serve_both
 
-        serve_both(demo.index, demo.port, demo.app_port)
+        serve_both(demo.index, demo.port, demo.app_port, demo.max_overlap)
 
 
 def make_all(demo: Demo) -> Stages:

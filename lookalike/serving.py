@@ -34,7 +34,7 @@ def check_ports(port: int, app_port: int) -> None:
             raise InputError(f"{option}: {error.message}", code=error.code) from None
 
 
-def serve_both(index: Path, port: int, app_port: int) -> None:
+def serve_both(index: Path, port: int, app_port: int, max_overlap: float) -> None:
     """Serve the API and the page until Ctrl-C or SIGTERM, then stop both; a process that ends early is an error."""
     from lookalike.webapp.run import app_command
 
@@ -42,7 +42,7 @@ def serve_both(index: Path, port: int, app_port: int) -> None:
     page = f"http://127.0.0.1:{app_port}"
     commands = {
         "API": [sys.executable, "-m", "lookalike", "serve", str(index), "--port", str(port)],
-        "page": app_command(api, app_port),
+        "page": app_command(api, app_port, max_overlap),
     }
     with _stopped_by_signals(), _children(commands) as children:
         _wait_until_ready(children, {"API": f"{api}/readyz", "page": f"{page}/_stcore/health"})

@@ -27,12 +27,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.Com
     return out, subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def test_the_report_says_what_came_out(made: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
     out, done = made
     assert done.returncode == 0, done.stderr
@@ -105,7 +99,10 @@ def alive(pid: int) -> bool:
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads the process table of Linux")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_ending_it_leaves_no_process(
-    made: tuple[Path, subprocess.CompletedProcess[str]], number: signal.Signals, tmp_path: Path
+    made: tuple[Path, subprocess.CompletedProcess[str]],
+    number: signal.Signals,
+    tmp_path: Path,
+    free_port: Callable[[], int],
 ) -> None:
     out, _ = made
     port, app_port = free_port(), free_port()
