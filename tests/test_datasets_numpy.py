@@ -13,7 +13,7 @@ from pyarrow import parquet
 
 import lookalike.datasets.numpy_arrays as numpy_arrays
 from lookalike.datasets import ingest
-from lookalike.errors import InputError
+from lookalike.errors import InputError, LookalikeError
 from lookalike.samples import Samples
 
 
@@ -218,7 +218,7 @@ def test_broken_npz_and_wrong_catalogs_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot be read"):
         run([tmp_path / "b.npz"], tmp_path / "out.h5")
     (tmp_path / "c.npz").write_bytes(data[:200])
-    with pytest.raises(InputError, match=r"not a readable .npz"):
+    with pytest.raises(InputError, match=r"c\.npz cannot be read as \.npz"):
         run([tmp_path / "c.npz"], tmp_path / "out.h5")
     with zipfile.ZipFile(tmp_path / "d.npz", "w") as archive:
         archive.writestr("x.txt", "x")
@@ -230,6 +230,42 @@ def test_broken_npz_and_wrong_catalogs_are_refused(tmp_path: Path) -> None:
     saved(tmp_path / "e.npy", cube(2, side=9))
     with pytest.raises(InputError, match=r"\(3, 9, 9\) uint8 per object"):
         run([tmp_path / "a.npz", tmp_path / "e.npy"], tmp_path / "out.h5")
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_changed_bytes_never_escape_as_another_error(tmp_path: Path, save: Any) -> None:
+    save(tmp_path / "a.npz", images=cube(6), mag=np.arange(6.0), name=np.array(list("abcdef")))
+    data = (tmp_path / "a.npz").read_bytes()
+    rng = np.random.default_rng(0)
+    directory = data.index(b"PK\x01\x02")
+    places = [*rng.integers(0, directory, 40), *rng.integers(directory, len(data), 60)]
+    for place in places:
+        changed = bytearray(data)
+        changed[place] ^= int(rng.integers(1, 256))
+        (tmp_path / "b.npz").write_bytes(changed)
+        try:
+            run([tmp_path / "b.npz"], tmp_path / "out.h5")
+        except LookalikeError:
+            continue
+
+
+def test_a_damaged_npz_can_be_left_out(tmp_path: Path) -> None:
+    np.savez_compressed(tmp_path / "a.npz", images=cube(6))
+    data = bytearray((tmp_path / "a.npz").read_bytes())
+    at = data.index(b"PK\x01\x02") + 10  # the packing method, in the central directory
+    data[at] = 99
+    (tmp_path / "b.npz").write_bytes(data)
+    with pytest.raises(InputError, match=r"b\.npz\[images\] cannot be read as \.npz: .*compression"):
+        run([tmp_path / "b.npz"], tmp_path / "out.h5")
+    report, _ = run([tmp_path / "a.npz", tmp_path / "b.npz"], tmp_path / "out.h5", skip_bad=True)
+    assert (report.n, report.counts) == (6, {"skipped as bad": 1})
+
+
+def test_columns_of_several_files_keep_one_kind(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", images=cube(1), n=np.array([2**60 + 1]))
+    np.savez(tmp_path / "b.npz", images=cube(1), n=np.array([0.5]))
+    with pytest.raises(InputError, match="array 'n' holds fractions and whole numbers"):
+        run([tmp_path / "a.npz", tmp_path / "b.npz"], tmp_path / "out.h5")
 
 
 def test_real_hsc_scene_and_fashion_pictures(shared_data: Path, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import zipfile
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -22,7 +23,7 @@ from lookalike.datasets.table import Table, plain_values, read_table, without_re
 from lookalike.errors import InputError
 from lookalike.files import existing_files
 from lookalike.progress import progress
-from lookalike.samples import About, Column, write_samples
+from lookalike.samples import KINDS, About, Column, write_samples
 
 BLOCK_BYTES = 32 * 1024**2
 MEMBER = "images"  # the array of an .npz file that holds the pictures
@@ -139,18 +140,18 @@ def _source(path: Path, options: Options) -> Source:
 
 
 def _npz_source(path: Path) -> Source:
-    with _zip(path) as archive:
+    with reading(str(path)), zipfile.ZipFile(path) as archive:
         arrays = {name.removesuffix(".npy"): name for name in archive.namelist() if name.endswith(".npy")}
         found = {}
         for member, name in arrays.items():
             if member == MEMBER or MEMBER not in arrays:
-                with archive.open(name) as file:
-                    try:
+                try:
+                    with reading(f"{path}[{member}]"), archive.open(name) as file:
                         shape, dtype, fortran = read_header(file, f"{path}[{member}]")
-                    except InputError:
-                        if member == MEMBER:
-                            raise
-                        continue
+                except InputError:
+                    if member == MEMBER:
+                        raise
+                    continue
                 if member == MEMBER or len(shape) == 4:
                     found[member] = Source(path, member, shape, dtype, fortran)
     if len(found) != 1:
@@ -164,11 +165,16 @@ def _npz_source(path: Path) -> Source:
     return source
 
 
-def _zip(path: Path) -> zipfile.ZipFile:
+@contextmanager
+def reading(name: str) -> Iterator[None]:
+    """Turn whatever a damaged .npz file makes zipfile and its decoders raise into an InputError that names it."""
     try:
-        return zipfile.ZipFile(path)
-    except (zipfile.BadZipFile, OSError, ValueError) as error:
-        raise InputError(f"{path} is not a readable .npz file: {error}", code="bad_file") from None
+        yield
+    except InputError:
+        raise
+    except Exception as error:  # zlib, lzma, struct, header and text errors among them
+        text = (str(error) or type(error).__name__).splitlines()[0]
+        raise InputError(f"{name} cannot be read as .npz: {text}", code="bad_file") from None
 
 
 def read_header(file: IO[bytes], where: str) -> tuple[tuple[int, ...], np.dtype[Any], bool]:
@@ -177,8 +183,9 @@ def read_header(file: IO[bytes], where: str) -> tuple[tuple[int, ...], np.dtype[
         version = np.lib.format.read_magic(file)
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, fortran, dtype = read(file)
-    except (ValueError, EOFError, OSError, zipfile.BadZipFile, NotImplementedError) as error:
-        raise InputError(f"{where} is not a NumPy array: {str(error).splitlines()[0]}", code="bad_file") from None
+    except Exception as error:  # the header is a Python literal, and what it is read from may be damaged
+        text = (str(error) or type(error).__name__).splitlines()[0]
+        raise InputError(f"{where} is not a NumPy array: {text}", code="bad_file") from None
     if dtype.hasobject:
         raise InputError(f"{where} holds pickled objects, which are never loaded.", code="bad_file")
     if any(side < 0 for side in shape):
@@ -213,18 +220,18 @@ def _blocks(source: Source) -> Iterator[NDArray[Any]]:
         for start in range(0, len(mapped), rows):
             yield _native(np.asarray(mapped[start : start + rows]))
         return
-    with _zip(source.path) as archive:
-        try:
-            with archive.open(f"{source.member}.npy") as file:
-                read_header(file, source.where)
-                for start in range(0, source.shape[0], rows):
-                    count = min(rows, source.shape[0] - start)
-                    data = file.read(count * source.row_bytes)
-                    if len(data) != count * source.row_bytes:
-                        raise InputError(f"{source.where} ends before its last row.", code="bad_file")
-                    yield _native(np.frombuffer(data, source.dtype).reshape(count, *source.shape[1:]))
-        except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, RuntimeError) as error:
-            raise InputError(f"{source.where} cannot be read: {error}", code="bad_file") from None
+    with ExitStack() as stack:
+        with reading(source.where):
+            archive = stack.enter_context(zipfile.ZipFile(source.path))
+            file = stack.enter_context(archive.open(f"{source.member}.npy"))
+            read_header(file, source.where)
+        for start in range(0, source.shape[0], rows):
+            count = min(rows, source.shape[0] - start)
+            with reading(source.where):
+                data = file.read(count * source.row_bytes)
+            if len(data) != count * source.row_bytes:
+                raise InputError(f"{source.where} ends before its last row.", code="bad_file")
+            yield _native(np.frombuffer(data, source.dtype).reshape(count, *source.shape[1:]))
 
 
 def _native(block: NDArray[Any]) -> NDArray[Any]:
@@ -239,17 +246,17 @@ def _columns(path: Path, source: Source, ledger: Ledger) -> dict[str, NDArray[An
     if source.member is None:
         return {}
     found = {}
-    with _zip(path) as archive:
+    with reading(str(path)), zipfile.ZipFile(path) as archive:
         for name in archive.namelist():
             member = name.removesuffix(".npy")
             if member == source.member or archive.getinfo(name).file_size > SMALL_MEMBER:
                 continue
-            with archive.open(name) as file:
-                try:
+            try:
+                with reading(f"{path}[{member}]"), archive.open(name) as file:
                     shape, dtype, _ = read_header(file, f"{path}[{member}]")
                     values = file.read(math.prod(shape) * dtype.itemsize) if shape == source.shape[:1] else None
-                except (InputError, OSError, zipfile.BadZipFile, EOFError):
-                    values = None
+            except InputError:
+                values = None
             plain = None
             if values is not None and len(values) == math.prod(shape) * dtype.itemsize:
                 plain = plain_values(np.frombuffer(values, dtype)) if dtype.kind in "fiubSU" else None
@@ -278,6 +285,12 @@ def _table(sources: list[Source], columns: list[dict[str, NDArray[Any]]], option
         if name in table.values:
             ledger.note(f"Column {name!r} is taken from the catalog, not from the arrays' file.")
         else:
+            kinds = {found[name].dtype.kind for found in columns}
+            if len(kinds) > 1:
+                raise InputError(
+                    f"Files share their columns' types, but array {name!r} holds "
+                    f"{' and '.join(sorted(KINDS.get(kind, 'texts') for kind in kinds))}."
+                )
             table.add(name, np.concatenate([found[name] for found in columns]), Column())
     return table
 
