@@ -183,6 +183,57 @@ def test_skip_bad_leaves_a_truncated_file_out(tmp_path: Path) -> None:
     assert report.skipped[0][0].endswith("b.h5")
 
 
+def test_one_unreadable_chunk_costs_its_own_rows_alone(tmp_path: Path) -> None:
+    arrays = published(tmp_path / "a.h5", 12, images=None)
+    images = np.random.default_rng(0).normal(0, 1, (12, 3, 24, 24)).astype(np.float32)
+    with h5py.File(tmp_path / "a.h5", "a") as file:
+        data = file.create_dataset("images", data=images, chunks=(3, 3, 24, 24), compression="gzip")
+        chunk = data.id.get_chunk_info(1)
+    assert arrays["inds"].tolist() == list(range(12))
+    with (tmp_path / "a.h5").open("r+b") as raw:
+        raw.seek(chunk.byte_offset + 2)
+        raw.write(b"\xff" * (chunk.size - 2))
+    with pytest.raises(InputError, match="cannot be read"):
+        run([tmp_path / "a.h5"], tmp_path / "out.h5")
+    report, samples = run([tmp_path / "a.h5"], tmp_path / "out.h5", skip_bad=True)
+    left = [0, 1, 2, 6, 7, 8, 9, 10, 11]
+    assert samples.column("inds").tolist() == left
+    assert (samples.images(slice(None)) == images[left]).all()
+    assert report.counts == {"objects that cannot be read": 3}
+    assert [name for name, _ in report.skipped] == [f"{tmp_path}/a.h5 row {row}" for row in (3, 4, 5)]
+
+
+def test_a_column_of_another_type_in_a_second_file_is_refused(tmp_path: Path) -> None:
+    published(tmp_path / "a.h5", 2, code=np.array([2**60 + 1, 2**60 + 3]))
+    published(tmp_path / "b.h5", 2, 2, code=np.array([0.5, 1.5]))
+    with pytest.raises(InputError, match=r"'code' holds fractions in .*b\.h5 and whole numbers in .*a\.h5"):
+        run([tmp_path / "a.h5", tmp_path / "b.h5"], tmp_path / "out.h5")
+    published(tmp_path / "b.h5", 2, 2, code=np.array([1, 2], np.int16))
+    _, samples = run([tmp_path / "a.h5", tmp_path / "b.h5"], tmp_path / "out.h5")
+    assert samples.column("code").tolist() == [2**60 + 1, 2**60 + 3, 1, 2]
+
+
+def test_large_unsigned_numbers_make_the_whole_column_texts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(legacysurvey, "BLOCK_BYTES", 1)
+    monkeypatch.setattr(legacysurvey, "TOP_ROWS", 2)
+    codes = np.array([1, 2, 3, 2**64 - 1, 5], np.uint64)
+    published(tmp_path / "a.h5", 5, code=codes)
+    _, samples = run([tmp_path / "a.h5"], tmp_path / "out.h5")
+    assert samples.column("code").tolist() == [str(code) for code in codes]
+
+
+def test_an_unreadable_column_of_unsigned_numbers_is_named(tmp_path: Path) -> None:
+    published(tmp_path / "a.h5", 12)
+    with h5py.File(tmp_path / "a.h5", "a") as file:
+        data = file.create_dataset("code", data=np.arange(12, dtype=np.uint64), chunks=(12,), compression="gzip")
+        chunk = data.id.get_chunk_info(0)
+    with (tmp_path / "a.h5").open("r+b") as raw:
+        raw.seek(chunk.byte_offset)
+        raw.write(b"\xff" * chunk.size)
+    with pytest.raises(InputError, match=r"a\.h5: /code cannot be read"):
+        run([tmp_path / "a.h5"], tmp_path / "out.h5")
+
+
 def _external(path: Path, file: h5py.File) -> None:
     file.create_dataset("ra", (5,), "f8", external=[(str(path.with_name("secret.bin")), 0, 40)])
 

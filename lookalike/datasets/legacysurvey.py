@@ -24,12 +24,13 @@ from lookalike.datasets.table import Table, clean_name, plain_values
 from lookalike.errors import InputError, unknown
 from lookalike.files import existing_files
 from lookalike.progress import progress
-from lookalike.samples import About, Column, write_samples
+from lookalike.samples import KINDS, About, Column, write_samples
 
 BANDS = ("g", "r", "z")
 PIXEL_SCALE = 0.262  # arcsec/px
 ZERO_POINT = 22.5  # AB magnitude of 1 nanomaggy
 BLOCK_BYTES = 32 * 1024**2  # of images read at once
+TOP_ROWS = 1024**2  # catalog rows looked through at once
 LONGEST_TEXT = 1024  # characters of a text value
 
 # The sweep catalog's bands by the number of a per-band column's values.
@@ -65,13 +66,21 @@ SWEEP = {
 
 
 @dataclass(frozen=True)
+class Field:
+    """A catalog data set: the shape of one row, and the kind its values are stored as, a key of samples.KINDS."""
+
+    tail: tuple[int, ...]
+    kind: str
+
+
+@dataclass(frozen=True)
 class Shard:
-    """One checked file: its rows, the side of its images, and its catalog data sets with their row shapes."""
+    """One checked file: its rows, the side of its images, and its catalog data sets."""
 
     path: Path
     n: int
     side: int
-    fields: dict[str, tuple[int, ...]]
+    fields: dict[str, Field]
 
 
 def ingest(files: list[Path], out: Path, options: Options, ledger: Ledger) -> None:
@@ -82,9 +91,7 @@ def ingest(files: list[Path], out: Path, options: Options, ledger: Ledger) -> No
     first = shards[0]
     size = options.size or min(shard.side for shard in shards)
     for shard in shards:
-        if set(shard.fields.items()) != set(first.fields.items()):
-            odd = sorted({name for name, _ in set(shard.fields.items()) ^ set(first.fields.items())})
-            raise InputError(f"{shard.path} and {first.path} differ in their columns: {', '.join(odd)}.")
+        _check_fields(shard, first)
         if size > shard.side or (options.size is None and shard.side != first.side):
             raise InputError(
                 f"{shard.path} holds images of {shard.side} px and {first.path} of {first.side} px; give a --size "
@@ -95,6 +102,20 @@ def ingest(files: list[Path], out: Path, options: Options, ledger: Ledger) -> No
     elif "inds" not in first.fields:
         raise InputError(f"{first.path} has no `inds` to make ids from; name a column with --id-column.")
     _write(shards, size, out, options, ledger)
+
+
+def _check_fields(shard: Shard, first: Shard) -> None:
+    """InputError where two files' columns are not the same, or hold other kinds of values."""
+    odd = sorted({name for name, _ in set(shard.fields.items()) ^ set(first.fields.items())})
+    for name in odd:
+        here, there = shard.fields.get(name), first.fields.get(name)
+        if here and there and here.tail == there.tail:
+            raise InputError(
+                f"Files share their columns' types, but {name!r} holds {KINDS[here.kind]} in {shard.path} and "
+                f"{KINDS[there.kind]} in {first.path}."
+            )
+    if odd:
+        raise InputError(f"{shard.path} and {first.path} differ in their columns: {', '.join(odd)}.")
 
 
 def _check_id_column(id_column: str, shard: Shard) -> None:
@@ -160,18 +181,29 @@ def _inspect(path: Path, ledger: Ledger) -> Shard:
             elif data.shape[0] != shape[0]:
                 raise InputError(f"{path}: {name!r} has {data.shape[0]:,} rows, but `images` has {shape[0]:,}.")
             else:
-                fields[name] = data.shape[1:]
+                fields[name] = Field(data.shape[1:], _kind(data))
         return Shard(path, shape[0], shape[2], fields)
+
+
+def _kind(data: h5py.Dataset) -> str:
+    """The kind a catalog data set is stored as, whole: integers above 2^63 - 1 make all of it texts."""
+    if data.dtype.kind == "u" and data.dtype.itemsize == 8:
+        try:
+            tops = [data[start : start + TOP_ROWS].max() for start in range(0, len(data), TOP_ROWS)]
+        except (OSError, RuntimeError) as error:
+            raise InputError(f"{data.file.filename}: {data.name} cannot be read: {error}", code="bad_file") from None
+        return "S" if max(tops, default=0) > np.iinfo(np.int64).max else "i"
+    return {"f": "f", "i": "i", "u": "i", "b": "i"}.get(data.dtype.kind, "S")
 
 
 def _columns(shard: Shard, ledger: Ledger) -> dict[str, Column]:
     """The catalog columns a file's data sets become, with what is known of each."""
     columns: dict[str, Column] = {}
-    for name, tail in shard.fields.items():
+    for name, field in shard.fields.items():
         known = SWEEP.get(name.lower(), Column())
         if known == Column():
             ledger.note(f"Column {name!r} is not one of the published ones; its unit is not known.")
-        for part, suffix in _parts(name, tail):
+        for part, suffix in _parts(name, field.tail):
             text = f"{known.description}, {suffix}" if suffix and known.description else known.description
             if part in columns:
                 raise InputError(f"{shard.path} has two columns that become {part!r}.")
@@ -208,14 +240,27 @@ def _blocks(
         if data.chunks is not None:  # whole chunks, so that none is decompressed twice
             rows = max(data.chunks[0], rows // data.chunks[0] * data.chunks[0])
         for start in range(0, shard.n, rows):
-            stop = min(start + rows, shard.n)
-            try:
-                images = as_float32(center_crop(data[start:stop], size))
-                raw = {name: _read_column(file[name], start, stop) for name in shard.fields}
-            except (OSError, RuntimeError, UnicodeDecodeError, MemoryError) as error:
-                ledger.bad(f"{shard.path} rows {start}-{stop - 1}", f"cannot be read: {error}.")
-                continue
-            yield images, _table(shard, raw), _ids(shard, raw, options)
+            for images, raw in _readable(file, shard, start, min(start + rows, shard.n), ledger):
+                yield as_float32(center_crop(images, size)), _table(shard, raw), _ids(shard, raw, options)
+
+
+def _readable(
+    file: h5py.File, shard: Shard, start: int, stop: int, ledger: Ledger
+) -> Iterator[tuple[NDArray[Any], dict[str, NDArray[Any]]]]:
+    """Images (n, 3, S, S) and catalog values of rows, in halves where they cannot be read, down to a single one."""
+    try:
+        images = file["images"][start:stop]
+        raw = {name: _read_column(file[name], start, stop) for name in shard.fields}
+    except (OSError, RuntimeError, UnicodeDecodeError, MemoryError) as error:
+        if stop - start == 1 or not ledger.skip_bad:
+            rows = f"row {start}" if stop - start == 1 else f"rows {start}-{stop - 1}"
+            ledger.bad(f"{shard.path} {rows}", f"cannot be read: {error}.", objects=stop - start)
+            return
+        middle = (start + stop) // 2
+        yield from _readable(file, shard, start, middle, ledger)
+        yield from _readable(file, shard, middle, stop, ledger)
+        return
+    yield images, raw
 
 
 def _read_column(data: h5py.Dataset, start: int, stop: int) -> NDArray[Any]:
@@ -231,11 +276,13 @@ def _read_column(data: h5py.Dataset, start: int, stop: int) -> NDArray[Any]:
 
 def _table(shard: Shard, raw: dict[str, NDArray[Any]]) -> Table:
     table = Table(shard.path.name)
-    for name, tail in shard.fields.items():
+    for name, field in shard.fields.items():
         values = plain_values(raw[name])
         assert values is not None, "only plain columns were taken"
+        if field.kind == "S":
+            values = values.astype(str)
         flat = values.reshape(len(values), -1)  # (n, parts)
-        for i, (part, _) in enumerate(_parts(name, tail)):
+        for i, (part, _) in enumerate(_parts(name, field.tail)):
             table.values[part] = flat[:, i]
     for band in BANDS:
         if f"flux_{band}" in table.values:
