@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from lookalike.datasets import IngestReport, ingest
-from lookalike.datasets.hubble import BANDS, COLUMNS, MERGE_RADIUS, load_picture, merge
+from lookalike.datasets.hubble import BANDS, COLUMNS, MERGE_RADIUS, detect, load_picture, merged_into
 from lookalike.datasets.hubble_seeing import adaptive_sigma, clipped_std, dilated
 from lookalike.errors import InputError
 from lookalike.provenance import read_record
@@ -111,11 +111,14 @@ def test_size_below_52_and_files_are_refused(tmp_path: Path) -> None:
 
 
 def _slow_merge(x: list[float], y: list[float], flux: list[float], radius: float) -> list[int]:
-    kept: list[int] = []
+    kept: list[int] = []  # brightest first
+    into = [0] * len(x)
     for i in sorted(range(len(x)), key=lambda i: (-flux[i], i)):
-        if all((x[i] - x[j]) ** 2 + (y[i] - y[j]) ** 2 > radius**2 for j in kept):
+        near = [j for j in kept if (x[i] - x[j]) ** 2 + (y[i] - y[j]) ** 2 <= radius**2]
+        if not near:
             kept.append(i)
-    return sorted(kept)
+        into[i] = near[0] if near else i
+    return into
 
 
 def test_merge_agrees_with_a_double_loop() -> None:
@@ -124,13 +127,28 @@ def test_merge_agrees_with_a_double_loop() -> None:
         n = int(rng.integers(1, 30))
         x, y = rng.integers(0, 20, (2, n)).astype(float)
         flux = rng.integers(1, 5, n).astype(float)  # with ties
-        assert merge(x, y, flux, 6.0).tolist() == _slow_merge(x.tolist(), y.tolist(), flux.tolist(), 6.0)
+        assert merged_into(x, y, flux, 6.0).tolist() == _slow_merge(x.tolist(), y.tolist(), flux.tolist(), 6.0)
 
 
 def test_merge_keeps_the_brightest_and_a_chain_keeps_its_far_end() -> None:
     x = np.array([0.0, 5.0, 10.0])
-    kept = merge(x, np.zeros(3), np.array([3.0, 1.0, 2.0]), 6.0)
-    assert kept.tolist() == [0, 2]
+    into = merged_into(x, np.zeros(3), np.array([3.0, 1.0, 2.0]), 6.0)
+    assert into.tolist() == [0, 0, 2]
+
+
+def test_the_light_of_a_merged_detection_counts() -> None:
+    """Two Gaussians 5.5 px apart, 2,500 and 1,800 counts: one source of 4,300, not of the brighter's alone."""
+    row, column = np.mgrid[:128, :128].astype(float)
+    light = np.zeros((128, 128))
+    for x, flux in ((64.0, 2500.0), (69.5, 1800.0)):
+        light += flux / (2 * np.pi * 1.2**2) * np.exp(-((column - x) ** 2 + (row - 64) ** 2) / (2 * 1.2**2))
+    sky = np.random.default_rng(3).normal(20, 2, (128, 128, 3))
+    sources = detect(np.clip(np.round(sky + light[..., None]), 0, 255).astype(np.uint8))
+    assert (sources.detected, len(sources)) == (2, 1)
+    assert sources.catalog["x"][0] == pytest.approx(64, abs=0.2)
+    assert 10 ** (0.4 * (25 - sources.catalog["mag"][0])) == pytest.approx(4300, rel=0.05)
+    assert set(np.unique(sources.segments).tolist()) == {0, *(sources.segments[64, [64, 69]].tolist())}
+    assert len(np.unique(sources.segments)) == 2
 
 
 def test_adaptive_sigma_finds_the_width_of_a_gaussian() -> None:

@@ -153,24 +153,27 @@ def detect(picture: NDArray[np.uint8]) -> Sources:
         minarea=MIN_AREA,
         segmentation_map=True,
     )
-    kept = merge(found["x"], found["y"], found["flux"], MERGE_RADIUS)
+    into = merged_into(found["x"], found["y"], found["flux"], MERGE_RADIUS)  # (n,)
+    kept = np.unique(into)
+    # What joined a source is part of it: its pixels count in the apertures, and are no foreign source's.
+    segments = np.concatenate([[0], into + 1]).astype(np.int32)[segments]
     catalog = _measure(mean - background, picture, found[kept], segments, kept + 1)
     return Sources(catalog, segments, len(found))
 
 
-def merge(x: NDArray[np.float64], y: NDArray[np.float64], flux: NDArray[np.float64], radius: float) -> NDArray[np.intp]:
-    """Indices, in input order, that are left when each detection within `radius` of a brighter kept one joins it.
+def merged_into(
+    x: NDArray[np.float64], y: NDArray[np.float64], flux: NDArray[np.float64], radius: float
+) -> NDArray[np.intp]:
+    """For each detection (n,) the index of the one it joins: the brightest kept one within `radius`, or itself.
 
     Brightest first, so that no two kept ones are closer than `radius` and a chain of faint detections cannot
     swallow a source far away, as linking friends of friends would.
     """
-    free = np.ones(len(x), dtype=bool)
-    kept = []
+    into = np.full(len(x), -1, dtype=np.intp)
     for i in np.argsort(-flux, kind="stable"):
-        if free[i]:
-            kept.append(i)
-            free[(x - x[i]) ** 2 + (y - y[i]) ** 2 <= radius**2] = False
-    return np.sort(np.array(kept, dtype=np.intp))
+        if into[i] < 0:
+            into[(into < 0) & ((x - x[i]) ** 2 + (y - y[i]) ** 2 <= radius**2)] = i
+    return into
 
 
 def _measure(
