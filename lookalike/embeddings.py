@@ -14,6 +14,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from lookalike.attributes import as_text, set_texts
 from lookalike.errors import CorruptError, InputError, NotFoundError
 from lookalike.files import atomic_path, file_output, lock, write_point
 from lookalike.hashing import ArrayHash, combine
@@ -86,9 +87,9 @@ def write_embeddings(
         file.create_dataset("id", data=ids)
         hashes["id"].update(ids)
         digest = combine(hashes)
-        file.attrs.update({"kind": KIND, "schema": SCHEMA, "content_hash": digest, "layer": layer})
-        for name, value in (made_from or {}).items():
-            file.attrs[f"{name}_hash"] = value
+        file.attrs["schema"] = SCHEMA
+        set_texts(file, {"kind": KIND, "content_hash": digest, "layer": layer})
+        set_texts(file, {f"{name}_hash": value for name, value in (made_from or {}).items()})
         drop_record(path)
     return digest
 
@@ -107,22 +108,29 @@ class Embeddings:
             raise NotFoundError(f"No such file: {path}")
         try:
             with h5py.File(path, "r", locking=False) as file:
-                if file.attrs.get("kind") != KIND:
+                if as_text(file.attrs.get("kind")) != KIND:
                     raise InputError(f"{path} is not an embeddings file; make one with `lookalike embed`.")
                 if file.attrs["schema"] != SCHEMA:
                     raise InputError(f"{path} has schema {file.attrs['schema']}; this version reads schema {SCHEMA}.")
                 self.ids: NDArray[np.bytes_] = file["id"][:]
-                self.content_hash = str(file.attrs["content_hash"])
-                self.layer = str(file.attrs.get("layer", ""))
+                self.content_hash = as_text(file.attrs["content_hash"])
+                self.layer = as_text(file.attrs.get("layer", ""))
                 self.made_from = {
-                    name: str(file.attrs[f"{name}_hash"])
+                    name: as_text(file.attrs[f"{name}_hash"])
                     for name in ("samples", "checkpoint")
                     if f"{name}_hash" in file.attrs
                 }
                 offset, shape, dtype = _place(file["embedding"], self.ids)
             # The data set is contiguous, so that it maps straight from the file, shared between processes.
             self.vectors: NDArray[Any] = np.memmap(path, dtype, "r", offset, shape)
-        except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:  # as HDF5 meets damage
+        except (
+            OSError,
+            KeyError,
+            ValueError,
+            TypeError,
+            RuntimeError,
+            AttributeError,
+        ) as error:  # as HDF5 meets damage
             raise CorruptError(f"{path} is not a readable embeddings file ({error}); embed again.") from None
 
     def __len__(self) -> int:
@@ -137,8 +145,13 @@ class Embeddings:
         hashes = {"embedding": ArrayHash(), "id": ArrayHash()}
         for start in range(0, len(self), 65536):
             hashes["embedding"].update(self.vectors[start : start + 65536])
-        hashes["id"].update(self.ids)
-        if combine(hashes) != self.content_hash:
+        try:
+            hashes["id"].update(self.ids)
+        except UnicodeDecodeError:
+            altered = True
+        else:
+            altered = combine(hashes) != self.content_hash
+        if altered:
             raise CorruptError(f"{self.path} was altered: its content hash is not the recorded one; embed again.")
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import h5py
 
+from lookalike.attributes import as_text
 from lookalike.embeddings import KIND as EMBEDDINGS
 from lookalike.embeddings import Embeddings
 from lookalike.errors import InputError, NotFoundError
@@ -31,7 +32,7 @@ def _file(path: Path) -> dict[str, Any]:
     if not h5py.is_hdf5(path):
         raise _foreign(path)
     with h5py.File(path, "r", locking=False) as file:
-        kind = file.attrs.get("kind")
+        kind = as_text(file.attrs.get("kind"))
     if kind == SAMPLES:
         return _samples(Samples(path))
     if kind == EMBEDDINGS:

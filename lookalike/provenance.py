@@ -13,6 +13,7 @@ from typing import Any
 import h5py
 
 from lookalike import __version__
+from lookalike.attributes import as_text
 from lookalike.errors import CorruptError
 from lookalike.files import read_json, write_json
 
@@ -80,7 +81,7 @@ def _content_hash(made: Path) -> str | None:
     """The content hash one of our HDF5 files holds, None where it holds none or cannot be read."""
     try:
         with h5py.File(made, "r", locking=False) as file:
-            return str(file.attrs["content_hash"])
+            return as_text(file.attrs["content_hash"])
     except (OSError, KeyError, RuntimeError, ValueError, TypeError):
         return None
 

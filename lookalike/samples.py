@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from lookalike.attributes import as_text, set_texts
 from lookalike.config import Config
 from lookalike.errors import CorruptError, InputError, NotFoundError, unknown
 from lookalike.files import atomic_path, existing_files, file_output, lock, write_point
@@ -211,10 +212,11 @@ class SamplesWriter:
         _check_unique(self._file["id"][:])
         for name, column in self.columns.items():
             texts = {"unit": column.unit, "description": column.description, "ucd": column.ucd}
-            self._file[_where(name)].attrs.update(texts)
+            set_texts(self._file[_where(name)], texts)
         about = self.about.model_dump(mode="json")
         digest = combine(self._hashes, about)
-        self._file.attrs.update({"kind": KIND, "schema": SCHEMA, "about": json.dumps(about), "content_hash": digest})
+        self._file.attrs["schema"] = SCHEMA
+        set_texts(self._file, {"kind": KIND, "about": json.dumps(about), "content_hash": digest})
         self._file.close()
         return digest
 
@@ -411,7 +413,7 @@ class Samples:
                     hashes[where] = ArrayHash()
                     for start in range(0, len(file[where]), rows):
                         hashes[where].update(file[where][start : start + rows])
-                altered = combine(hashes, about) != str(file.attrs["content_hash"])
+                altered = combine(hashes, about) != as_text(file.attrs["content_hash"])
             if altered:
                 raise CorruptError(f"{path} was altered: its content hash is not the recorded one; ingest it again.")
 
@@ -445,14 +447,14 @@ def _damage(path: Path) -> Iterator[None]:
 
 def _read_header(path: Path) -> _Header:
     with _open(path) as file, _damage(path):
-        if file.attrs.get("kind") != KIND:
+        if as_text(file.attrs.get("kind")) != KIND:
             raise InputError(f"{path} is not a samples file; make one with `lookalike ingest`.")
         if file.attrs["schema"] != SCHEMA:
             raise InputError(f"{path} has schema {file.attrs['schema']}; this version reads schema {SCHEMA}.")
         catalog = dict(file["catalog"].items()) if "catalog" in file else {}
         texts = ("unit", "description", "ucd")
-        columns = {name: Column(*(str(data.attrs[text]) for text in texts)) for name, data in catalog.items()}
-        images, about = file["images"], _about(json.loads(file.attrs["about"]))
+        columns = {name: Column(*(as_text(data.attrs[text]) for text in texts)) for name, data in catalog.items()}
+        images, about = file["images"], _about(json.loads(as_text(file.attrs["about"])))
         for name, data in {"id": file["id"], **catalog}.items():
             if data.shape != images.shape[:1] or data.dtype.kind not in ("S" if name == "id" else KINDS):
                 msg = f"{name!r} is {data.shape} {data.dtype}, images are {images.shape}"
@@ -467,7 +469,7 @@ def _read_header(path: Path) -> _Header:
             len(images),
             images.shape[1:],
             images.dtype,
-            str(file.attrs["content_hash"]),
+            as_text(file.attrs["content_hash"]),
         )
 
 

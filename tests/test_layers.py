@@ -12,7 +12,18 @@ import pytest
 PACKAGE = Path(__file__).resolve().parent.parent / "lookalike"
 # Left may not import right. Modules of one layer may import each other.
 LAYERS = [
-    ["__init__", "errors", "files", "hashing", "config", "provenance", "progress", "samples", "embeddings"],
+    [
+        "__init__",
+        "errors",
+        "files",
+        "hashing",
+        "config",
+        "attributes",
+        "provenance",
+        "progress",
+        "samples",
+        "embeddings",
+    ],
     ["datasets"],
     ["augmentations"],
     ["ssl"],

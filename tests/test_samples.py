@@ -292,6 +292,47 @@ def test_a_damaged_file_is_named(tmp_path: Path, damage: str) -> None:
         Samples(tmp_path / "x.h5")
 
 
+FUZZ = """
+import signal, sys
+from pathlib import Path
+from lookalike.embeddings import Embeddings
+from lookalike.errors import LookalikeError
+from lookalike.samples import Samples
+kind, path, changed = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
+data = path.read_bytes()
+for place in map(int, sys.argv[4:]):
+    print(place, flush=True)
+    changed.write_bytes(data[:place] + bytes([data[place] ^ 255]) + data[place + 1 :])
+    signal.alarm(20)
+    try:
+        if kind == "samples":
+            samples = Samples(changed)
+            samples.verify()
+            samples.ids, [samples.column(name) for name in samples.columns]
+        else:
+            Embeddings(changed).verify()
+    except LookalikeError:
+        pass
+"""
+
+
+@pytest.mark.parametrize("kind", ["samples", "embeddings"])
+def test_a_changed_byte_is_a_typed_error_and_never_a_hang_or_crash(tmp_path: Path, kind: str) -> None:
+    """Read in a process of its own, since HDF5 can take its process with it."""
+    path = tmp_path / "a.h5"
+    if kind == "samples":
+        write(path, 3)
+    else:
+        made_from = {"samples": "0" * 64, "checkpoint": "1" * 64}
+        write_embeddings(path, np.array([b"a", b"b"]), iter([np.eye(2)]), dimensions=2, made_from=made_from)
+    data = path.read_bytes()
+    used = [place for place in range(len(data)) if any(data[max(0, place - 8) : place + 8])]  # not the empty stretches
+    places = np.random.default_rng(0).choice(used, 700, replace=False)
+    code = [sys.executable, "-c", FUZZ, kind, str(path), str(tmp_path / "b.h5"), *map(str, places)]
+    done = subprocess.run(code, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"byte {done.stdout.split()[-1]}: {done.returncode} {done.stderr[-500:]}"
+
+
 def test_files_that_are_not_samples(tmp_path: Path) -> None:
     (tmp_path / "x.h5").write_bytes(b"\x89HDF\r\n\x1a\n truncated")
     with pytest.raises(CorruptError, match=r"x\.h5"):
