@@ -151,7 +151,6 @@ def training(demo: Demo) -> TrainConfig:
         epochs=demo.epochs or EPOCHS,
         seed=demo.seed,
         small_stem=False,  # the stem for small pictures costs eight times the work
-        batch_size=128,
         # Few steps on few objects: fewer negatives, a sharper contrast and a larger rate find more in the same time.
         queue=256,
         temperature=0.1,

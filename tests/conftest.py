@@ -57,7 +57,8 @@ def toy_index(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     from lookalike.embeddings import write_embeddings
     from lookalike.indexer.index import build_index
-    from lookalike.samples import About, Column, write_samples
+    from lookalike.samples import About, Column
+    from lookalike.samples_writer import write_samples
 
     folder = tmp_path_factory.mktemp("toy")
     rng = np.random.default_rng(7)
@@ -104,7 +105,8 @@ def vector_set(tmp_path: Path) -> Callable[..., tuple[Path, list[Path]]]:
         vectors: Any, columns: dict[str, Any], *, shards: dict[str, int] | None = None, dtype: str = "float32"
     ) -> tuple[Path, list[Path]]:
         from lookalike.embeddings import write_embeddings
-        from lookalike.samples import About, Column, Samples, write_samples
+        from lookalike.samples import About, Column, Samples
+        from lookalike.samples_writer import write_samples
 
         shards = shards or {"samples.h5": len(vectors)}
         pixel_scale = 1.0 if "ra" in columns else None
@@ -176,7 +178,8 @@ def free_port() -> Callable[[], int]:
 @pytest.fixture
 def blob_samples(tmp_path: Path) -> Callable[..., Path]:
     """Write a samples file of n drawn galaxies, each of its own shape and color."""
-    from lookalike.samples import About, Column, write_samples
+    from lookalike.samples import About, Column
+    from lookalike.samples_writer import write_samples
 
     def write(
         name: str = "samples.h5",

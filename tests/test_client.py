@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from lookalike import about
 from lookalike import client as client_module
-from lookalike import samples
 from lookalike.client import ApiError, Client, UnreachableError, check_id
 from lookalike.errors import InputError, LookalikeError
 from lookalike.indexer.search import Searcher
@@ -104,7 +104,7 @@ def test_the_rule_of_ids_is_that_of_samples(name: str) -> None:
         except InputError:
             return False
 
-    assert accepts(check_id) == accepts(samples.check_id)
+    assert accepts(check_id) == accepts(about.check_id)
 
 
 def test_a_service_that_is_down_is_said_helpfully() -> None:

@@ -15,11 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from lookalike.about import ID_PATTERN
 from lookalike.datasets import ingest
 from lookalike.datasets.pictures import BadPictureError, open_picture, prepare_picture, to_array
 from lookalike.datasets.uploads import read_picture
 from lookalike.errors import InputError, NotFoundError
-from lookalike.samples import ID_PATTERN, Samples
+from lookalike.samples import Samples
 
 
 def pixels(height: int = 12, width: int = 12, seed: int = 0) -> np.ndarray[Any, np.dtype[np.uint8]]:
@@ -72,7 +73,7 @@ def test_two_names_that_make_one_id_are_an_error_that_names_both(tmp_path: Path)
 @settings(max_examples=100, deadline=None)
 @given(st.text(st.characters(exclude_characters="/\0", exclude_categories=("Cs",)), min_size=1, max_size=40))
 def test_any_file_name_makes_a_valid_id(stem: str) -> None:
-    from lookalike.samples import id_from_name
+    from lookalike.about import id_from_name
 
     assert ID_PATTERN.fullmatch(id_from_name(f"{stem}.png"))
 

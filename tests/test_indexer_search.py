@@ -29,7 +29,8 @@ from lookalike.indexer.live import prepared, ranking
 from lookalike.indexer.search import Searcher
 from lookalike.query import Query
 from lookalike.query import answer as ask
-from lookalike.samples import About, Column, Samples, write_samples
+from lookalike.samples import About, Column, Samples
+from lookalike.samples_writer import write_samples
 
 Write = Callable[..., tuple[Path, list[Path]]]
 N, K, WIDTH = 90, 12, 0.3

@@ -16,12 +16,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import lookalike.samples as module
+import lookalike.samples_writer as module
+from lookalike.about import check_id, fill_masked, id_from_name
 from lookalike.embeddings import Embeddings, normalize, write_embeddings
 from lookalike.errors import CorruptError, InputError, LookalikeError, NotFoundError
 from lookalike.hashing import content_hash
 from lookalike.provenance import build_record, read_record, write_record
-from lookalike.samples import About, Column, Samples, check_id, fill_masked, id_from_name, write_samples
+from lookalike.samples import About, Column, Samples
+from lookalike.samples_writer import write_samples
 
 ABOUT = About(domain="image", bands=("r", "g"))
 COLUMNS = {"mag": Column("mag", "brightness"), "label": Column(), "count": Column()}
@@ -446,7 +448,8 @@ KILLED = """
 from pathlib import Path
 import numpy as np
 from lookalike.embeddings import write_embeddings
-from lookalike.samples import About, write_samples
+from lookalike.samples import About
+from lookalike.samples_writer import write_samples
 if {kind!r} == "samples":
     with write_samples(Path({out!r}), About(domain="image", bands=("r",)), {{}}) as writer:
         writer.append(["new"], np.ones((1, 1, 2, 2), np.float32), {{}})

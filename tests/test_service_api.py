@@ -26,7 +26,8 @@ from PIL import Image
 from lookalike.errors import CorruptError, InputError, LookalikeError, NotFoundError
 from lookalike.indexer.index import build_index
 from lookalike.indexer.search import Searcher
-from lookalike.samples import Samples, write_samples
+from lookalike.samples import Samples
+from lookalike.samples_writer import write_samples
 from lookalike.service import Limits, create_app
 from lookalike.service.models import Failure, IndexAnswer, NeighborsAnswer, ObjectAnswer, RandomAnswer
 

@@ -14,7 +14,8 @@ import pytest
 import torch
 
 from lookalike.errors import CollapsedError, CorruptError, InputError, NotFoundError, StoppedError
-from lookalike.samples import About, Column, Samples, write_samples
+from lookalike.samples import About, Column, Samples
+from lookalike.samples_writer import write_samples
 from lookalike.ssl import batches, log
 from lookalike.ssl import train as train_module
 from lookalike.ssl.checkpoint import read_config

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lookalike.about import MASKED_LIMIT, fill_masked
 from lookalike.datasets.contract import Ledger
-from lookalike.samples import MASKED_LIMIT, Column, fill_masked
+from lookalike.samples import Column
 
 MASKED = Column("", "fraction of pixels that were masked or not finite and are stored as 0")
 MASKED_COUNT = f"refused, more than {MASKED_LIMIT:.0%} masked"

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from lookalike.about import id_from_name
 from lookalike.datasets.contract import Ledger, Options
 from lookalike.datasets.cutouts import MASKED, as_float32, measured
 from lookalike.datasets.fits_open import open_fits, reading
@@ -23,7 +24,8 @@ from lookalike.datasets.table import Table, merged, read_table, without_reserved
 from lookalike.errors import InputError, unknown
 from lookalike.files import existing_files
 from lookalike.progress import progress
-from lookalike.samples import Column, id_from_name, write_samples
+from lookalike.samples import Column
+from lookalike.samples_writer import write_samples
 
 MODES = ("cutouts", "positions")
 BATCH = 256

@@ -18,7 +18,8 @@ from lookalike.datasets.fits_wcs import pixel_positions, sky_positions
 from lookalike.datasets.table import Table, listed, merged, without_reserved
 from lookalike.errors import InputError
 from lookalike.progress import progress
-from lookalike.samples import Column, write_samples
+from lookalike.samples import Column
+from lookalike.samples_writer import write_samples
 
 BATCH = 256
 IN_MEMORY = 1024**3  # bytes of large images held at once; larger ones are read where they are cut

@@ -19,7 +19,8 @@ from lookalike.datasets.cutouts import first_pixel, inside, stored_as
 from lookalike.datasets.hubble_seeing import psf_sigma, sky_noise
 from lookalike.errors import InputError
 from lookalike.progress import progress
-from lookalike.samples import About, Column, write_samples
+from lookalike.samples import About, Column
+from lookalike.samples_writer import write_samples
 
 BANDS = ("R", "G", "B")
 SIZE = 52  # px stored: views of 96/152 of that, in multiples of 8, are 32 px

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from lookalike.about import id_from_name
 from lookalike.datasets.contract import Ledger, Options
 from lookalike.datasets.cutouts import stored_as
 from lookalike.datasets.pictures import (
@@ -25,7 +26,8 @@ from lookalike.datasets.table import Table, first_repeated, listed, merged, read
 from lookalike.errors import InputError, NotFoundError
 from lookalike.files import natural_key
 from lookalike.progress import progress
-from lookalike.samples import About, Column, id_from_name, write_samples
+from lookalike.samples import About, Column
+from lookalike.samples_writer import write_samples
 
 ENDINGS = (".png", ".jpg", ".jpeg")
 BATCH = 256

@@ -24,7 +24,8 @@ from lookalike.datasets.table import Table, clean_name, plain_values
 from lookalike.errors import InputError, unknown
 from lookalike.files import existing_files
 from lookalike.progress import progress
-from lookalike.samples import KINDS, About, Column, write_samples
+from lookalike.samples import KINDS, About, Column
+from lookalike.samples_writer import write_samples
 
 BANDS = ("g", "r", "z")
 PIXEL_SCALE = 0.262  # arcsec/px

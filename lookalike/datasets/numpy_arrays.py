@@ -23,7 +23,8 @@ from lookalike.datasets.table import Table, plain_values, read_table, without_re
 from lookalike.errors import InputError
 from lookalike.files import existing_files
 from lookalike.progress import progress
-from lookalike.samples import KINDS, About, Column, write_samples
+from lookalike.samples import KINDS, About, Column
+from lookalike.samples_writer import write_samples
 
 BLOCK_BYTES = 32 * 1024**2
 MEMBER = "images"  # the array of an .npz file that holds the pictures

@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lookalike.about import check_id
 from lookalike.datasets.contract import Ledger
 from lookalike.errors import InputError, NotFoundError, unknown
-from lookalike.samples import Column, check_id
+from lookalike.samples import Column
 
 # What a name alone says, where the table itself says nothing.
 KNOWN = {

@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from lookalike.about import MASKED_LIMIT, fill_masked
 from lookalike.datasets.cutouts import as_float32, center_crop
 from lookalike.errors import InputError, NotFoundError
-from lookalike.samples import MASKED_LIMIT, About, fill_masked
+from lookalike.samples import About
 
 LIMIT = 64 * 1024**2  # bytes of a query, before and after it is expanded
 PNG, JPEG, NPY = b"\x89PNG", b"\xff\xd8\xff", b"\x93NUMPY"

@@ -8,8 +8,8 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 
+from lookalike.about import ID_PATTERN, check_id
 from lookalike.errors import InputError, unknown
-from lookalike.samples import ID_PATTERN, check_id
 from lookalike.service.engine import Engine, Loading
 from lookalike.service.limits import Limits
 from lookalike.service.models import (
