@@ -341,9 +341,9 @@ def demo(
 
 def main() -> None:
     """Run the command; an error is one line, exit code 2 where the input was wrong, else 1."""
-    # Threads that wait spinning for long starve each other on a busy machine: training beside one other job fell
-    # from 300 to 30 samples/s. Sleeping at once costs a third on an idle one; a short spin costs little on either. OpenMP
-    # reads this when torch or faiss is loaded, so it must be said before.
+    # Threads that wait spinning for long starve each other on a busy machine (training beside one other job fell to
+    # a third), and sleeping at once costs a third on an idle one; a short spin loses little on either. OpenMP reads
+    # this when torch or faiss is loaded, so it must be said before.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     debug = "--debug" in sys.argv[1:]
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]

@@ -154,7 +154,7 @@ def training(demo: Demo) -> TrainConfig:
         # Few steps on few objects: fewer negatives, a sharper contrast and a larger rate find more in the same time.
         queue=256,
         temperature=0.1,
-        lr=0.12,
+        lr=0.06,
     )
 
 
