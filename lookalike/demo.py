@@ -234,9 +234,9 @@ def score(demo: Demo) -> Scores:
 
 
 def _shown_queries(searcher: Searcher) -> list[str]:
-    """Ids spread over the brighter third, whose shapes a person can judge."""
+    """Ids spread over the brighter third, whose shapes a person can judge, past the few brightest that are alone."""
     by_magnitude = np.argsort(searcher.samples.column("mag"), kind="stable")
-    places = np.linspace(0, len(by_magnitude) // 3, SHOWN_QUERIES).astype(int)
+    places = np.linspace(len(by_magnitude) // 50, len(by_magnitude) // 3, SHOWN_QUERIES).astype(int)
     return [searcher.samples.id(row) for row in by_magnitude[places].tolist()]
 
 
