@@ -94,8 +94,9 @@ def test_a_source_lands_where_the_steps_in_order_send_it(
     x, y = (-x if flip_x else x), (-y if flip_y else y)
     x, y = x * math.cos(angle) - y * math.sin(angle), x * math.sin(angle) + y * math.cos(angle)
     found_x, found_y, *_ = moments(view)
-    assert found_x == pytest.approx(x * scale + shift_x, abs=0.02)
-    assert found_y == pytest.approx(y * scale + shift_y, abs=0.02)
+    # Bilinear interpolation may move a narrow source by a few hundredths of a px; half a px off would be a mistake.
+    assert found_x == pytest.approx(x * scale + shift_x, abs=0.08)
+    assert found_y == pytest.approx(y * scale + shift_y, abs=0.08)
 
 
 @pytest.mark.parametrize("scale", [0.9, 1.1])
