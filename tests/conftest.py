@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 # The same examples every time, and none is late on a loaded machine; --hypothesis-profile=explore looks for new ones.
-hypothesis.settings.register_profile("same", deadline=None, derandomize=True)
+hypothesis.settings.register_profile("same", deadline=None, derandomize=True, database=None)
 hypothesis.settings.register_profile("explore", deadline=None, max_examples=1000)
 hypothesis.settings.load_profile("same")
 
