@@ -9,6 +9,7 @@ from __future__ import annotations
 import json as jsonlib
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -74,14 +75,14 @@ def ingest(
     files: Annotated[list[Path] | None, typer.Argument(help="Source files or folders (none for hubble).")] = None,
     *,
     out: Out,
-    domain: Annotated[str | None, typer.Option(help="galaxy or image [default: by source]")] = None,
+    domain: Annotated[str | None, typer.Option(help="galaxy or image (default: by source)")] = None,
     catalog: Annotated[Path | None, typer.Option(help="Table of columns, or of positions to cut out.")] = None,
     id_column: Annotated[str | None, typer.Option(help="Column that holds the ids.")] = None,
     size: Annotated[int | None, typer.Option(min=8, help="Side of the stored pictures, px.")] = None,
     bands: Annotated[str | None, typer.Option(help="Band names in stored order, e.g. g,r,z.")] = None,
     unit: Annotated[str | None, typer.Option(help="Flux unit, where the files do not say.")] = None,
     pixel_scale: Annotated[float | None, typer.Option(help="arcsec/px, where the files do not say.")] = None,
-    mode: Annotated[str | None, typer.Option(help="fits: cutouts or positions [default: by the files].")] = None,
+    mode: Annotated[str | None, typer.Option(help="fits: cutouts or positions (default: by the files).")] = None,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Skip odd files, count and list them.")] = False,
 ) -> None:
     """Turn source files into a samples file.
@@ -133,7 +134,7 @@ def train(
     encoder: Annotated[str | None, typer.Option(help="resnet18, resnet34, resnet50 or resnet101.")] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the data.")] = None,
     batch_size: Annotated[int | None, typer.Option(min=2, help="Objects per step.")] = None,
-    queue: Annotated[int | None, typer.Option(min=1, help="Negatives kept, K [default: by the data].")] = None,
+    queue: Annotated[int | None, typer.Option(min=1, help="Negatives kept, K (default: by the data).")] = None,
     seed: Seed = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in --out.")] = False,
     assignments: Annotated[
@@ -189,13 +190,18 @@ def index(
 ) -> None:
     """Store every object's exact k most similar ones within its window.
 
-    Example: lookalike index embeddings.h5 --samples samples.h5 --out INDEX -k 100 --window mag:0.5
+    Example: lookalike index embeddings.h5 --samples samples.h5 --checkpoint checkpoints/mine --out INDEX -k 100
     """
     from lookalike.indexer.index import build_index
 
     report = build_index(embeddings, samples, out, k=k, window=window, checkpoint=checkpoint)
     for note in report.notes:
         say(note)
+    if report.short_lists:
+        say(
+            f"{report.short_lists:,} lists are shorter than k: fewer objects lie within {window}; "
+            f"{report.nan_count:,} objects have no value there, and no list."
+        )
     print(f"Index version {report.version} of {report.n:,} objects, k = {report.k}, in {out}")
 
 
@@ -240,10 +246,18 @@ def search(
         return
     for note in found.notes:
         say(note)
-    say(f"index version {found.index_version}, window {found.window}, source {found.source}")
+    say(f"index version {found.index_version}, {_within(found.window)}, source {found.source}")
     for result in found.results:
         values = "  ".join(f"{name}={value}" for name, value in result.columns.items())
         print(f"{result.rank:5d}  {result.similarity:.6f}  {result.id}  {values}".rstrip())
+
+
+def _within(window: Mapping[str, Any] | None) -> str:
+    """A window as a person reads it."""
+    if window is None:
+        return "no window"
+    name = f"log({window['column']})" if window["log"] else window["column"]
+    return f"within {name} ± {window['half_width']:g} of {window['column']} = {window['center']}"
 
 
 @app.command()
@@ -261,7 +275,10 @@ def verify(
     """
     from lookalike.indexer.audit import verify as run
 
-    show(run(index, samples=samples, embeddings=embeddings, checkpoint=checkpoint).to_json(), json)
+    report = run(index, samples=samples, embeddings=embeddings, checkpoint=checkpoint)
+    if not json:
+        print(f"OK: every byte matches its hash; {report.recomputed:,} lists recomputed by brute force, all equal.")
+    show(report.to_json(), json)
 
 
 @app.command()
@@ -325,7 +342,7 @@ def demo(
     out: Annotated[Path, typer.Option("--out", help="Folder for everything the demo makes.")] = Path("demo"),
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the API.")] = 8000,
     app_port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the page.")] = 8501,
-    epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the data [default: the demo's].")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the data (default: the demo's own).")] = None,
     seed: Seed = 0,
     max_overlap: Annotated[float, typer.Option(min=0, max=1, help="Largest footprint shared in lists, scores.")] = 0.25,
     no_serve: Annotated[bool, typer.Option("--no-serve", help="Stop after the report.")] = False,
