@@ -34,6 +34,12 @@ def test_the_readme_tree_names_every_part() -> None:
         assert f"  {folder.name}/" in text, f"the tree in README.md lacks {folder.name}/"
 
 
+def test_the_readme_shows_what_the_demo_prints() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    for line in ("Self-retrieval@1", "  trained encoder ", "  untrained encoder ", "  in all "):
+        assert line in text
+
+
 def test_make_verbs_of_the_pages_exist() -> None:
     verbs = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
     for page in PAGES:
