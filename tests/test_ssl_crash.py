@@ -7,18 +7,19 @@ import random
 import shutil
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from lookalike.embeddings import Embeddings
 from lookalike.ssl.checkpoint import load_encoder
 from lookalike.ssl.embed import embed
 from lookalike.ssl.log import read_log
 from lookalike.ssl.train import TrainConfig, train
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 Write = Callable[..., Path]
 Children = multiprocessing.context.ForkServerContext
@@ -72,14 +73,6 @@ def children() -> Children:
     first.start()
     first.join()
     return context
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,16 +23,10 @@ from lookalike.ssl.encoders import Encoder
 from lookalike.ssl.plan import make_plan
 from lookalike.ssl.train import TrainConfig, train
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 Write = Callable[..., Path]
 SMALL: dict[str, Any] = {"epochs": 3, "batch_size": 16, "small_stem": False}
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def config(**values: Any) -> TrainConfig:
