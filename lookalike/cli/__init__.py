@@ -1,0 +1,61 @@
+"""The command line: one verb per stage, each calling one library function.
+
+Results go to standard output, progress and notes to standard error. Everything heavy is imported inside the
+command that needs it, so that `lookalike --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+import typer
+
+# The order of these imports is the order of the commands in `lookalike --help`.
+from lookalike.cli import data, training, searching, serving  # isort: skip
+from lookalike.cli.common import app, say
+from lookalike.errors import InputError, LookalikeError, NotFoundError
+
+__all__ = ["app", "data", "main", "searching", "serving", "training"]
+
+
+def main() -> None:
+    """Run the command; an error is one line, exit code 2 where the input was wrong, else 1."""
+    # Threads that wait spinning for long starve each other on a busy machine (training beside one other job fell to
+    # a third), and sleeping at once costs a third on an idle one; a short spin loses little on either. OpenMP reads
+    # this when torch or faiss is loaded, so it must be said before.
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    debug = "--debug" in sys.argv[1:]
+    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    try:
+        result = app(arguments, prog_name="lookalike", standalone_mode=False)
+        sys.stdout.flush()
+        sys.exit(result if isinstance(result, int) else 0)
+    except typer.TyperException as error:
+        message = error.format_message().replace("\n", " ")
+        if not message:  # no command was given: the help is already on the terminal
+            sys.exit(error.exit_code)
+        if "No such command" in message:
+            message += f" Choices: {', '.join(command.name or '' for command in _commands())}."
+        _fail(message, error.exit_code, debug)
+    except LookalikeError as error:
+        _fail(error.message, 2 if isinstance(error, InputError | NotFoundError) else 1, debug)
+    except (KeyboardInterrupt, typer.Abort):
+        _fail("interrupted", 130, debug)
+    except BrokenPipeError:  # `| head` closed the pipe: what it wanted was printed
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing is left to fail at exit
+        sys.exit(0)
+    except OSError as error:
+        _fail(str(error), 1, debug)
+
+
+def _commands() -> list[Any]:
+    return list(typer.main.get_command(app).commands.values())  # type: ignore[attr-defined]
+
+
+def _fail(message: str, code: int, debug: bool) -> None:
+    if debug:
+        raise
+    say(f"lookalike: {message}")
+    sys.exit(code)

@@ -1,0 +1,67 @@
+"""Commands about data: ingest, info."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lookalike.cli.common import Json, Out, app, say, show
+
+
+@app.command()
+def ingest(
+    source: Annotated[str, typer.Argument(help="hubble, legacysurvey, images, fits or numpy.")],
+    files: Annotated[list[Path] | None, typer.Argument(help="Source files or folders (none for hubble).")] = None,
+    *,
+    out: Out,
+    domain: Annotated[str | None, typer.Option(help="galaxy or image (default: by source)")] = None,
+    catalog: Annotated[Path | None, typer.Option(help="Table of columns, or of positions to cut out.")] = None,
+    id_column: Annotated[str | None, typer.Option(help="Column that holds the ids.")] = None,
+    size: Annotated[int | None, typer.Option(min=8, help="Side of the stored pictures, px.")] = None,
+    bands: Annotated[str | None, typer.Option(help="Band names in stored order, e.g. g,r,z.")] = None,
+    unit: Annotated[str | None, typer.Option(help="Flux unit, where the files do not say.")] = None,
+    pixel_scale: Annotated[float | None, typer.Option(help="arcsec/px, where the files do not say.")] = None,
+    mode: Annotated[str | None, typer.Option(help="fits: cutouts or positions (default: by the files).")] = None,
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Skip odd files, count and list them.")] = False,
+) -> None:
+    """Turn source files into a samples file.
+
+    Example: lookalike ingest images photos/ --catalog photos.csv --size 64 --out samples.h5
+    """
+    from lookalike.datasets import ingest as run
+
+    names = tuple(band.strip() for band in bands.split(",")) if bands else None
+    report = run(
+        source,
+        files or [],
+        out,
+        domain=domain,
+        catalog=catalog,
+        id_column=id_column,
+        size=size,
+        bands=names,
+        unit=unit,
+        pixel_scale=pixel_scale,
+        mode=mode,
+        skip_bad=skip_bad,
+    )
+    for note in report.notes:
+        say(note)
+    for name, reason in report.skipped:
+        say(f"skipped {name}: {reason}")
+    for what, number in report.counts.items():
+        say(f"{number:,} {what}")
+    print(f"{report.n:,} objects in {report.out}; {len(report.skipped):,} skipped.")
+
+
+@app.command()
+def info(path: Annotated[Path, typer.Argument(help="A file or folder of ours.")], json: Json = False) -> None:
+    """Say what any of our files is and what made it.
+
+    Example: lookalike info samples.h5
+    """
+    from lookalike.info import describe
+
+    show(describe(path), json)

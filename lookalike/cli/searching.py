@@ -1,0 +1,139 @@
+"""Commands about indexes: index, search, verify, gc."""
+
+from __future__ import annotations
+
+import json as jsonlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from lookalike.cli.common import Checkpoint, Embeddings, Json, Out, Samples, app, say, show
+
+
+@app.command()
+def index(
+    embeddings: Annotated[Path, typer.Argument(help="Embeddings file.")],
+    *,
+    samples: Annotated[list[Path], typer.Option("--samples", help="Its samples files; repeat for several shards.")],
+    out: Out,
+    k: Annotated[int, typer.Option("-k", min=1, help="Neighbors stored per object.")] = 999,
+    window: Annotated[str | None, typer.Option(help="column:half-width, e.g. mag:0.5 or log(pt):0.1")] = None,
+    checkpoint: Annotated[Path | None, typer.Option(help="The encoder's folder, for picture queries.")] = None,
+) -> None:
+    """Store every object's exact k most similar ones within its window.
+
+    Example: lookalike index embeddings.h5 --samples samples.h5 --checkpoint checkpoints/mine --out INDEX -k 100
+    """
+    from lookalike.indexer.index import build_index
+
+    report = build_index(embeddings, samples, out, k=k, window=window, checkpoint=checkpoint)
+    for note in report.notes:
+        say(note)
+    if report.short_lists:
+        say(
+            f"{report.short_lists:,} lists are shorter than k: fewer objects lie within {window}; "
+            f"{report.nan_count:,} objects have no value there, and no list."
+        )
+    print(f"Index version {report.version} of {report.n:,} objects, k = {report.k}, in {out}")
+
+
+@app.command()
+def search(
+    index: Annotated[Path, typer.Argument(help="Index folder.")],
+    *,
+    id: Annotated[str | None, typer.Option("--id", help="Search from this object.")] = None,
+    image: Annotated[Path | None, typer.Option(help="Search from a picture (PNG, JPEG, FITS, NPY).")] = None,
+    vector: Annotated[Path | None, typer.Option(help="Search from a vector (.npy).")] = None,
+    k: Annotated[int, typer.Option("-k", help="Number of results.")] = 100,
+    at: Annotated[list[str] | None, typer.Option("--at", help="column=value: center of the window.")] = None,
+    columns: Annotated[str, typer.Option(help="Catalog columns to print, e.g. mag,size")] = "",
+    max_overlap: Annotated[
+        float | None, typer.Option(help="Leave out footprints sharing more than this (0 to 1) with the query's.")
+    ] = None,
+    samples: Samples = None,
+    embeddings: Embeddings = None,
+    checkpoint: Checkpoint = None,
+    json: Json = False,
+) -> None:
+    """Find the objects most similar to an object, a picture or a vector.
+
+    Example: lookalike search INDEX --id xdf-0001 -k 20 --columns mag --json
+    """
+    from lookalike.query import Query, answer
+
+    query = Query(id=id, image=image, vector=vector, at=tuple(at or ()))
+    names = [name.strip() for name in columns.split(",") if name.strip()]
+    found = answer(
+        index,
+        query,
+        k=k,
+        columns=names,
+        max_overlap=max_overlap,
+        samples=samples,
+        embeddings=embeddings,
+        checkpoint=checkpoint,
+    )
+    if json:
+        print(jsonlib.dumps(found.to_json(), ensure_ascii=False, allow_nan=False))
+        return
+    for note in found.notes:
+        say(note)
+    say(f"index version {found.index_version}, {_within(found.window)}, source {found.source}")
+    for result in found.results:
+        values = "  ".join(f"{name}={value}" for name, value in result.columns.items())
+        print(f"{result.rank:5d}  {result.similarity:.6f}  {result.id}  {values}".rstrip())
+
+
+def _within(window: Mapping[str, Any] | None) -> str:
+    """A window as a person reads it."""
+    if window is None:
+        return "no window"
+    name = f"log({window['column']})" if window["log"] else window["column"]
+    return f"within {name} ± {window['half_width']:g} of {window['column']} = {window['center']}"
+
+
+@app.command()
+def verify(
+    index: Annotated[Path, typer.Argument(help="Index folder.")],
+    *,
+    samples: Samples = None,
+    embeddings: Embeddings = None,
+    checkpoint: Checkpoint = None,
+    json: Json = False,
+) -> None:
+    """Check an index: every byte against its hash, a sample of its lists against brute force.
+
+    Example: lookalike verify INDEX
+    """
+    from lookalike.indexer.audit import verify as run
+
+    report = run(index, samples=samples, embeddings=embeddings, checkpoint=checkpoint)
+    if not json:
+        print(f"OK: every byte matches its hash; {report.recomputed:,} lists recomputed by brute force, all equal.")
+    show(report.to_json(), json)
+
+
+@app.command()
+def gc(
+    index: Annotated[Path, typer.Argument(help="Index folder.")],
+    *,
+    keep: Annotated[int, typer.Option(help="Newest versions kept; the one that is served always is.")] = 2,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go, and remove nothing.")] = False,
+    json: Json = False,
+) -> None:
+    """Remove old versions of an index, and what killed builds left.
+
+    Example: lookalike gc INDEX --keep 2 --dry-run
+    """
+    from lookalike.indexer.collect import collect
+
+    found = collect(index, keep=keep, dry_run=dry_run)
+    if json:
+        show(found.to_json(), json)
+        return
+    for name in found.removed:
+        print(name)
+    count = f"{len(found.removed):,} {'to remove' if dry_run else 'removed'}"
+    print(f"{count}, {found.bytes:,} bytes; kept {', '.join(found.kept)}.")

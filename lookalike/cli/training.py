@@ -1,0 +1,63 @@
+"""Commands about encoders: train, embed."""
+
+from __future__ import annotations
+
+import json as jsonlib
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lookalike.cli.common import Files, Out, Seed, app, say
+
+
+@app.command()
+def train(
+    samples: Files,
+    *,
+    out: Out,
+    encoder: Annotated[str | None, typer.Option(help="resnet18, resnet34, resnet50 or resnet101.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the data.")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=2, help="Objects per step.")] = None,
+    queue: Annotated[int | None, typer.Option(min=1, help="Negatives kept, K (default: by the data).")] = None,
+    seed: Seed = 0,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in --out.")] = False,
+    assignments: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY.PATH=VALUE", help="Any setting, repeatable.")
+    ] = None,
+    config: Annotated[Path | None, typer.Option(help="Settings in a .toml or .json file.")] = None,
+) -> None:
+    """Train a MoCo v2 encoder on a data set.
+
+    Example: lookalike train samples.h5 --out checkpoints/mine --epochs 50 --set temperature=0.1
+    """
+    from lookalike.ssl.train import TrainConfig
+    from lookalike.ssl.train import train as run
+
+    given = {"encoder": encoder, "epochs": epochs, "batch_size": batch_size, "queue": queue, "seed": seed}
+    options = [f"{name}={jsonlib.dumps(value)}" for name, value in given.items() if value is not None]
+    settings = TrainConfig().overridden(config, [*options, *(assignments or [])])
+    say(f"seed {settings.seed}")
+    report = run(samples, out, settings, resume=resume)
+    print(f"Trained {report.steps:,} steps in {report.seconds:.0f} s, loss {report.loss:.3f}: {out}")
+
+
+@app.command()
+def embed(
+    samples: Files,
+    *,
+    checkpoint: Annotated[Path, typer.Option(help="Folder of a trained encoder.")],
+    out: Out,
+    layer: Annotated[str, typer.Option(help="embedding (searched by default) or projection.")] = "embedding",
+    dtype: Annotated[str, typer.Option(help="float32 or float16.")] = "float32",
+) -> None:
+    """Embed every object of a data set.
+
+    Example: lookalike embed samples.h5 --checkpoint checkpoints/mine --out embeddings.h5
+    """
+    from lookalike.ssl.embed import embed as run
+
+    report = run(samples, checkpoint, out, layer=layer, dtype=dtype)
+    for note in report.notes:
+        say(note)
+    print(f"{report.n:,} embeddings of {report.dimensions} dimensions in {out}")
