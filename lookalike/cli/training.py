@@ -37,7 +37,6 @@ def train(
     given = {"encoder": encoder, "epochs": epochs, "batch_size": batch_size, "queue": queue, "seed": seed}
     options = [f"{name}={jsonlib.dumps(value)}" for name, value in given.items() if value is not None]
     settings = TrainConfig().overridden(config, [*options, *(assignments or [])])
-    say(f"seed {settings.seed}")
     report = run(samples, out, settings, resume=resume)
     print(f"Trained {report.steps:,} steps in {report.seconds:.0f} s, loss {report.loss:.3f}: {out}")
 
