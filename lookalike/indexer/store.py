@@ -25,6 +25,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from lookalike.attributes import set_texts
 from lookalike.config import Config
 from lookalike.embeddings import Embeddings
 from lookalike.errors import CorruptError, InputError, LookalikeError, NotFoundError
@@ -177,7 +178,8 @@ class ListWriter:
                 early = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
                 early.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
                 file.create_dataset(name, (n, k), dtype, fillvalue=fill, dcpl=early)
-            file.attrs.update({"kind": KIND, "schema": SCHEMA})
+            file.attrs["schema"] = SCHEMA
+            set_texts(file, {"kind": KIND})
             places = {name: file[name].id.get_offset() for name in fills}
         self.arrays = {name: np.memmap(path, dtype, "r+", places[name], (n, k)) for name, (dtype, _) in fills.items()}
         self._places = places
