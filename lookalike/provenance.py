@@ -14,8 +14,10 @@ import h5py
 
 from lookalike import __version__
 from lookalike.attributes import as_text
-from lookalike.errors import CorruptError
+from lookalike.errors import CorruptError, InputError
 from lookalike.files import read_json, write_json
+
+WAYS_OUT = "Choose another --out, or replace it with --overwrite."
 
 RECORDED = (
     "torch",
@@ -74,10 +76,17 @@ def read_record(made: Path) -> dict[str, Any] | None:
     if not isinstance(record, dict):
         raise CorruptError(f"{path} is not a build record.")
     told = record.get("content_hash")
-    return record if told is None or made.is_dir() or told == _content_hash(made) else None
+    return record if told is None or made.is_dir() or told == recorded_hash(made) else None
 
 
-def _content_hash(made: Path) -> str | None:
+def refuse_loss(out: Path, digest: str) -> None:
+    """InputError where a file is in the way whose content hash is not `digest`, that of what would replace it."""
+    if out.exists() and (found := recorded_hash(out)) != digest:
+        what = f"content hash {found[:12]}… for {digest[:12]}…" if found else "no file of ours"
+        raise InputError(f"{out} holds something else ({what}) and was left as it was. {WAYS_OUT}")
+
+
+def recorded_hash(made: Path) -> str | None:
     """The content hash one of our HDF5 files holds, None where it holds none or cannot be read."""
     try:
         with h5py.File(made, "r", locking=False) as file:

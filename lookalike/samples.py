@@ -24,6 +24,7 @@ from lookalike.attributes import as_text
 from lookalike.errors import CorruptError, InputError, NotFoundError, unknown
 from lookalike.files import existing_files
 from lookalike.hashing import ArrayHash, combine, combine_shards
+from lookalike.hints import ingest_command, is_foreign
 
 __all__ = ["About", "Column", "Samples"]
 
@@ -37,6 +38,13 @@ def place(column: str) -> str:
     return column if column == "id" else f"catalog/{column}"
 
 
+def count_missing(values: NDArray[Any]) -> int:
+    """How many of a column's stored values (N,) are NaN or blank; whole numbers never are."""
+    if values.dtype.kind == "f":
+        return int(np.count_nonzero(np.isnan(values)))
+    return int(np.count_nonzero(values == b"")) if values.dtype.kind == "S" else 0
+
+
 class Samples:
     """One data set read from its shards: lazily, read-only, each process with handles of its own.
 
@@ -44,8 +52,12 @@ class Samples:
     """
 
     def __init__(self, paths: Sequence[Path | str] | Path | str) -> None:
-        given = [paths] if isinstance(paths, str | Path) else list(paths)
-        self.paths = existing_files([Path(path) for path in given])
+        given = [Path(path) for path in ([paths] if isinstance(paths, str | Path) else paths)]
+        for path in given:
+            if path.is_dir() or (is_foreign(path) and path.exists()):
+                what = "a folder" if path.is_dir() else "no samples file"
+                raise InputError(f"Samples files are needed here, but {path} is {what}; {ingest_command(path)}.")
+        self.paths = existing_files(given)
         shards = [_read_header(path) for path in self.paths]
         first = shards[0]
         for path, shard in zip(self.paths[1:], shards[1:], strict=True):
@@ -55,6 +67,7 @@ class Samples:
         self.image_shape: tuple[int, int, int] = first.shape  # C, H, W
         self.image_dtype = first.dtype
         self.content_hash = combine_shards(shard.content_hash for shard in shards)
+        self._missing = [shard.missing for shard in shards]
         self._starts = np.cumsum([0, *(shard.n for shard in shards)])
         self._files: dict[int, h5py.File] = {}
         self._process = os.getpid()
@@ -118,13 +131,33 @@ class Samples:
         wanted = np.asarray(rows, dtype=np.int64)
         shard_of = np.searchsorted(self._starts, wanted, side="right") - 1
         inside = (wanted - self._starts[shard_of]).tolist()
-        data = {shard: self._shard(shard)[f"catalog/{name}"] for shard in {0, *shard_of.tolist()}}
+        data: dict[int, h5py.Dataset] = {}
         found = []
         for shard, row in zip(shard_of.tolist(), inside, strict=True):
             with _damage(self.paths[shard]):
+                if shard not in data:
+                    data[shard] = self._shard(shard)[f"catalog/{name}"]
                 found.append(data[shard][row])
-        values = np.array(found) if found else np.empty(0, data[0].dtype)
+        values = np.array(found) if found else np.empty(0, self._shard(0)[f"catalog/{name}"].dtype)
         return np.char.decode(values, "utf-8") if values.dtype.kind == "S" else values
+
+    def record(self, row: int) -> dict[str, Any]:
+        """Every catalog column of one row, as NumPy scalars or str; each is opened in its file once."""
+        shard = int(np.searchsorted(self._starts, row, side="right")) - 1
+        with _damage(self.paths[shard]):
+            catalog, inside = self._shard(shard)["catalog"] if self.columns else {}, row - int(self._starts[shard])
+            values = {name: catalog[name][inside] for name in self.columns}
+            return {name: v.decode("utf-8") if isinstance(v, bytes) else v for name, v in values.items()}
+
+    def missing(self) -> dict[str, int]:
+        """How many objects have no value (NaN or a blank text) in each column, as was counted at writing."""
+        return {name: self._missing_in(name) for name in self.columns}
+
+    def _missing_in(self, name: str) -> int:
+        counts = [missing[name] for missing in self._missing]
+        known = [count for count in counts if count is not None]
+        # Files of earlier versions do not say.
+        return sum(known) if len(known) == len(counts) else count_missing(self._whole(f"catalog/{name}"))
 
     def images(self, rows: NDArray[np.integer[Any]] | Sequence[int] | slice) -> NDArray[Any]:
         """Stored images (B, C, H, W) of the given rows, in the order given; duplicates are allowed."""
@@ -185,6 +218,7 @@ class _Header:
     about: About
     columns: dict[str, Column]
     kinds: dict[str, str]
+    missing: dict[str, int | None]
     n: int
     shape: tuple[int, int, int]
     dtype: np.dtype[Any]
@@ -210,7 +244,7 @@ def _damage(path: Path) -> Iterator[None]:
 def _read_header(path: Path) -> _Header:
     with _open(path) as file, _damage(path):
         if as_text(file.attrs.get("kind")) != KIND:
-            raise InputError(f"{path} is not a samples file; make one with `lookalike ingest`.")
+            raise InputError(f"{path} is not a samples file; {ingest_command(path)}.")
         if file.attrs["schema"] != SCHEMA:
             raise InputError(f"{path} has schema {file.attrs['schema']}; this version reads schema {SCHEMA}.")
         catalog = dict(file["catalog"].items()) if "catalog" in file else {}
@@ -228,6 +262,7 @@ def _read_header(path: Path) -> _Header:
             about,
             columns,
             {name: data.dtype.kind for name, data in catalog.items()},
+            {name: int(data.attrs["missing"]) if "missing" in data.attrs else None for name, data in catalog.items()},
             len(images),
             images.shape[1:],
             images.dtype,

@@ -17,8 +17,8 @@ from lookalike.attributes import set_texts
 from lookalike.errors import InputError
 from lookalike.files import atomic_path, file_output, lock, write_point
 from lookalike.hashing import ArrayHash, combine
-from lookalike.provenance import drop_record
-from lookalike.samples import KIND, KINDS, SCHEMA, place
+from lookalike.provenance import drop_record, refuse_loss
+from lookalike.samples import KIND, KINDS, SCHEMA, count_missing, place
 
 CHUNK_BYTES = 256 * 1024
 PENDING_ROWS = 65536  # catalog rows held in memory before they are written
@@ -39,6 +39,7 @@ class SamplesWriter:
         self._file = h5py.File(path, "w")
         self._hashes: dict[str, ArrayHash] = {}
         self._kinds: dict[str, str] = {}
+        self._missing = dict.fromkeys(self.columns, 0)
         self._pending: dict[str, list[NDArray[Any]]] = {name: [] for name in ("id", *self.columns)}
         self._pending_rows = 0
         self._n = 0
@@ -100,6 +101,8 @@ class SamplesWriter:
             values = np.concatenate(blocks)
             where = place(name)
             self._hashes.setdefault(where, ArrayHash()).update(values)
+            if name in self._missing:
+                self._missing[name] += count_missing(values)
             if where not in self._file:
                 growing = {} if last else {"maxshape": (None,), "chunks": (CATALOG_CHUNK,)}
                 self._file.create_dataset(where, data=values, **growing)
@@ -136,6 +139,7 @@ class SamplesWriter:
         for name, column in self.columns.items():
             texts = {"unit": column.unit, "description": column.description, "ucd": column.ucd}
             set_texts(self._file[place(name)], texts)
+            self._file[place(name)].attrs["missing"] = self._missing[name]
         about = self.about.model_dump(mode="json")
         digest = combine(self._hashes, about)
         self._file.attrs["schema"] = SCHEMA
@@ -148,14 +152,21 @@ class SamplesWriter:
 
 
 @contextmanager
-def write_samples(path: Path, about: About, columns: Mapping[str, Column]) -> Iterator[SamplesWriter]:
-    """Yield a writer whose file appears under `path` complete or not at all, without an older file's record."""
+def write_samples(
+    path: Path, about: About, columns: Mapping[str, Column], *, replace: bool = True
+) -> Iterator[SamplesWriter]:
+    """Yield a writer whose file appears under `path` complete or not at all, without an older file's record.
+
+    replace : whether a file there may be lost; if not, one of other content is kept, and an InputError raised.
+    """
     file_output(path)
     with lock(path), atomic_path(path) as temporary:
         writer = SamplesWriter(temporary, about, columns)
         try:
             yield writer
-            writer.close()
+            digest = writer.close()
+            if not replace:
+                refuse_loss(path, digest)
             drop_record(path)
         except BaseException:
             writer.abandon()

@@ -22,6 +22,7 @@ LAYERS = [
         "provenance",
         "progress",
         "about",
+        "hints",
         "samples",
         "samples_writer",
         "embeddings",

@@ -83,6 +83,85 @@ def test_single_values_are_those_of_the_column(shards: tuple[list[Path], np.ndar
         samples.values("mga", [0])
 
 
+def test_one_row_is_read_as_its_columns_are(
+    shards: tuple[list[Path], np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    samples = Samples(shards[0])
+    opened: list[str] = []
+    get = h5py.Group.__getitem__
+    for row in range(len(samples)):
+        assert samples.record(row) == {name: samples.column(name)[row] for name in samples.columns}
+    monkeypatch.setattr(h5py.Group, "__getitem__", lambda self, name: opened.append(name) or get(self, name))
+    samples.record(12)  # in the last shard
+    assert sorted(opened) == ["catalog", "count", "label", "mag"]
+    opened.clear()
+    samples.values("mag", [5, 12, 6])
+    assert opened == ["catalog/mag", "catalog/mag"]  # two shards
+
+
+def test_missing_values_are_counted_once_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PENDING_ROWS", 4)
+    rng = np.random.default_rng(0)
+    paths, slow = [], dict.fromkeys(COLUMNS, 0)
+    for shard in range(2):
+        paths.append(tmp_path / f"{shard}.h5")
+        with write_samples(paths[-1], ABOUT, COLUMNS) as writer:
+            for start in range(0, 12, 3):
+                mag = np.where(rng.random(3) < 0.4, np.nan, 1.0)
+                label = np.where(rng.random(3) < 0.4, "", "x")
+                slow["mag"] += sum(value != value for value in mag.tolist())
+                slow["label"] += label.tolist().count("")
+                images = np.zeros((3, 2, 4, 4), np.float32)
+                catalog = {"mag": mag, "label": label, "count": np.arange(3)}
+                writer.append([f"{shard}-{start + i}" for i in range(3)], images, catalog)
+    assert slow["mag"] > 0
+    assert slow["label"] > 0
+    assert Samples(paths).missing() == slow
+    with h5py.File(paths[0], "r+") as file:  # as earlier versions wrote it
+        for data in file["catalog"].values():
+            del data.attrs["missing"]
+    assert Samples(paths).missing() == slow
+
+
+def test_another_file_in_the_way_is_kept_where_it_may_not_be_lost(tmp_path: Path) -> None:
+    images = np.zeros((1, 2, 4, 4), np.float32)
+    out = tmp_path / "out.h5"
+
+    def write(value: float) -> None:
+        with write_samples(out, ABOUT, {"mag": Column()}, replace=False) as writer:
+            writer.append(["a"], images, {"mag": np.array([value])})
+
+    write(1.0)
+    write_record(out, build_record("test", settings={}, inputs={}, content_hash=Samples(out).content_hash))
+    before = out.read_bytes()
+    with pytest.raises(InputError, match=r"out.h5 holds something else \(content hash .*--overwrite"):
+        write(2.0)
+    assert out.read_bytes() == before
+    assert read_record(out) is not None
+    write(1.0)  # the same content is no loss
+    out.write_text("a letter")
+    with pytest.raises(InputError, match=r"holds something else \(no file of ours\)"):
+        write(1.0)
+    assert out.read_text() == "a letter"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.h5"]
+
+
+def test_every_text_beside_our_arrays_has_a_fixed_length(toy_index: Path) -> None:
+    found = []
+
+    def look(name: str, item: h5py.HLObject) -> None:
+        for key in item.attrs:
+            kind = h5py.check_string_dtype(item.attrs.get_id(key).dtype)
+            found.append(key)
+            assert kind is None or kind.length is not None, (name, key)
+
+    for path in (*toy_index.parent.glob("*.h5"), *toy_index.glob("versions/*/*.h5")):
+        with h5py.File(path) as file:
+            look("", file)
+            file.visititems(look)
+    assert found.count("kind") == 3
+
+
 def test_a_pickled_reader_opens_its_own_handles(shards: tuple[list[Path], np.ndarray]) -> None:
     samples = Samples(shards[0])
     samples.images([3])
@@ -349,6 +428,35 @@ def test_files_that_are_not_samples(tmp_path: Path) -> None:
     for name in ("o3", "é", ""):
         with pytest.raises(NotFoundError):
             Samples(tmp_path / "z.h5").row(name)
+
+
+def test_what_is_to_be_ingested_first_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for folder, name in (("photos", "a/1.PNG"), ("sky", "x.fits"), ("arrays", "x.npy"), ("empty", "notes.txt")):
+        (tmp_path / folder / name).parent.mkdir(parents=True)
+        (tmp_path / folder / name).write_bytes(b"x")
+    with h5py.File("survey.h5", "w") as file:
+        file["images"] = np.zeros((2, 3, 8, 8), np.float32)
+    with h5py.File("linked.h5", "w") as file:
+        file["images"] = h5py.ExternalLink("survey.h5", "/images")
+    write_embeddings(Path("mine.h5"), np.array([b"a"]), iter([np.ones((1, 2))]), dimensions=2)
+    for path, command in {
+        "photos": "ingest images photos",
+        "photos/a/1.PNG": "ingest images photos/a/1.PNG",
+        "sky": "ingest fits sky/*.fits",
+        "sky/x.fits": "ingest fits sky/x.fits",
+        "arrays": "ingest numpy arrays/*.npy",
+        "survey.h5": "ingest legacysurvey survey.h5",
+        "linked.h5": "ingest SOURCE FILES",
+        "mine.h5": "ingest SOURCE FILES",
+        "empty": "ingest SOURCE FILES",
+    }.items():
+        with pytest.raises(InputError) as refused:
+            Samples(Path(path))
+        assert f"`lookalike {command} --out samples.h5`" in refused.value.message, refused.value.message
+        assert path in refused.value.message
+    with pytest.raises(NotFoundError, match=r"No such file: none\.png"):
+        Samples(Path("none.png"))
 
 
 @given(st.text(max_size=70))

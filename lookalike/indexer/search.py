@@ -144,7 +144,7 @@ class Searcher:
     def object(self, id: str) -> dict[str, Value]:
         """Every catalog column of one object; undefined is None."""
         row = self.samples.row(id)
-        return {name: plain(self.samples.values(name, [row])[0]) for name in self.samples.columns}
+        return {name: plain(value) for name, value in self.samples.record(row).items()}
 
     def random_id(self, seed: int | None = None) -> str:
         """The id of a random object, the same for the same seed."""
