@@ -123,7 +123,7 @@ def make_all(demo: Demo) -> Stages:
     from lookalike.ssl.train import train
 
     stages = Stages()
-    stages.run("ingest", lambda: _samples_valid(demo), lambda: ingest("hubble", [], demo.samples))
+    stages.run("ingest", lambda: _samples_valid(demo), lambda: ingest("hubble", [], demo.samples, overwrite=True))
     stages.run(
         "train",
         lambda: _checkpoint_valid(demo),

@@ -163,6 +163,30 @@ def test_info_says_what_made_the_version_that_is_served(command: Run, toy_index:
     assert (made["command"], made["settings"]["k"], made["settings"]["window"]) == ("index", 60, "mag:0.5")
 
 
+def test_ingest_says_each_thing_once_and_keeps_what_is_there(command: Run, tmp_path: Path) -> None:
+    from PIL import Image
+
+    (tmp_path / "photos").mkdir()
+    for i in range(4):
+        Image.new("RGB", (20 + i, 20), (i, 0, 0)).save(tmp_path / f"photos/{i}.png")
+    (tmp_path / "t.csv").write_text("file,mag\n0.png,1\n1.png,?\n2.png,2\n")
+    asked = ["ingest", "images", "photos", "--catalog", "t.csv", "--out", "s.h5", "--size"]
+    done = command(*asked, 32, cwd=tmp_path)
+    assert done.stdout == "3 objects in s.h5\n"
+    assert done.stderr.splitlines()[-4:] == [
+        "Column 'mag' of t.csv is stored as text: 1 of its 3 values is no number, the first '?' in row 2 (counted from "
+        "1). Only a column of numbers can be a window.",
+        "1 of 4 pictures have no row in t.csv and are left out, '3.png' first.",
+        "3 of 3 pictures have a side below 32 px and are enlarged.",
+        "The shorter side is resized to 32 px and the center kept.",
+    ]
+    refused = command(*asked, 16, cwd=tmp_path)
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert "s.h5 is there already, made with other options (size)." in refused.stderr
+    assert command(*asked, 16, "--overwrite", cwd=tmp_path).returncode == 0
+    assert "s.h5 held exactly these objects already." in command(*asked, 16, cwd=tmp_path).stderr
+
+
 def test_debug_shows_the_traceback(lookalike: Run) -> None:
     done = lookalike("--debug", "info", "nowhere")
     assert "Traceback" in done.stderr

@@ -23,7 +23,7 @@ from lookalike.samples import Samples
 
 
 def run(files: list[Path], out: Path, **options: Any) -> tuple[Any, Samples]:
-    report = ingest("fits", files, out, quiet=True, **options)
+    report = ingest("fits", files, out, quiet=True, **{"overwrite": True} | options)
     return report, Samples(out)
 
 

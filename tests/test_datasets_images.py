@@ -34,7 +34,7 @@ def save(path: Path, array: np.ndarray[Any, Any], **options: Any) -> Path:
 
 
 def run(files: list[Path], out: Path, **options: Any) -> tuple[Any, Samples]:
-    report = ingest("images", files, out, quiet=True, **options)
+    report = ingest("images", files, out, quiet=True, **{"overwrite": True} | options)
     return report, Samples(out)
 
 
@@ -97,14 +97,38 @@ def test_catalog_faults_are_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="needs a column `file`"):
         run([tmp_path / "in"], tmp_path / "out.h5", catalog=table)
     table.write_text("file,mag\na.png,1\nlost.png,2\n")
-    with pytest.raises(InputError, match=r"1 pictures that were not found, 'lost.png' first"):
+    with pytest.raises(InputError, match=r"1 of the 2 .* t.csv names .* 'lost.png' first; .* does not name is 'b.png'"):
         run([tmp_path / "in"], tmp_path / "out.h5", catalog=table)
     table.write_text("file,mag\na.png,1\na.png,2\n")
     with pytest.raises(InputError, match=r"names the picture 'a.png' twice"):
         run([tmp_path / "in"], tmp_path / "out.h5", catalog=table)
     table.write_text("file,mag\na.png,1\n")
     report, _ = run([tmp_path / "in"], tmp_path / "out.h5", catalog=table)
-    assert (report.n, report.counts) == (1, {"without a row in the catalog": 1})
+    assert (report.n, report.counts) == (1, {"pictures without a row in the catalog": 1})
+    assert "1 of 2 pictures have no row in t.csv and are left out, 'b.png' first." in report.notes
+    assert report.told == {"pictures without a row in the catalog"}  # which need not be said a second time
+
+
+def test_names_spelled_otherwise_in_the_catalog_are_shown_from_both_sides(tmp_path: Path) -> None:
+    for i in range(5):
+        save(tmp_path / f"in/img_{i}.png", pixels(seed=i))
+    table = tmp_path / "t.csv"
+    table.write_text("file,mag\n" + "".join(f"IMG-{i}.png,{i}\n" for i in range(7)))
+    both = r"None of the 5 pictures is named in t.csv: .* 'img_0.png', the first of 7 names in .* 'file' is 'IMG-0.png'"
+    for skip_bad in (False, True):
+        with pytest.raises(InputError, match=both):
+            run([tmp_path / "in"], tmp_path / "out.h5", catalog=table, skip_bad=skip_bad)
+    assert not (tmp_path / "out.h5").exists()
+    table.write_text("name,mag\n" + "".join(f"IMG-{i},{i}\n" for i in range(7)))
+    with pytest.raises(InputError, match=r"the first picture is 'img_0', .* in column 'name' is 'IMG-0'"):
+        run([tmp_path / "in"], tmp_path / "out.h5", catalog=table, id_column="name")
+    table.write_text("file,mag\nimg_3.png,3\n" + "".join(f"IMG-{i}.png,{i}\n" for i in range(7)))
+    report, _ = run([tmp_path / "in"], tmp_path / "out.h5", catalog=table, skip_bad=True)
+    assert report.counts == {"pictures without a row in the catalog": 4, "catalog rows without a picture": 7}
+    assert (
+        "4 of 5 pictures have no row in t.csv and are left out, 'img_0.png' first; a name in the catalog without a "
+        "picture is 'IMG-0.png'." in report.notes
+    )
 
 
 @pytest.mark.parametrize("column", ["file", "name"])

@@ -41,7 +41,7 @@ def published(path: Path, n: int = 5, start: int = 0, side: int = 24, **changed:
 
 
 def run(files: list[Path], out: Path, **options: Any) -> tuple[Any, Samples]:
-    report = ingest("legacysurvey", files, out, quiet=True, **options)
+    report = ingest("legacysurvey", files, out, quiet=True, **{"overwrite": True} | options)
     return report, Samples(out)
 
 

@@ -22,6 +22,7 @@ app = typer.Typer(
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 Files = Annotated[list[Path], typer.Argument(help="Samples files; several are the shards of one data set.")]
 Out = Annotated[Path, typer.Option("--out", help="What to write.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an --out that holds something else.")]
 Samples = Annotated[
     list[Path] | None, typer.Option("--samples", help="Its samples files, if they moved; repeat for several shards.")
 ]

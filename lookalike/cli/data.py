@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from lookalike.cli.common import Json, Out, app, say, show
+from lookalike.cli.common import Json, Out, Overwrite, app, say, show
 
 
 @app.command()
@@ -25,6 +25,7 @@ def ingest(
     pixel_scale: Annotated[float | None, typer.Option(help="arcsec/px, where the files do not say.")] = None,
     mode: Annotated[str | None, typer.Option(help="fits: cutouts or positions (default: by the files).")] = None,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Skip odd files, count and list them.")] = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Turn source files into a samples file.
 
@@ -46,14 +47,16 @@ def ingest(
         pixel_scale=pixel_scale,
         mode=mode,
         skip_bad=skip_bad,
+        overwrite=overwrite,
     )
     for note in report.notes:
         say(note)
     for name, reason in report.skipped:
         say(f"skipped {name}: {reason}")
     for what, number in report.counts.items():
-        say(f"{number:,} {what}")
-    print(f"{report.n:,} objects in {report.out}; {len(report.skipped):,} skipped.")
+        if what not in report.told:
+            say(f"{number:,} {what}")
+    print(f"{report.n:,} objects in {report.out}")
 
 
 @app.command()

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from lookalike.datasets.contract import IngestReport, Ledger, Options, Source
+from lookalike.datasets.contract import IngestReport, Ledger, Options, Source, listed
 from lookalike.errors import InputError, unknown
 from lookalike.files import file_output, reading_order
 
@@ -79,6 +80,7 @@ def ingest(
     unit: str | None = None,
     pixel_scale: float | None = None,
     mode: str | None = None,
+    overwrite: bool = False,
     quiet: bool = False,
 ) -> IngestReport:
     """Turn source files into one samples file, with its build record beside it.
@@ -93,12 +95,13 @@ def ingest(
     bands, unit : names and flux unit of the bands, where the files do not say.
     pixel_scale : arcsec/px, where the files do not say.
     mode        : fits only: `cutouts` or `positions`; found out from the files by default.
+    overwrite   : replace a file `out` of other content, which would be an error.
     quiet       : no progress on standard error.
 
     Raises InputError for an unknown source or domain, an option the source does not take, and whatever is
     wrong in the files; NotFoundError for a missing file. Then `out` is as it was before.
     """
-    from lookalike.provenance import build_record, write_record
+    from lookalike.provenance import build_record, recorded_hash, write_record
     from lookalike.samples import Samples
 
     if source not in SOURCES:
@@ -117,35 +120,77 @@ def ingest(
         "pixel_scale": pixel_scale,
         "mode": mode,
     }
-    options = Options(domain=chosen, quiet=quiet, **described.accepted(given))
+    options = Options(domain=chosen, overwrite=overwrite, quiet=quiet, **described.accepted(given))
     ledger = Ledger(skip_bad=options.skip_bad)
     paths = [Path(file) for file in files]
     if options.size is not None and options.size < 1:
         raise InputError(f"The size of stored pictures is at least 1 px, but {options.size} was given.")
     out = Path(out)
     file_output(out)
-    read = importlib.import_module(f"lookalike.datasets.{described.module or source}").ingest
-    read(paths, out, options, ledger)
-    made = Samples(out)
     settings = {
         name: str(value) if isinstance(value, Path) else value
         for name, value in ({"source": source, "domain": chosen} | given).items()
         if value is not None
     }
+    inputs = [*sorted(paths, key=reading_order), *([options.catalog] if options.catalog else [])]
+    before = recorded_hash(out) if out.exists() else None
+    if out.exists() and not overwrite:
+        _refuse_other(out, settings, inputs)
+    read = importlib.import_module(f"lookalike.datasets.{described.module or source}").ingest
+    read(paths, out, options, ledger)
+    made = Samples(out)
+    if made.content_hash == before:
+        ledger.note(f"{out} held exactly these objects already.")
+    report = _report(made, out, ledger)
     record = build_record(
-        f"ingest {source}",
-        settings=settings,
-        inputs=_fingerprints([*sorted(paths, key=reading_order), *([options.catalog] if options.catalog else [])]),
-        content_hash=made.content_hash,
+        f"ingest {source}", settings=settings, inputs=_fingerprints(inputs), content_hash=made.content_hash
     )
-    write_record(out, record)
-    return _report(made, out, ledger)
+    left_out = {"skipped": len(report.skipped), "counts": report.counts, "missing": report.missing}
+    write_record(out, record | left_out | {"notes": report.notes})
+    return report
 
 
 def _report(made: Samples, out: Path, ledger: Ledger) -> IngestReport:
+    missing = made.missing()
+    if any(missing.values()):
+        counted = listed(f"{name} {number:,}" for name, number in missing.items() if number)
+        ledger.note(f"Without a value (NaN or blank), of {len(made):,} objects: {counted}.")
     return IngestReport(
-        out, len(made), made.content_hash, list(ledger.skipped), dict(ledger.counts), list(ledger.notes)
+        out,
+        len(made),
+        made.content_hash,
+        list(ledger.skipped),
+        dict(ledger.counts),
+        missing,
+        list(ledger.notes),
+        frozenset(ledger.told),
     )
+
+
+def _refuse_other(out: Path, settings: dict[str, Any], inputs: Sequence[Path]) -> None:
+    """InputError at once where `out` holds something made otherwise than now asked for, and would be lost.
+
+    The same files may hold something else by now: whether the content is the same is seen when it is written.
+    """
+    from lookalike.provenance import WAYS_OUT, read_record, recorded_hash
+
+    if recorded_hash(out) is None:
+        raise InputError(f"{out} is there already and is no file of ours. {WAYS_OUT}")
+    record = read_record(out)
+    if record is None or not all(path.exists() for path in inputs):
+        return
+    then, now = record.get("settings", {}), json.loads(json.dumps(settings))
+    changed = [name for name in dict.fromkeys((*now, *then)) if now.get(name) != then.get(name) and name != "catalog"]
+    how = [f"with other options ({', '.join(changed)})"] if changed else []
+    if _by_name(record.get("inputs", {})) != _by_name(_fingerprints(inputs)):
+        how.append("from other files")
+    if how:
+        raise InputError(f"{out} is there already, made {' and '.join(how)}. {WAYS_OUT}")
+
+
+def _by_name(fingerprints: dict[str, str]) -> list[tuple[str, str]]:
+    """Fingerprints without the folders the files lie in, which may be written in several ways."""
+    return sorted((Path(path).name, value) for path, value in fingerprints.items())
 
 
 def _fingerprints(paths: Sequence[Path]) -> dict[str, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,7 @@ class Options:
     unit: str | None = None
     pixel_scale: float | None = None
     mode: str | None = None
+    overwrite: bool = False
     quiet: bool = False
 
 
@@ -59,6 +60,7 @@ class Ledger:
     skipped: list[tuple[str, str]] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
     notes: list[str] = field(default_factory=list)
+    told: set[str] = field(default_factory=set)
 
     def bad(self, name: str, reason: str, *, objects: int | None = None) -> None:
         """A file or object that cannot be taken: an error, or with --skip-bad left out, counted and listed.
@@ -78,6 +80,12 @@ class Ledger:
         self.skipped.append((name, reason))
         self.counts[counted] += 1
 
+    def tell(self, counted: str, number: int, text: str) -> None:
+        """A count that a note of its own tells, and that need not be said again."""
+        self.counts[counted] = number
+        self.told.add(counted)
+        self.note(text)
+
     def note(self, text: str) -> None:
         """Something to tell once."""
         if text not in self.notes:
@@ -93,7 +101,9 @@ class IngestReport:
     content_hash : of the samples.
     skipped      : (name, reason) of each file or object left out.
     counts       : how many of each kind were left out, merged, changed.
+    missing      : objects without a value (NaN or a blank text), by column.
     notes        : sentences to show.
+    told         : the counts that notes tell already.
     """
 
     out: Path
@@ -101,4 +111,12 @@ class IngestReport:
     content_hash: str
     skipped: list[tuple[str, str]]
     counts: dict[str, int]
+    missing: dict[str, int]
     notes: list[str]
+    told: frozenset[str] = frozenset()
+
+
+def listed(names: Iterable[str], most: int = 12) -> str:
+    """Names joined by commas, the rest counted."""
+    every = list(names)
+    return ", ".join(every[:most]) + (f" and {len(every) - most} more" if len(every) > most else "")

@@ -123,7 +123,7 @@ def _ingest_cutouts(
             f"{cropped:,} of {len(objects):,} cutouts are larger than {size} px and cropped about their center."
         )
     with (
-        write_samples(out, about, table.columns) as writer,
+        write_samples(out, about, table.columns, replace=options.overwrite) as writer,
         progress("fits", len(objects), "cutouts", quiet=options.quiet) as advance,
     ):
         for rows, images in _read_cutouts(objects, size, ledger):

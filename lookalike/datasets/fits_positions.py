@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.datasets.contract import Ledger, Options
+from lookalike.datasets.contract import Ledger, Options, listed
 from lookalike.datasets.cutouts import MASKED, as_float32, first_pixel, inside, measured
 from lookalike.datasets.fits_open import open_fits, reading
 from lookalike.datasets.fits_planes import Plane, about_images, object_planes, shape_text
 from lookalike.datasets.fits_wcs import pixel_positions, sky_positions
-from lookalike.datasets.table import Table, listed, merged, without_reserved
+from lookalike.datasets.table import Table, merged, without_reserved
 from lookalike.errors import InputError
 from lookalike.progress import progress
 from lookalike.samples import Column
@@ -47,8 +47,9 @@ def ingest_positions(planes: list[Plane], catalog: Table, out: Path, options: Op
     table.columns["masked_fraction"] = MASKED
     rows = _inside(image[0], x, y, options.size, ledger)
     lefts, tops = first_pixel(x[rows], options.size), first_pixel(y[rows], options.size)
+    about = about_images(image, bands, options.size, options)
     with (
-        write_samples(out, about_images(image, bands, options.size, options), table.columns) as writer,
+        write_samples(out, about, table.columns, replace=options.overwrite) as writer,
         progress("fits", len(rows), "cutouts", quiet=options.quiet) as advance,
         _Opened(image) as opened,
     ):

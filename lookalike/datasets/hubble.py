@@ -98,7 +98,8 @@ def _store(
         ]
     )  # (N, 3, size, size)
     ids = [f"xdf-{round(x)}-{round(y)}" for x, y in zip(kept["x"], kept["y"], strict=True)]
-    with write_samples(out, _about(picture, sources, size, options.domain), COLUMNS) as writer:
+    about = _about(picture, sources, size, options.domain)
+    with write_samples(out, about, COLUMNS, replace=options.overwrite) as writer:
         writer.append(ids, cutouts, kept)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.about import id_from_name
-from lookalike.datasets.contract import Ledger, Options
+from lookalike.datasets.contract import Ledger, Options, listed
 from lookalike.datasets.cutouts import stored_as
 from lookalike.datasets.pictures import (
     FILTER,
@@ -22,7 +22,7 @@ from lookalike.datasets.pictures import (
     prepare_picture,
     upright_size,
 )
-from lookalike.datasets.table import Table, first_repeated, listed, merged, read_table, without_reserved
+from lookalike.datasets.table import Table, first_repeated, merged, read_table, without_reserved
 from lookalike.errors import InputError, NotFoundError
 from lookalike.files import natural_key
 from lookalike.progress import progress
@@ -57,14 +57,7 @@ def ingest(files: list[Path], out: Path, options: Options, ledger: Ledger) -> No
     if options.catalog is not None:
         catalog = read_table(options.catalog, ledger, texts=_text_columns(options))
         rows = match(pictures, catalog, options, ledger)
-        unused = len(pictures)
         pictures = [picture for picture in pictures if picture.name in rows]
-        unused -= len(pictures)
-        if unused:
-            ledger.counts["without a row in the catalog"] = unused
-            ledger.note(f"{unused:,} pictures have no row in {options.catalog} and are left out.")
-        if not pictures:
-            raise InputError(f"No picture has a row in {options.catalog}; column `file` must hold their names.")
         ordered = np.array([rows[picture.name] for picture in pictures])
         catalog = Table(catalog.name, catalog.take(ordered), catalog.columns)
     names = np.array([picture.name for picture in pictures])
@@ -172,16 +165,36 @@ def match(pictures: Sequence[Picture], catalog: Table, options: Options, ledger:
                 break
     used = set(rows.values())
     missing = [key for key, row in row_of.items() if row not in used]
+    unused = [picture.name for picture in pictures if picture.name not in rows]
+    if not rows:
+        raise InputError(
+            f"None of the {len(pictures):,} pictures is named in {catalog.name}: the first picture is "
+            f"{_keys(unused[0], by_stem=by_stem)[0]!r}, the first of {len(keys):,} names in column "
+            f"{options.id_column if by_stem else 'file'!r} is {keys[0]!r}."
+        )
     if missing and not options.skip_bad:
         raise InputError(
-            f"{catalog.name} names {len(missing):,} pictures that were not found, {missing[0]!r} first "
+            f"{len(missing):,} of the {len(keys):,} pictures that {catalog.name} names were not found, "
+            f"{missing[0]!r} first{_other_side('a picture it does not name is', unused)} "
             "(--skip-bad leaves them out)."
+        )
+    if unused:
+        ledger.tell(
+            "pictures without a row in the catalog",
+            len(unused),
+            f"{len(unused):,} of {len(pictures):,} pictures have no row in {catalog.name} and are left out, "
+            f"{unused[0]!r} first{_other_side('a name in the catalog without a picture is', missing)}.",
         )
     listed_already = {key for name, _ in ledger.skipped for key in _keys(name, by_stem=by_stem)}
     for key in missing:
         if key not in listed_already:
             ledger.drop(key, f"a row of {catalog.name} without a picture", "catalog rows without a picture")
     return rows
+
+
+def _other_side(what: str, names: Sequence[str]) -> str:
+    """An example of the other side's names that found no partner, so that two spellings of one can be seen."""
+    return f"; {what} {names[0]!r}" if names else ""
 
 
 def _keys(name: str, *, by_stem: bool) -> tuple[str, ...]:
@@ -193,7 +206,7 @@ def _keys(name: str, *, by_stem: bool) -> tuple[str, ...]:
 def _write(pictures: list[Picture], ids: list[str], table: Table, out: Path, options: Options, ledger: Ledger) -> None:
     about = _about(pictures, options, ledger)
     with (
-        write_samples(out, about, table.columns) as writer,
+        write_samples(out, about, table.columns, replace=options.overwrite) as writer,
         progress("images", len(pictures), "pictures", quiet=options.quiet) as advance,
     ):
         for start in range(0, len(pictures), BATCH):
@@ -232,8 +245,8 @@ def _about(pictures: Sequence[Picture], options: Options, ledger: Ledger) -> Abo
         preprocess = stored_as(options.size, "uint8", "resize") | {"resize": options.size, "filter": FILTER}
         small = sum(min(picture.height, picture.width) < options.size for picture in pictures)
         if small:
-            ledger.counts["enlarged"] = small
-            ledger.note(f"{small:,} pictures have a side below {options.size} px and are enlarged.")
+            text = f"{small:,} of {len(pictures):,} pictures have a side below {options.size} px and are enlarged."
+            ledger.tell("enlarged", small, text)
         if len(shapes) > 1 or shapes != {(options.size, options.size)}:
             ledger.note(f"The shorter side is resized to {options.size} px and the center kept.")
     return About(

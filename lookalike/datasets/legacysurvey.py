@@ -138,7 +138,7 @@ def _write(shards: list[Shard], size: int, out: Path, options: Options, ledger: 
         preprocess=stored_as(size, "float32", "crop"),
     )
     with (
-        write_samples(out, about, _columns(shards[0], ledger)) as writer,
+        write_samples(out, about, _columns(shards[0], ledger), replace=options.overwrite) as writer,
         progress("legacysurvey", sum(shard.n for shard in shards), "objects", quiet=options.quiet) as advance,
     ):
         for shard in shards:

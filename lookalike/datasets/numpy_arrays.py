@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from lookalike.datasets.contract import Ledger, Options
 from lookalike.datasets.cutouts import MASKED, as_float32, center_crop, measured, stored_as
+from lookalike.datasets.lost_numbers import note_lost_numbers
 from lookalike.datasets.table import Table, plain_values, read_table, without_reserved
 from lookalike.errors import InputError
 from lookalike.files import existing_files
@@ -101,7 +102,7 @@ def _write(sources: list[Source], table: Table, out: Path, options: Options, led
     )
     columns = table.columns if whole else table.columns | {"masked_fraction": MASKED}
     with (
-        write_samples(out, about, columns) as writer,
+        write_samples(out, about, columns, replace=options.overwrite) as writer,
         progress("numpy", total, "objects", quiet=options.quiet) as advance,
     ):
         start = 0
@@ -266,6 +267,7 @@ def _columns(path: Path, source: Source, ledger: Ledger) -> dict[str, NDArray[An
                     f"Array {member!r} of {path.name} is left out: it is no column of {source.shape[0]:,} values."
                 )
             else:
+                note_lost_numbers(member, plain, path.name, ledger)
                 found[member] = plain
     return found
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from lookalike.about import check_id
 from lookalike.datasets.contract import Ledger
+from lookalike.datasets.lost_numbers import note_lost_numbers
 from lookalike.errors import InputError, NotFoundError, unknown
 from lookalike.samples import Column
 
@@ -87,6 +88,9 @@ def read_table(path: Path, ledger: Ledger, texts: Sequence[str] = ()) -> Table:
     table = Table(path.name)
     for name, values, column in found:
         _add(table, name, values, column, ledger)
+    for name, kept in table.values.items():
+        if name not in texts:
+            note_lost_numbers(name, kept, table.name, ledger)
     if not table.values or not len(table):
         raise InputError(f"{path} holds no rows.")
     return table
@@ -254,12 +258,6 @@ def _free(name: str, taken: Collection[str]) -> str:
     while name in taken:
         name += "_catalog"
     return name
-
-
-def listed(names: Iterable[str], most: int = 12) -> str:
-    """Names joined by commas, the rest counted."""
-    every = list(names)
-    return ", ".join(every[:most]) + (f" and {len(every) - most} more" if len(every) > most else "")
 
 
 def without_reserved(table: Table, ids: Sequence[str], ledger: Ledger) -> Table:
