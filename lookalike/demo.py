@@ -132,7 +132,7 @@ def make_all(demo: Demo) -> Stages:
     stages.run(
         "embed",
         lambda: _embeddings_valid(demo),
-        lambda: embed([demo.samples], demo.checkpoint, demo.embeddings),
+        lambda: embed([demo.samples], demo.checkpoint, demo.embeddings, overwrite=True),
     )
     start = time.monotonic()
     built = build_index(

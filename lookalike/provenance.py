@@ -7,6 +7,7 @@ import importlib.metadata
 import platform
 import socket
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,12 @@ def refuse_loss(out: Path, digest: str) -> None:
     if out.exists() and (found := recorded_hash(out)) != digest:
         what = f"content hash {found[:12]}… for {digest[:12]}…" if found else "no file of ours"
         raise InputError(f"{out} holds something else ({what}) and was left as it was. {WAYS_OUT}")
+
+
+def refuse_input(out: Path, inputs: Iterable[Path]) -> None:
+    """InputError where what is to be written is one of the files that are read."""
+    if out.resolve() in {path.resolve() for path in inputs}:
+        raise InputError(f"{out} is read here and cannot be written too; choose another --out.")
 
 
 def recorded_hash(made: Path) -> str | None:

@@ -118,6 +118,12 @@ def test_files_that_changed_under_their_names_are_found_out_before_anything_is_l
     assert first.out.read_bytes() == kept
 
 
+def test_what_is_read_is_not_written(arrays: Path) -> None:
+    with pytest.raises(InputError, match=r"a.npy is read here and cannot be written too"):
+        run(arrays, out="a.npy", overwrite=True)
+    assert np.load(arrays).shape == (N, 3, 8, 8)
+
+
 def test_a_file_of_someone_else_is_not_replaced(arrays: Path) -> None:
     (arrays.parent / "out.h5").write_text("a letter")
     with pytest.raises(InputError, match=r"is there already and is no file of ours\. .*--overwrite"):

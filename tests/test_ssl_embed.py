@@ -139,7 +139,7 @@ def test_a_unit_may_be_spelled_otherwise(checkpoint: Path, blob_samples: Write, 
     save_encoder(checkpoint, encoder, config.model_copy(update={"preprocess": flux}))
     for unit in ("nanomaggy", "Nanomaggies", "nmgy"):
         other = blob_samples("other.h5", n=4, unit=unit, pixel_scale=0.262)
-        assert embed([other], checkpoint, tmp_path / "e.h5", quiet=True).notes == []
+        assert embed([other], checkpoint, tmp_path / "e.h5", overwrite=True, quiet=True).notes == []
 
 
 def test_an_older_record_does_not_outlive_its_file(
@@ -154,9 +154,38 @@ def test_an_older_record_does_not_outlive_its_file(
 
     monkeypatch.setattr(embed_module, "write_record", killed)
     with pytest.raises(KeyboardInterrupt):
-        embed(data, checkpoint, out, layer="projection", quiet=True)
+        embed(data, checkpoint, out, layer="projection", overwrite=True, quiet=True)
     assert Embeddings(out).layer == "projection"
     assert read_record(out) is None
+
+
+def test_embeddings_in_the_way_are_reused_or_kept(checkpoint: Path, blob_samples: Write, tmp_path: Path) -> None:
+    data, out = [tmp_path / "samples.h5"], tmp_path / "e.h5"
+    first = embed(data, checkpoint, out, quiet=True)
+    kept, made = out.read_bytes(), read_record(out)
+    again = embed(data, checkpoint, out, quiet=True)
+    assert (again.n, again.dimensions, again.content_hash) == (first.n, first.dimensions, first.content_hash)
+    assert again.spread == pytest.approx(first.spread, abs=1e-6)
+    assert "nothing was computed" in again.notes[0]
+    other = blob_samples("other.h5", n=8, pixel_scale=0.262, seed=1)
+    for given, options, differs in (
+        (data, {"layer": "projection"}, "layer"),
+        (data, {"dtype": "float16"}, "dtype"),
+        ([other], {}, "samples"),
+    ):
+        with pytest.raises(InputError, match=rf"made with other {differs}\. .*--overwrite"):
+            embed(given, checkpoint, out, quiet=True, **options)  # type: ignore[arg-type]
+    assert (out.read_bytes(), read_record(out)) == (kept, made)
+    with pytest.raises(InputError, match=r"samples.h5 is read here and cannot be written too"):
+        embed(data, checkpoint, data[0], overwrite=True, quiet=True)
+    with pytest.raises(InputError, match=r"other.h5 is there already and is no embeddings file"):
+        embed(data, checkpoint, other, quiet=True)
+    damaged = bytearray(kept)
+    damaged[Embeddings(out).vectors.offset + 5] ^= 1  # type: ignore[attr-defined]
+    out.write_bytes(damaged)
+    anew = embed(data, checkpoint, out, quiet=True)
+    assert (anew.notes, anew.content_hash) == ([f"{out} was damaged and is made anew."], first.content_hash)
+    assert embed([other], checkpoint, out, overwrite=True, quiet=True).n == 8
 
 
 def test_a_picture_is_given_the_layer_the_index_holds(checkpoint: Path, tmp_path: Path) -> None:

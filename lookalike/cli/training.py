@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from lookalike.cli.common import Files, Out, Seed, app, say
+from lookalike.cli.common import Files, Out, Overwrite, Seed, app, say
 
 
 @app.command()
@@ -49,6 +49,7 @@ def embed(
     out: Out,
     layer: Annotated[str, typer.Option(help="embedding (searched by default) or projection.")] = "embedding",
     dtype: Annotated[str, typer.Option(help="float32 or float16.")] = "float32",
+    overwrite: Overwrite = False,
 ) -> None:
     """Embed every object of a data set.
 
@@ -56,7 +57,7 @@ def embed(
     """
     from lookalike.ssl.embed import embed as run
 
-    report = run(samples, checkpoint, out, layer=layer, dtype=dtype)
+    report = run(samples, checkpoint, out, layer=layer, dtype=dtype, overwrite=overwrite)
     for note in report.notes:
         say(note)
     print(f"{report.n:,} embeddings of {report.dimensions} dimensions in {out}")

@@ -101,7 +101,7 @@ def ingest(
     Raises InputError for an unknown source or domain, an option the source does not take, and whatever is
     wrong in the files; NotFoundError for a missing file. Then `out` is as it was before.
     """
-    from lookalike.provenance import build_record, recorded_hash, write_record
+    from lookalike.provenance import build_record, recorded_hash, refuse_input, write_record
     from lookalike.samples import Samples
 
     if source not in SOURCES:
@@ -133,6 +133,7 @@ def ingest(
         if value is not None
     }
     inputs = [*sorted(paths, key=reading_order), *([options.catalog] if options.catalog else [])]
+    refuse_input(out, inputs)
     before = recorded_hash(out) if out.exists() else None
     if out.exists() and not overwrite:
         _refuse_other(out, settings, inputs)

@@ -14,11 +14,10 @@ import torch
 from numpy.typing import NDArray
 
 from lookalike.augmentations.preprocess import encoder_input
-from lookalike.embeddings import DTYPES, normalize, write_embeddings
-from lookalike.errors import CollapsedError, InputError, unknown
-from lookalike.files import existing_files
+from lookalike.embeddings import DTYPES, Embeddings, normalize, write_embeddings
+from lookalike.errors import CollapsedError, CorruptError, InputError, unknown
 from lookalike.progress import progress
-from lookalike.provenance import build_record, write_record
+from lookalike.provenance import WAYS_OUT, build_record, refuse_input, write_record
 from lookalike.samples import Samples
 from lookalike.ssl.checkpoint import CheckpointConfig, load_encoder
 from lookalike.ssl.collapse import COLLAPSED_SPREAD
@@ -51,6 +50,7 @@ def embed(
     layer: str = "embedding",
     dtype: str = "float32",
     batch_size: int = 256,
+    overwrite: bool = False,
     quiet: bool = False,
     device: str = "auto",
 ) -> EmbedReport:
@@ -58,6 +58,8 @@ def embed(
 
     layer : "embedding" (before the projection head, the one that is searched) or "projection".
     dtype : "float32" or "float16", of the stored unit vectors (N, D).
+    overwrite : compute anew, and replace whatever file `out` is. Without it a file of exactly these vectors is
+                reused, and any other an InputError.
 
     Batches are cut at the same rows every time, so a run gives what any other run on the same machine gives.
     InputError for data whose domain, bands, unit, pixel scale, pixel type or size are not the encoder's;
@@ -70,9 +72,15 @@ def embed(
         raise unknown("dtype", dtype, DTYPES)
     if batch_size < 1:
         raise InputError(f"A batch holds at least 1 object, but batch_size = {batch_size} was given.")
-    samples = Samples(existing_files(list(samples_paths)))
+    samples = Samples(list(samples_paths))
+    refuse_input(out, samples.paths)
     encoder, config = load_encoder(checkpoint)
     notes = check_fits(samples, config, checkpoint)
+    made_from = {"samples": samples.content_hash, "checkpoint": config.content_hash}
+    if out.exists() and not overwrite and (held := _reusable(out, made_from, layer, dtype, notes)):
+        spread = _spread(_mean(held))
+        seconds = time.monotonic() - began
+        return EmbedReport(out, len(held), held.dimensions, spread, seconds, held.content_hash, notes)
     encoder.to(pick_device(device))
     dimensions = encoder.dimensions if layer == "embedding" else config.encoder.projection
     total = np.zeros(dimensions)  # (D,) sum of the unit vectors
@@ -86,7 +94,6 @@ def embed(
                 advance(len(vectors))
         _refuse_collapsed(total / len(samples), len(samples))
 
-    made_from = {"samples": samples.content_hash, "checkpoint": config.content_hash}
     digest = write_embeddings(
         out, samples.ids, blocks(), dimensions=dimensions, dtype=dtype, made_from=made_from, layer=layer
     )
@@ -99,6 +106,33 @@ def embed(
             "the encoder has collapsed or was hardly trained, and its similarities mean little."
         )
     return EmbedReport(out, len(samples), dimensions, spread, time.monotonic() - began, digest, notes)
+
+
+def _reusable(out: Path, made_from: dict[str, str], layer: str, dtype: str, notes: list[str]) -> Embeddings | None:
+    """The file there if it holds just these vectors, None if it did but is damaged; InputError for any other file."""
+    try:
+        held = Embeddings(out)
+    except (InputError, CorruptError):
+        raise InputError(f"{out} is there already and is no embeddings file. {WAYS_OUT}") from None
+    wanted = {**made_from, "layer": layer, "dtype": dtype}
+    found = {**held.made_from, "layer": held.layer, "dtype": str(held.vectors.dtype)}
+    if other := [name for name, value in wanted.items() if found.get(name) != value]:
+        raise InputError(f"{out} is there already, made with other {' and '.join(other)}. {WAYS_OUT}")
+    try:
+        held.verify()
+    except CorruptError:
+        notes.append(f"{out} was damaged and is made anew.")
+        return None
+    notes.append(f"{out} holds these embeddings already: nothing was computed (--overwrite computes them anew).")
+    return held
+
+
+def _mean(embeddings: Embeddings) -> NDArray[np.float64]:
+    """The mean (D,) of the stored vectors."""
+    total = np.zeros(embeddings.dimensions)
+    for start in range(0, len(embeddings), 65536):
+        total += embeddings.vectors[start : start + 65536].sum(axis=0, dtype=np.float64)
+    return total / len(embeddings)
 
 
 def embed_images(
