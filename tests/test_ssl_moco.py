@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from lookalike.errors import InputError
-from lookalike.ssl.encoders import Encoder, EncoderConfig, SubBatchNorm2d
+from lookalike.ssl.encoders import Encoder, EncoderConfig
+from lookalike.ssl.layers import SubBatchNorm2d
 from lookalike.ssl.moco import MoCo
 
 

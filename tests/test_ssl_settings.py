@@ -30,8 +30,18 @@ def test_open_settings_are_filled_in_by_the_data() -> None:
     assert not config.small_stem
     assert resolved(TrainConfig(), objects=2103, view_size=24, default_encoder="resnet18").small_stem
     assert resolved(TrainConfig(), objects=2103, view_size=24, default_encoder="resnet18").epochs == 100
-    given = TrainConfig(encoder="resnet50", epochs=100, queue=100, momentum=0.5, sub_batches=4, small_stem=True)
-    config = resolved(given, objects=2103, view_size=96, default_encoder="resnet18")
+    fast = resolved(TrainConfig(), objects=2103, view_size=32, default_encoder="resnet18", precision="bfloat16")
+    assert (config.precision, fast.precision) == ("float32", "bfloat16")
+    given = TrainConfig(
+        encoder="resnet50",
+        epochs=100,
+        queue=100,
+        momentum=0.5,
+        sub_batches=4,
+        small_stem=True,
+        precision="float32",
+    )
+    config = resolved(given, objects=2103, view_size=96, default_encoder="resnet18", precision="bfloat16")
     assert config == given
 
 

@@ -21,7 +21,8 @@ from lookalike.provenance import WAYS_OUT, build_record, refuse_input, write_rec
 from lookalike.samples import Samples
 from lookalike.ssl.checkpoint import CheckpointConfig, load_encoder
 from lookalike.ssl.collapse import COLLAPSED_SPREAD
-from lookalike.ssl.encoders import Encoder, pick_device
+from lookalike.ssl.encoders import Encoder
+from lookalike.ssl.hardware import pick_device
 
 LAYERS = ("embedding", "projection")
 NANOMAGGIES = ("nanomaggy", "nanomaggie", "nanomaggies", "nmgy")

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from lookalike.config import Config
 from lookalike.errors import InputError, unknown
+from lookalike.ssl.layers import SubBatchNorm2d, use_fast_convolutions
 
 ENCODERS: dict[str, Callable[..., nn.Module]] = {
     "resnet18": torchvision.models.resnet18,  # D = 512
@@ -32,37 +33,6 @@ class EncoderConfig(Config):
     channels: int = 3
     small_stem: bool = False
     projection: int = 128
-
-
-class SubBatchNorm2d(nn.BatchNorm2d):
-    """Batch norm that, in training, normalizes each of `sub_batches` consecutive parts of the batch by itself.
-
-    It stands for the separate processes of the paper (He et al. 2020, section 3.3): together with keys that are
-    permuted before and put back after, a query and its key are normalized by different statistics, so that the
-    statistics cannot give the answer away. The running statistics follow the mean over the parts. In evaluation
-    it is plain batch norm, and its parameters have the same names.
-    """
-
-    sub_batches: int = 1
-
-    def forward(self, input: Tensor) -> Tensor:
-        if not self.training or self.sub_batches == 1:
-            return super().forward(input)
-        # Its gradient is one concatenation; that of tensor_split is a sum of whole batches padded with zeros.
-        parts = torch.split(input, part_sizes(len(input), self.sub_batches))  # each (B / sub_batches, C, H, W)
-        means = torch.zeros_like(cast(Tensor, self.running_mean))
-        variances = torch.zeros_like(means)
-        normed = []
-        for part in parts:
-            mean, variance = torch.zeros_like(means), torch.zeros_like(means)
-            # momentum 1 makes batch_norm leave this part's own statistics in the two buffers.
-            normed.append(F.batch_norm(part, mean, variance, self.weight, self.bias, True, 1.0, self.eps))
-            means += mean / len(parts)
-            variances += variance / len(parts)
-        cast(Tensor, self.running_mean).lerp_(means, self.momentum or 0.0)
-        cast(Tensor, self.running_var).lerp_(variances, self.momentum or 0.0)
-        cast(Tensor, self.num_batches_tracked).add_(1)
-        return torch.cat(normed)  # (B, C, H, W)
 
 
 class Encoder(nn.Module):
@@ -92,6 +62,7 @@ class Encoder(nn.Module):
             backbone.conv1 = nn.Conv2d(config.channels, 64, 7, stride=2, padding=3, bias=False)
         nn.init.kaiming_normal_(backbone.conv1.weight, mode="fan_out", nonlinearity="relu")
         backbone.fc = nn.Identity()
+        use_fast_convolutions(backbone)
         self.backbone: nn.Module = backbone
         self.head = nn.Sequential(
             nn.Linear(self.dimensions, self.dimensions),
@@ -112,26 +83,8 @@ class Encoder(nn.Module):
                 module.sub_batches = sub_batches
 
 
-def part_sizes(B: int, parts: int) -> list[int]:
-    """The sizes of `parts` consecutive parts of B objects, as equal as can be, larger ones first."""
-    return [B // parts + (part < B % parts) for part in range(parts)]
-
-
 def parameter_shapes(config: EncoderConfig) -> dict[str, tuple[int, ...]]:
     """Name and shape of every tensor of the encoder a description asks for, without allocating any."""
     with torch.device("meta"):
         encoder = Encoder(config)
     return {name: tuple(tensor.shape) for name, tensor in encoder.state_dict().items()}
-
-
-def pick_device(name: str) -> torch.device:
-    """The torch device of that name; "auto" is CUDA if there is one, else the CPU."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise InputError(f"A device is auto, cpu, cuda or cuda:N, but {name!r} was given.") from None
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise InputError(f"Device {name!r} was asked for, but there is no usable CUDA device here.")
-    return device

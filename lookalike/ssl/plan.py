@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from lookalike.augmentations import get_domain
 from lookalike.augmentations.domain import Domain
@@ -14,8 +15,10 @@ from lookalike.errors import InputError
 from lookalike.samples import Samples
 from lookalike.ssl.checkpoint import CheckpointConfig
 from lookalike.ssl.encoders import EncoderConfig
+from lookalike.ssl.hardware import fast_precision
 from lookalike.ssl.settings import TrainConfig, refuse_changes, resolved
 
+CPU = torch.device("cpu")
 POSITIVE = ("psfsize_", "psfdepth_")  # columns of these names hold no value where it is not positive
 
 
@@ -78,8 +81,10 @@ class Plan:
         )
 
 
-def make_plan(samples: Samples, config: TrainConfig, stored: CheckpointConfig | None = None) -> Plan:
-    """Fill in the open settings by the data; on resume take the stored ones, refusing every change but more epochs."""
+def make_plan(
+    samples: Samples, config: TrainConfig, stored: CheckpointConfig | None = None, device: torch.device = CPU
+) -> Plan:
+    """Fill in the open settings by data and device; on resume take the stored ones, which may change in epochs only."""
     about = samples.about
     domain = get_domain(about.domain)
     grown: list[str] = []
@@ -96,7 +101,13 @@ def make_plan(samples: Samples, config: TrainConfig, stored: CheckpointConfig | 
     defaults, notes = domain.settings(about, size, frozenset(samples.columns), str(samples.image_dtype))
     augment = defaults.changed(config.augment)
     preprocess = domain.preprocess(about, augment)
-    config = resolved(config, objects=len(samples), view_size=preprocess.size, default_encoder=domain.default_encoder)
+    config = resolved(
+        config,
+        objects=len(samples),
+        view_size=preprocess.size,
+        default_encoder=domain.default_encoder,
+        precision=fast_precision(device),
+    )
     plan = Plan(samples, domain, augment, preprocess, config, notes)
     notes += [*_undefined(samples, plan.columns), *_describe(config, len(samples), preprocess), *grown]
     if stored is not None:
@@ -141,5 +152,5 @@ def _describe(config: TrainConfig, objects: int, preprocess: Preprocess) -> list
         f"{config.epochs} epochs of {steps:,} steps of {config.batch_size} objects{rest}; queue K = {config.queue:,}, "
         f"momentum m = {config.momentum:.4g}, temperature T = {config.temperature:g}, "
         f"lr {config.lr * config.batch_size / 256:.4g}, batch norm over {config.sub_batches} parts, "
-        f"seed {config.seed}.",
+        f"in {config.precision}, seed {config.seed}.",
     ]

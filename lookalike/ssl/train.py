@@ -34,7 +34,8 @@ from lookalike.samples import Samples
 from lookalike.ssl.batches import Batches, epoch_order, refuse_constant
 from lookalike.ssl.checkpoint import carry, load_encoder, load_state, read_config, save_encoder, save_state
 from lookalike.ssl.collapse import CollapseWatch, std_of_unit
-from lookalike.ssl.encoders import Encoder, pick_device
+from lookalike.ssl.encoders import Encoder
+from lookalike.ssl.hardware import keep_memory, pick_device
 from lookalike.ssl.log import LOG, StepLog, last_steps, plot_log, truncate_log
 from lookalike.ssl.moco import MoCo
 from lookalike.ssl.plan import Plan, make_plan
@@ -81,16 +82,18 @@ def train(
     InputError for settings or data that cannot work, CollapsedError when the encoder collapses.
     """
     began = time.monotonic()
+    keep_memory()
     if out.name in ("", ".."):
         raise InputError(f"A checkpoint is a folder with a name of its own, but {str(out)!r} was given.")
     samples = Samples(list(samples_paths))
     with lock(out):
         recover_folder(out)
         resumed = _may_write(out, resume)
-        plan = make_plan(samples, config, read_config(out) if resumed else None)
+        place = pick_device(device)
+        plan = make_plan(samples, config, read_config(out) if resumed else None, place)
         if not quiet:
             print(*plan.notes, sep="\n", file=sys.stderr, flush=True)
-        trainer = Trainer(plan, out, pick_device(device), checkpoint_seconds)
+        trainer = Trainer(plan, out, place, checkpoint_seconds)
         if resumed:
             trainer.restore()
         else:
@@ -180,6 +183,7 @@ class Trainer:
             lr=config.lr,
             momentum=config.sgd_momentum,
             weight_decay=config.weight_decay,
+            fused=True,
         )
         self.watch = CollapseWatch(plan.K, config.batch_size, config.lr)
         self.log: StepLog | None = None
@@ -199,36 +203,14 @@ class Trainer:
             progress("training", left, "samples", quiet=quiet) as advance,
         ):
             while self.step < plan.steps:
-                began = time.monotonic()
                 epoch, position = divmod(self.step, plan.steps_per_epoch)
                 if epoch != order_epoch:
                     order, order_epoch = epoch_order(config.seed, epoch, len(plan.samples)), epoch
                 rows = order[position * B : (position + 1) * B]  # (B,)
 
-                im_q, im_k = self._views(rows, epoch)  # (B, C, h, w) each
-                lr = self._set_lr()
-                with torch.autocast("cuda", torch.bfloat16, enabled=self.device.type == "cuda"):
-                    contrast = self.moco(im_q, im_k, self.step)
-                self.optimizer.zero_grad(set_to_none=True)
-                contrast.loss.backward()
-                self.optimizer.step()
-                self.step += 1
-
-                loss = float(contrast.loss.detach())
-                accuracy = float((contrast.logits.argmax(dim=1) == 0).float().mean())
-                projection_spread = self.watch.check(self.step, loss, contrast.projection)
-                values = {
-                    "step": self.step,
-                    "epoch": self.step / plan.steps_per_epoch,
-                    "loss": loss,
-                    "accuracy": accuracy,
-                    "lr": lr,
-                    "samples_per_second": B / (time.monotonic() - began),
-                    "embedding_std": std_of_unit(contrast.embedding),
-                    "projection_spread": projection_spread,
-                }
+                values = self.take_step(rows, epoch)
                 self.log.write(values)
-                recent.append((loss, accuracy))
+                recent.append((values["loss"], values["accuracy"]))
                 advance(B, _note(epoch + 1, plan.epochs, recent))
                 write_point("train.step")
                 if self.step == plan.steps or self._due(position + 1 == plan.steps_per_epoch):
@@ -241,6 +223,33 @@ class Trainer:
                         f"the same command with --resume goes on from there ({self.out})."
                     )
         self.log = None
+
+    def take_step(self, rows: NDArray[np.int64], epoch: int) -> dict[str, float]:
+        """Train on one batch, the objects at `rows` (B,); returns what is logged of it."""
+        began = time.monotonic()
+        config = self.plan.config
+        im_q, im_k = self._views(rows, epoch)  # (B, C, h, w) each
+        lr = self._set_lr()
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
+            contrast = self.moco(im_q, im_k, self.step)
+        self.optimizer.zero_grad(set_to_none=True)
+        contrast.loss.backward()
+        self.optimizer.step()
+        self.step += 1
+
+        loss = float(contrast.loss.detach())
+        accuracy = float((contrast.logits.argmax(dim=1) == 0).float().mean())
+        projection_spread = self.watch.check(self.step, loss, contrast.projection)
+        return {
+            "step": self.step,
+            "epoch": self.step / self.plan.steps_per_epoch,
+            "loss": loss,
+            "accuracy": accuracy,
+            "lr": lr,
+            "samples_per_second": len(rows) / (time.monotonic() - began),
+            "embedding_std": std_of_unit(contrast.embedding),
+            "projection_spread": projection_spread,
+        }
 
     def _views(self, rows: NDArray[np.int64], epoch: int) -> tuple[Tensor, Tensor]:
         """Two augmented views of the rows' objects, as the encoder is given them, (B, C, h, w) each."""

@@ -1,0 +1,136 @@
+"""The two layers in which our ResNets differ from torchvision's; parameters and their names are the same.
+
+Batch norm over parts of a batch stands for the separate processes of the paper; the convolution takes its weight
+gradient from matrix products where the library is slow, which is on a CPU at the small pictures of the last stages.
+"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+# The widest output, in px, for which matrix products gave a CPU's weight gradient sooner than the library's own
+# convolution did (ResNet-18 and -50, pictures of 32 to 96 px, 2 threads with 512-bit registers).
+PRODUCTS_UP_TO = {torch.bfloat16: 6, torch.float32: 2}
+
+
+class SubBatchNorm2d(nn.BatchNorm2d):
+    """Batch norm that, in training, normalizes each of `sub_batches` consecutive parts of the batch by itself.
+
+    It stands for the separate processes of the paper (He et al. 2020, section 3.3): together with keys that are
+    permuted before and put back after, a query and its key are normalized by different statistics, so that the
+    statistics cannot give the answer away. The running statistics follow the mean over the parts. In evaluation
+    it is plain batch norm, and its parameters have the same names.
+    """
+
+    sub_batches: int = 1
+
+    def forward(self, input: Tensor) -> Tensor:
+        if not self.training or self.sub_batches == 1:
+            return super().forward(input)
+        # Its gradient is one concatenation; that of tensor_split is a sum of whole batches padded with zeros.
+        parts = torch.split(input, part_sizes(len(input), self.sub_batches))  # each (B / sub_batches, C, H, W)
+        means = cast(Tensor, self.running_mean).new_zeros(len(parts), self.num_features)
+        variances = torch.zeros_like(means)
+        # momentum 1 makes batch_norm leave each part's own statistics in its row of the two buffers.
+        normed = [
+            F.batch_norm(part, mean, variance, self.weight, self.bias, True, 1.0, self.eps)
+            for part, mean, variance in zip(parts, means, variances, strict=True)
+        ]
+        cast(Tensor, self.running_mean).lerp_(means.mean(dim=0), self.momentum or 0.0)
+        cast(Tensor, self.running_var).lerp_(variances.mean(dim=0), self.momentum or 0.0)
+        cast(Tensor, self.num_batches_tracked).add_(1)
+        return torch.cat(normed)  # (B, C, H, W)
+
+
+def part_sizes(B: int, parts: int) -> list[int]:
+    """The sizes of `parts` consecutive parts of B objects, as equal as can be, larger ones first."""
+    return [B // parts + (part < B % parts) for part in range(parts)]
+
+
+class Conv2d(nn.Conv2d):
+    """A convolution without bias, groups or dilation, trained faster on a CPU where its output is few px wide."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        if input.device.type != "cpu" or not (torch.is_grad_enabled() and self.weight.requires_grad):
+            return super().forward(input)
+        weight = self.weight
+        if torch.is_autocast_enabled("cpu"):
+            dtype = torch.get_autocast_dtype("cpu")
+            input, weight = input.to(dtype), weight.to(dtype)
+        stride, padding, kernel = int(self.stride[0]), int(self.padding[0]), int(self.kernel_size[0])
+        width = (max(input.shape[2:]) + 2 * padding - kernel) // stride + 1
+        if width > PRODUCTS_UP_TO.get(input.dtype, 0):
+            return F.conv2d(input, weight, None, stride, padding)
+        return cast(Tensor, _Convolution.apply(input, weight, stride, padding))
+
+
+class _Convolution(torch.autograd.Function):
+    """The library's convolution and input gradient, with the weight gradient of `weight_gradient`.
+
+    Which is also the correct one: of 1-px pictures at stride 2 the library's weight gradient in bfloat16 is
+    uninitialized memory (torch 2.14 on a CPU).
+    """
+
+    @staticmethod
+    def forward(ctx: Any, input: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
+        ctx.save_for_backward(input, weight)
+        ctx.stride, ctx.padding = stride, padding
+        return F.conv2d(input, weight, None, stride, padding)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor, None, None]:
+        input, weight = ctx.saved_tensors
+        stride, padding = ctx.stride, ctx.padding
+        grad_input = None
+        if ctx.needs_input_grad[0]:
+            grad_input, _, _ = torch.ops.aten.convolution_backward(
+                grad, input, weight, None, [stride] * 2, [padding] * 2, [1, 1], False, [0, 0], 1, [True, False, False]
+            )
+        return grad_input, weight_gradient(grad, input, weight.shape[2], stride, padding), None, None
+
+
+def weight_gradient(grad: Tensor, input: Tensor, kernel: int, stride: int, padding: int) -> Tensor:
+    """The gradient (D, C, kernel, kernel) of a convolution's weight, one matrix product for each place of the kernel.
+
+    grad : (B, D, h, w) at the output. input : (B, C, H, W). Only those pixels meet a place of the kernel that lie
+    within the picture, so padding costs nothing: of a 1-px picture only the kernel's center takes part.
+    """
+    D, h, w = grad.shape[1:]
+    C, H, W = input.shape[1:]
+    grad, input = grad.permute(0, 2, 3, 1), input.permute(0, 2, 3, 1)  # (B, h, w, D), (B, H, W, C)
+    gradient = grad.new_zeros((D, kernel, kernel, C))
+    for i in range(kernel):
+        out_rows, in_rows = _meeting(i, h, H, stride, padding)
+        for j in range(kernel):
+            out_columns, in_columns = _meeting(j, w, W, stride, padding)
+            out = grad[:, out_rows, out_columns].reshape(-1, D)  # (P, D)
+            gradient[:, i, j] = out.T @ input[:, in_rows, in_columns].reshape(-1, C)  # (D, C)
+    return gradient.permute(0, 3, 1, 2)  # (D, C, kernel, kernel)
+
+
+def _meeting(place: int, outputs: int, inputs: int, stride: int, padding: int) -> tuple[slice, slice]:
+    """Which output pixels along one axis see a pixel of the picture at this place of the kernel, and which they see."""
+    first = max(0, -((place - padding) // stride))
+    last = min(outputs - 1, (inputs - 1 + padding - place) // stride)
+    count = max(0, last - first + 1)
+    start = first * stride + place - padding if count else 0
+    return slice(first, first + count), slice(start, start + (count - 1) * stride + 1 if count else 0, stride)
+
+
+def use_fast_convolutions(module: nn.Module) -> None:
+    """Put a Conv2d of ours, with the same weight, in the place of every plain convolution inside `module`."""
+    for name, child in module.named_children():
+        if type(child) is nn.Conv2d and child.bias is None and child.groups == 1 and child.dilation == (1, 1):
+            size: dict[str, Any] = {"stride": child.stride, "padding": child.padding}
+            with torch.device("meta"):  # its own weight is never made
+                fast = Conv2d(child.in_channels, child.out_channels, child.kernel_size, bias=False, **size)  # type: ignore[arg-type]
+            fast.weight = child.weight
+            setattr(module, name, fast)
+        else:
+            use_fast_convolutions(child)
