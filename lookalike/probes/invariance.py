@@ -1,0 +1,212 @@
+"""Is an encoder blind to what it was trained to ignore? Augmented copies looked for among originals, and the reverse.
+
+Stein et al. (2021), arXiv:2110.13151, section 4: an augmented copy is "nearly always" the most similar object to its
+original, for the layer before the projection head and the one after it alike. Here as numbers, for each augmentation
+alone and for all together, beside an untrained encoder, raw pixels and hand-made features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from lookalike.augmentations import get_domain
+from lookalike.augmentations.draws import Draws
+from lookalike.errors import InputError
+from lookalike.indexer.footprints import Footprints
+from lookalike.probes.checks import ODDS
+from lookalike.probes.describe import NAMES, Describer, Vectors, comparable
+from lookalike.probes.faults import Flag, Judged, flags_of, judged
+from lookalike.probes.retrieval import compared, nearest, overlap
+from lookalike.probes.scores import K, Scores, scored
+from lookalike.probes.steps import alone, chosen
+from lookalike.progress import progress
+from lookalike.samples import Samples
+from lookalike.ssl.batches import Batches
+from lookalike.ssl.embed import check_fits
+
+Rows = NDArray[np.int64]
+COPY_EPOCH = -1  # training counts epochs from 0, so no copy here was ever a training view
+OBJECTS = 5000  # measured by default, of more a random part
+BLOCK_BYTES = 64 * 2**20  # of stored pictures augmented at once
+TOGETHER = "all"
+
+
+@dataclass
+class Invariance:
+    """What was measured: scores[description][augmentation], in the order of the augmentations, `all` last."""
+
+    samples: Samples
+    checkpoint: Path
+    checkpoint_hash: str
+    rows: Rows
+    steps: list[str]
+    without: list[str]
+    scores: dict[str, dict[str, Scores]]
+    pixel_change: dict[str, float]
+    judged: Judged
+    flags: list[Flag]
+    settings: dict[str, Any]
+    notes: list[str] = field(default_factory=list)
+
+
+def measure(
+    samples_paths: Sequence[Path],
+    checkpoint: Path,
+    *,
+    objects: int = OBJECTS,
+    without: Sequence[str] = (),
+    max_overlap: float = 0.25,
+    seed: int = 0,
+    device: str = "auto",
+    quiet: bool = False,
+) -> Invariance:
+    """Measure the invariance of a checkpoint on the objects of a data set.
+
+    objects : at most so many are measured, a random part by `seed`. without : the steps that are off in the
+    checkpoint's settings; each must be named, since “all” would otherwise promise what was not done. max_overlap :
+    objects covering more of a footprint than this do not compete with it. Each object is augmented and embedded once
+    per augmentation, with the same draws alone and together; drawn anew, they are no training views.
+
+    InputError where the data are not the encoder's, fewer than 2 objects are there, a step is off and not named, or
+    an augmentation gives pixels that are not finite.
+    """
+    samples = Samples(list(samples_paths))
+    if len(samples) < 2 or objects < 2:
+        raise InputError(f"At least 2 objects are compared, but there are {min(len(samples), objects)}.")
+    describer = Describer(checkpoint, device)
+    notes = check_fits(samples, describer.config, checkpoint)
+    domain = get_domain(describer.config.domain)
+    settings = domain.settings_type.checked(describer.config.augment)
+    steps, off = chosen(settings, without, checkpoint)
+    rows = _some(len(samples), objects, seed)
+    if len(rows) < len(samples):
+        notes.append(f"objects: {len(rows):,} of {len(samples):,}, a random part by seed {seed} (--objects).")
+    left_out, note = _barred(samples, rows, describer.config.preprocess.size, max_overlap)
+    notes += [note] if note else []
+    copies = Copies(samples, rows, describer, seed)
+    scores: dict[str, dict[str, Scores]] = {name: {} for name in NAMES}
+    change: dict[str, float] = {}
+    with progress("invariance", len(rows) * (len(steps) + 2), "copies", quiet=quiet) as advance:
+        stored = copies.originals(advance)
+        lists = {name: nearest(comparable(name, stored[name], stored[name]), left_out, k=K) for name in NAMES}
+        for augmentation in [*steps, TOGETHER]:
+            on = steps if augmentation == TOGETHER else [augmentation]
+            made, change[augmentation] = copies.augmented(settings, on, augmentation, advance)
+            for name in NAMES:
+                base, queries = (comparable(name, stored[name], vectors[name]) for vectors in (stored, made))
+                found = compared(base, queries, left_out, k=K)
+                scores[name][augmentation] = scored(found, overlap(lists[name], found.copy_lists))
+    verdict = judged(domain, samples, rows, describer.config, settings, steps)
+    separation = {step: max(scores[name][step].separation for name in NAMES) for step in [*steps, TOGETHER]}
+    return Invariance(
+        samples,
+        checkpoint,
+        describer.config.content_hash,
+        rows,
+        steps,
+        off,
+        scores,
+        change,
+        verdict,
+        flags_of(change, separation, verdict.checks, steps),
+        {"seed": seed, "max_overlap": max_overlap, "odds": ODDS, "device": str(describer.device)},
+        notes + verdict.notes,
+    )
+
+
+@dataclass
+class Copies:
+    """The chosen rows' pictures and their augmented copies, described block by block."""
+
+    samples: Samples
+    rows: Rows
+    describer: Describer
+    seed: int
+
+    def __post_init__(self) -> None:
+        config = self.describer.config
+        self.domain = get_domain(config.domain)
+        settings = self.domain.settings_type.checked(config.augment)
+        columns = self.domain.columns(settings, self.samples.about.bands, frozenset(self.samples.columns))
+        self.batches = Batches(self.samples, columns, self.describer.device)
+        bytes_each = 4 * int(np.prod(self.samples.image_shape))
+        self.block = max(16, min(256, BLOCK_BYTES // bytes_each))
+
+    def originals(self, advance: Callable[[int], object]) -> Vectors:
+        """The originals as the index sees them, (N, D) by description."""
+        if self.samples.image_dtype != np.uint8:
+            self.describer.top = self._top()
+        parts: list[Vectors] = []
+        for rows in self._blocks():
+            images, _ = self.batches.fetch(rows)  # (B, C, H, W)
+            parts.append(self.describer(_central(images, self.describer.config.preprocess.size)))
+            advance(len(rows))
+        return {name: np.concatenate([part[name] for part in parts]) for name in NAMES}
+
+    def augmented(
+        self, settings: Any, steps: Sequence[str], name: str, advance: Callable[[int], object]
+    ) -> tuple[Vectors, float]:
+        """The copies with these steps on, (N, D) by description, and how much their pixels changed."""
+        on, off = alone(settings, *steps), alone(settings)
+        parts: list[Vectors] = []
+        changes = []
+        for rows in self._blocks():
+            images, catalog = self.batches.fetch(rows)  # (B, C, H, W), {column: (B,)}
+            draws = Draws(self.seed, COPY_EPOCH, torch.from_numpy(rows).to(images.device), view=0)
+            copies = self.domain.view(images.clone(), catalog, draws, on)  # (B, C, h, w)
+            if not bool(copies.isfinite().all()):
+                raise InputError(f"Augmented copies have finite pixels, but {name} gives some that are not.")
+            changes.append(pixel_change(copies, self.domain.view(images, catalog, draws, off)))
+            parts.append(self.describer(copies))
+            advance(len(rows))
+        vectors = {each: np.concatenate([part[each] for part in parts]) for each in NAMES}
+        change = np.concatenate(changes)
+        return vectors, float(np.mean(change[np.isfinite(change)])) if np.isfinite(change).any() else 0.0
+
+    def _blocks(self) -> list[Rows]:
+        return [self.rows[start : start + self.block] for start in range(0, len(self.rows), self.block)]
+
+    def _top(self) -> float:
+        """The brightness that one pixel in a thousand exceeds, of some originals."""
+        images = self.samples.images(self.rows[: self.block])
+        return float(max(np.quantile(images, 0.999), np.finfo(np.float32).tiny))
+
+
+def pixel_change(copies: torch.Tensor, plain: torch.Tensor) -> NDArray[np.float64]:
+    """How far each copy's pixels are from the plain view's, (B,): root mean square over the view's own contrast.
+
+    The contrast is the standard deviation of its pixels about each band's mean; NaN where it has none.
+    """
+    difference = (copies.double() - plain.double()).square().mean(dim=(1, 2, 3)).sqrt()  # (B,)
+    contrast = plain.double().var(dim=(2, 3), correction=0).mean(dim=1).sqrt()  # (B,)
+    return torch.where(contrast > 0, difference / contrast, torch.nan).cpu().numpy()
+
+
+def _some(n: int, objects: int, seed: int) -> Rows:
+    """All rows, or a random part of them, increasing."""
+    if n <= objects:
+        return np.arange(n)
+    return np.sort(np.random.default_rng(seed).choice(n, objects, replace=False))
+
+
+def _barred(samples: Samples, rows: Rows, size: int, limit: float) -> tuple[list[Rows] | None, str]:
+    """For each chosen object the places among them of those that overlap it, as in the demo; and a note."""
+    footprints, why_not = Footprints.of(samples, size)
+    if footprints is None:
+        return None, why_not
+    here = Footprints(footprints.across[rows], footprints.along[rows], footprints.size, footprints.sky)
+    barred = [here.overlapping(place, limit) for place in range(len(rows))]
+    pairs = sum(len(others) for others in barred)
+    return barred, f"footprints: {pairs:,} pairs overlap by more than {limit:.0%} and do not compete." if pairs else ""
+
+
+def _central(images: torch.Tensor, size: int) -> torch.Tensor:
+    top, left = (images.shape[2] - size) // 2, (images.shape[3] - size) // 2
+    return images[:, :, top : top + size, left : left + size]

@@ -1,0 +1,132 @@
+"""Plots as inline SVG: intervals on a common axis from 0 to 1, and quantile bars. Colors are the page's own (CSS)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+
+WIDTH, LEFT, RIGHT, TOP, BOTTOM = 860, 150, 24, 14, 34  # px
+LINE = 15  # px between the marks of one row
+ARM = ((-5, -1.5), (-1.5, -1.5), (-1.5, -5), (1.5, -5), (1.5, -1.5), (5, -1.5))
+CROSS = (*ARM, *((-x, -y) for x, y in ARM))
+MARKS = ("circle", "diamond", "square", "triangle", "cross")
+
+
+@dataclass(frozen=True)
+class Mark:
+    """One value of a row with its interval; `series` picks color and shape."""
+
+    series: int
+    value: float
+    low: float
+    high: float
+    says: str
+
+
+@dataclass(frozen=True)
+class Bar:
+    """Quantiles at 5, 25, 50, 75 and 95 % of one distribution."""
+
+    series: int
+    quantiles: Sequence[float]
+    says: str
+
+
+def interval_plot(rows: Sequence[tuple[str, Sequence[Mark]]], title: str) -> str:
+    """A row of marks with whiskers for each label, from 0 to 1."""
+    return _plot([(label, [_marked(mark) for mark in marks]) for label, marks in rows], 0.0, title)
+
+
+def quantile_plot(rows: Sequence[tuple[str, Sequence[Bar]]], low: float, title: str) -> str:
+    """A row of quantile bars for each label, from `low` to 1."""
+    return _plot([(label, [_barred(bar, low) for bar in bars]) for label, bars in rows], low, title)
+
+
+def legend(names: Sequence[str]) -> str:
+    """The marks of the series, each with its name."""
+    items = [
+        f'<span class="key"><svg width="16" height="16" viewBox="0 0 16 16" aria-hidden="true">'
+        f"{_shape(series, 8, 8)}</svg>{escape(name)}</span>"
+        for series, name in enumerate(names)
+    ]
+    return f'<p class="legend">{"".join(items)}</p>'
+
+
+class _At:
+    """A mark as a function of its height on the page."""
+
+    def __init__(self, template: str) -> None:
+        self.template = template
+
+    def drawn(self, y: float) -> str:
+        return f'<g transform="translate(0 {y:.1f})">{self.template}</g>'
+
+
+def _plot(rows: Sequence[tuple[str, Sequence[_At]]], low: float, title: str) -> str:
+    height = TOP + BOTTOM + sum(_row_height(len(marks)) for _, marks in rows)
+    parts = [_axis(low, height)]
+    y = float(TOP)
+    for place, (label, marks) in enumerate(rows):
+        row = _row_height(len(marks))
+        if place % 2:
+            parts.append(f'<rect class="band" x="0" y="{y:.1f}" width="{WIDTH}" height="{row}"/>')
+        middle = y + row / 2
+        parts.append(f'<text class="label" x="{LEFT - 12}" y="{middle + 4:.1f}">{escape(label)}</text>')
+        first = middle - LINE * (len(marks) - 1) / 2
+        parts += [mark.drawn(first + LINE * line) for line, mark in enumerate(marks)]
+        y += row
+    return (
+        f'<svg class="plot" viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{escape(title)}">'
+        f"<title>{escape(title)}</title>{''.join(parts)}</svg>"
+    )
+
+
+def _row_height(marks: int) -> int:
+    return LINE * marks + 12
+
+
+def _axis(low: float, height: float) -> str:
+    bottom = height - BOTTOM
+    parts = []
+    for step in range(6):
+        value = low + step * (1 - low) / 5
+        x = _x(value, low)
+        parts.append(f'<line class="grid" x1="{x:.1f}" y1="{TOP}" x2="{x:.1f}" y2="{bottom}"/>')
+        parts.append(f'<text class="tick" x="{x:.1f}" y="{bottom + 18}">{value:.2g}</text>')
+    return "".join(parts)
+
+
+def _x(value: float, low: float = 0.0) -> float:
+    inside = min(max(value, low), 1.0)
+    return LEFT + (inside - low) / (1 - low) * (WIDTH - LEFT - RIGHT)
+
+
+def _marked(mark: Mark) -> _At:
+    whisker = f'<line class="s{mark.series} whisker" x1="{_x(mark.low):.1f}" y1="0" x2="{_x(mark.high):.1f}" y2="0"/>'
+    return _At(f"<g><title>{escape(mark.says)}</title>{whisker}{_shape(mark.series, _x(mark.value), 0)}</g>")
+
+
+def _barred(bar: Bar, low: float) -> _At:
+    ends = [_x(value, low) for value in bar.quantiles]
+    name = f"s{bar.series}"
+    return _At(
+        f"<g><title>{escape(bar.says)}</title>"
+        f'<line class="{name} whisker" x1="{ends[0]:.1f}" y1="0" x2="{ends[4]:.1f}" y2="0"/>'
+        f'<line class="{name} box" x1="{ends[1]:.1f}" y1="0" x2="{max(ends[3], ends[1] + 1):.1f}" y2="0"/>'
+        f"{_shape(bar.series, ends[2], 0)}</g>"
+    )
+
+
+def _shape(series: int, x: float, y: float) -> str:
+    kind, name = MARKS[series % len(MARKS)], f"s{series} mark"
+    if kind == "circle":
+        return f'<circle class="{name}" cx="{x:.1f}" cy="{y:.1f}" r="4.5"/>'
+    points = {
+        "diamond": ((0, -5.5), (5.5, 0), (0, 5.5), (-5.5, 0)),
+        "square": ((-4, -4), (4, -4), (4, 4), (-4, 4)),
+        "triangle": ((0, -5), (5, 4), (-5, 4)),
+        "cross": CROSS,
+    }[kind]
+    corners = " ".join(f"{x + dx:.1f},{y + dy:.1f}" for dx, dy in points)
+    return f'<polygon class="{name}" points="{corners}"/>'

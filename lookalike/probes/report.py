@@ -1,0 +1,129 @@
+"""The invariance report as JSON and as a table for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from lookalike import __version__
+from lookalike.probes.describe import TRAINED, UNTRAINED
+from lookalike.probes.invariance import TOGETHER, Invariance
+from lookalike.probes.scores import K, Scores
+
+SCHEMA = 1
+
+
+def as_json(measured: Invariance) -> dict[str, Any]:
+    """The whole report: the searched layer at the top, the other one, of the same shape, under `projection`.
+
+    `all` is null where a step was left out; `together` then holds the steps that are on. `untrained`, `pixels` and
+    `hand_features` hold the numbers of `together`, and `augmentations` those of each alone.
+    """
+    embedding, projection = (_layer(measured, layer) for layer in range(2))
+    return {
+        "schema": SCHEMA,
+        **embedding,
+        "projection": projection,
+        "flags": [
+            {"kind": flag.kind, "augmentations": list(flag.augmentations), "message": flag.message}
+            for flag in measured.flags
+        ],
+        "without": measured.without,
+        "notes": measured.notes,
+        "objects": len(measured.rows),
+        "objects_in_samples": len(measured.samples),
+        "chance_at_1": 1 / len(measured.rows),
+        "settings": measured.settings,
+        "checks": [
+            {
+                "augmentation": check.augmentation,
+                "name": check.name,
+                "kind": check.kind,
+                "value": check.value if check.value == check.value and abs(check.value) != float("inf") else None,
+                "limit": check.limit,
+                "passed": check.passed,
+            }
+            for check in measured.judged.checks
+        ],
+        "samples": {"files": [str(path) for path in measured.samples.paths], "hash": measured.samples.content_hash},
+        "checkpoint": {"folder": str(measured.checkpoint), "hash": measured.checkpoint_hash},
+        "version": __version__,
+    }
+
+
+def _layer(measured: Invariance, layer: int) -> dict[str, Any]:
+    trained = _description(measured, TRAINED[layer])
+    augmentations = trained.pop("augmentations")
+    together = {"name": TOGETHER if not measured.without else "together", **trained}
+    return {
+        "layer": TRAINED[layer],
+        "augmentations": augmentations,
+        "all": together if not measured.without else None,
+        "together": together,
+        "untrained": _description(measured, UNTRAINED[layer]),
+        "pixels": _description(measured, "pixels"),
+        "hand_features": _description(measured, "hand_features"),
+    }
+
+
+def _description(measured: Invariance, name: str) -> dict[str, Any]:
+    """The scores of all together under one description, and those of each augmentation alone."""
+    scores = measured.scores[name]
+    return {
+        **_entry(measured, scores, TOGETHER),
+        "augmentations": [{"name": step, **_entry(measured, scores, step)} for step in measured.steps],
+    }
+
+
+def _entry(measured: Invariance, scores: Mapping[str, Scores], augmentation: str) -> dict[str, Any]:
+    flagged = [flag.kind for flag in measured.flags if augmentation in flag.augmentations]
+    return {
+        **scores[augmentation].as_json(),
+        "pixel_change": measured.pixel_change[augmentation],
+        "flags": flagged,
+    }
+
+
+def as_text(measured: Invariance) -> str:
+    """A person's tables: each augmentation under both layers, then what the encoder has to beat, then the flags."""
+    n, steps = len(measured.rows), measured.steps
+    together = "all" if not measured.without else f"all but {', '.join(measured.without)}"
+    lines = [
+        f"{n:,} objects; augmented copies among originals and the reverse; chance finds {1 / n:.1g} first",
+        "",
+        _row("", ("pixel", "copy → original", "", "", "original → copy", "", "cosine")),
+        _row("", ("change", "@1 (95 %)", f"@{K}", f"overlap@{K}", "@1 (95 %)", f"@{K}", "median")),
+    ]
+    for layer in TRAINED:
+        lines += [layer]
+        for name in [*steps, TOGETHER]:
+            cells = _cells(measured.scores[layer][name], measured.pixel_change[name])
+            lines.append(_row(f"  {together if name == TOGETHER else name}", cells))
+    lines += [f"beside it, {together}"]
+    for name in ("untrained embedding", "untrained projection", "pixels", "hand_features"):
+        lines.append(_row(f"  {name.replace('_', ' ')}", _cells(measured.scores[name][TOGETHER], None)))
+    lines += ["", *(f"FLAG {flag.kind}: {flag.message}" for flag in measured.flags)]
+    if not measured.flags:
+        lines.append("No augmentation is flagged.")
+    failed = sum(not check.passed for check in measured.judged.checks)
+    tests = len(measured.judged.checks)
+    lines.append(f"{tests} tests of the augmentations themselves, {failed} failed.")
+    lines += [f"note: {note}" for note in measured.notes]
+    return "\n".join(lines)
+
+
+def _cells(scores: Scores, change: float | None) -> tuple[str, ...]:
+    return (
+        "" if change is None else f"{change:.3f}",
+        str(scores.copy_at[0]),
+        f"{scores.copy_at[1].value:.3f}",
+        f"{scores.overlap:.3f}",
+        str(scores.original_at[0]),
+        f"{scores.original_at[1].value:.3f}",
+        f"{scores.cosine.quantiles[2]:.3f}",
+    )
+
+
+def _row(name: str, cells: tuple[str, ...]) -> str:
+    widths = (7, 21, 6, 11, 21, 6, 7)
+    return f"{name:<24}" + "  ".join(f"{cell:<{width}}" for cell, width in zip(cells, widths, strict=True)).rstrip()
