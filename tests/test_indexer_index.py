@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ import h5py
 import numpy as np
 import pytest
 
-from lookalike.embeddings import Embeddings
+from lookalike.embeddings import Embeddings, write_embeddings
 from lookalike.errors import CorruptError, InputError, LockedError, NotFoundError
 from lookalike.files import PARTIAL
 from lookalike.indexer.audit import verify
@@ -144,7 +145,27 @@ def test_an_encoder_that_cannot_be_checked_is_said(vector_set: Write, tmp_path: 
     encoder.mkdir()
     (encoder / "config.json").write_text('{"content_hash": "abcd", "preprocess": {"size": 12}}')
     report = build_index(embeddings, samples, tmp_path / "index", k=3, window=None, checkpoint=encoder, quiet=True)
-    assert any("does not say what made it" in note for note in report.notes)
+    assert any("does not say which encoder made it" in note for note in report.notes)
+
+
+def test_a_build_without_its_encoder_says_what_that_costs(vector_set: Write, tmp_path: Path) -> None:
+    own, samples = vector_set(*toy())
+    build = partial(build_index, samples=samples, out=tmp_path / "index", window=None, quiet=True)
+    assert not [note for note in build(own, k=2).notes if "picture" in note]  # vectors of one's own
+    made, made_from = tmp_path / "made.h5", {"samples": Samples(samples).content_hash, "checkpoint": "abcd"}
+    held = Embeddings(own)
+    write_embeddings(made, held.ids, iter([held.vectors]), dimensions=held.dimensions, made_from=made_from)
+    how = "since no --checkpoint was given (no encoder was named): build again with --checkpoint DIR"
+    for _ in range(2):  # built, and reused
+        assert len([note for note in build(made, k=2).notes if how in note]) == 1
+    encoder = tmp_path / "encoder"
+    encoder.mkdir()
+    (encoder / "config.json").write_text('{"content_hash": "abcd", "preprocess": {"size": 12}}')
+    named = build(made, k=2, checkpoint=encoder)
+    assert not [note for note in named.notes if "picture" in note]
+    again = build(made, k=2)
+    assert again.version != named.version
+    assert any(f"(version {named.version}, served until now, had them)" in note for note in again.notes)
 
 
 def test_half_precision_embeddings_are_searched_as_stored(vector_set: Write, tmp_path: Path) -> None:

@@ -145,6 +145,7 @@ def test_by_vector_equals_the_slow_definition(searcher: Searcher, at: float | No
         if at is None:
             assert answer.window is None
             assert "No window was applied" in answer.notes[0]
+            assert "`--at mag=VALUE` on the command line, `at` in the API" in answer.notes[0]
         else:
             assert answer.window == {"column": "mag", "log": False, "center": at, "half_width": WIDTH}
 

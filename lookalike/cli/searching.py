@@ -32,9 +32,10 @@ def index(
     for note in report.notes:
         say(note)
     if report.short_lists:
+        rest = f"; {report.nan_count:,} of them have no value there, and none" if report.nan_count else ""
         say(
-            f"{report.short_lists:,} lists are shorter than k: fewer objects lie within {window}; "
-            f"{report.nan_count:,} objects have no value there, and no list."
+            f"{report.short_lists:,} of {report.n:,} objects have fewer than {report.k:,} neighbors, since fewer lie "
+            f"within {report.window} of them{rest}."
         )
     print(f"Index version {report.version} of {report.n:,} objects, k = {report.k}, in {out}")
 
@@ -110,9 +111,14 @@ def verify(
     from lookalike.indexer.audit import verify as run
 
     report = run(index, samples=samples, embeddings=embeddings, checkpoint=checkpoint)
-    if not json:
-        print(f"OK: every byte matches its hash; {report.recomputed:,} lists recomputed by brute force, all equal.")
-    show(report.to_json(), json)
+    if json:
+        show(report.to_json(), json)
+        return
+    for note in report.notes:
+        say(note)
+    print(f"OK: every byte matches its hash; {report.recomputed:,} lists recomputed by brute force, all equal.")
+    shown = {name: value for name, value in report.to_json().items() if name != "notes"}
+    show(shown | {"seconds": f"{report.seconds:.1f}"}, json)
 
 
 @app.command()

@@ -95,7 +95,9 @@ def verify(
         expected = _brute_force(vectors.vectors, chosen, index.k, x, half_width, quiet)
         recall, equal = _compare(index, chosen, expected, rows, similarity)
         if not any(places for places, _ in expected):
-            notes += ("Every recomputed list is empty, as it should be: recall 1 says no more than that.",)
+            notes += (
+                "All lists that were recomputed are empty, as they should be; that says nothing of lists that are not.",
+            )
     report = AuditReport(
         index.version,
         index.manifest.content_hash,

@@ -58,7 +58,7 @@ class Footprints:
         if flat is not None and not _one_picture(samples):
             flat, why_not_flat = None, "x and y are places in several pictures (column file)"
         if flat is None:
-            return None, f"No footprints are known: {why_not_sky}, and {why_not_flat}."
+            return None, f"Which objects overlap is not known: {why_not_sky}, and {why_not_flat}."
         return cls(*flat, float(size_px), sky=False), ""
 
     def share(self, row: int, others: Rows) -> Values:

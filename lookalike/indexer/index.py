@@ -119,6 +119,7 @@ def build_index(
         if _foreign(out):
             raise InputError(f"{out} holds other files; choose an empty or new folder for the index.")
         current, finished = _opened(out), unpublished(out)
+        notes += _without_encoder(plan, current)
         if current is not None and plan.made(current.manifest) and current.intact():
             clean(out)
             notes.append(f"{out} already holds this index as version {current.version}; nothing was built.")
@@ -128,7 +129,8 @@ def build_index(
             clean(out, spare=made.version)
             publish(out, made.version)
             notes.append(
-                f"A build that was stopped had finished version {made.version} of this index: it is served now."
+                f"An earlier build had finished version {made.version} of just this index before it was stopped: that "
+                "is served now."
             )
             return _report(made.manifest, began, notes, reused=True)
         clean(out)
@@ -201,7 +203,7 @@ def _build(
         checkpoint=plan.checkpoint,
     )
     write_json(folder / MANIFEST, manifest.model_dump(mode="json"))
-    notes.append(how[0].upper() + how[1:] + ".")
+    notes.append(f"Searched with {how}.")
     return manifest
 
 
@@ -226,7 +228,9 @@ def _plan(
         digest, size = checkpoint_about(Path(checkpoint))
         source = "the checkpoint's view"
         if recorded is None:
-            notes.append(f"{embeddings.path} does not say what made it: that it was {checkpoint} was not checked.")
+            notes.append(
+                f"{embeddings.path} does not say which encoder made it, so whether it was {checkpoint} was not checked."
+            )
         elif digest != recorded:
             raise InputError(f"{embeddings.path} was made by another encoder than {checkpoint}; give that one.")
         encoder = BelongsTo(content_hash=digest, paths=(relative(Path(checkpoint), out),))
@@ -242,6 +246,19 @@ def _plan(
         size,
         source,
     ), notes
+
+
+def _without_encoder(plan: _Plan, current: Index | None) -> list[str]:
+    """What a build whose encoder is not named cannot do, above all where the version it replaces could."""
+    if plan.checkpoint is None or plan.checkpoint.paths:  # vectors of one's own have no encoder of ours
+        return []
+    before = None if current is None else current.manifest.checkpoint
+    lost = current is not None and before is not None and before.paths
+    what = f"version {current.version}, served until now, had them" if lost and current else "no encoder was named"
+    return [
+        f"Queries by picture are off, since no --checkpoint was given ({what}): build again with --checkpoint DIR, the "
+        "encoder's folder, or give it to each `lookalike search --image`."
+    ]
 
 
 def _check_match(embeddings: Embeddings, samples: Samples) -> None:

@@ -247,7 +247,8 @@ class Searcher:
             return None, ()
         if not at:
             return None, (
-                f"No window was applied: the query has no {window.column}; give one to search within {window}.",
+                f"No window was applied, since the query has no {window.column} of its own. To search within {window}, "
+                f"give it one: `--at {window.column}=VALUE` on the command line, `at` in the API and in Python.",
             )
         center = float(at[window.column])
         if not math.isfinite(float(window.scale(np.array(center)))):

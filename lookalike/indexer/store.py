@@ -270,7 +270,8 @@ class Index:
         recorded = self.manifest.checkpoint
         if recorded is None or not (path or recorded.paths):
             raise NotFoundError(
-                f"{self.folder} was built without its encoder; build it with `--checkpoint` to search from pictures.",
+                f"{self.folder} was built without its encoder, which a search from a picture needs: build it with "
+                "--checkpoint DIR, or name it here.",
                 code="no_checkpoint",
             )
         place = path or _there([self._place(recorded.paths[0])], "checkpoint", self.folder)[0]
