@@ -13,11 +13,11 @@ from typing import Any
 import typer
 
 # The order of these imports is the order of the commands in `lookalike --help`.
-from lookalike.cli import data, training, searching, serving  # isort: skip
+from lookalike.cli import data, training, checkpoint, evaluate, searching, serving, bench  # isort: skip
 from lookalike.cli.common import app, say
 from lookalike.errors import InputError, LookalikeError, NotFoundError
 
-__all__ = ["app", "data", "main", "searching", "serving", "training"]
+__all__ = ["app", "bench", "checkpoint", "data", "evaluate", "main", "searching", "serving", "training"]
 
 
 def main() -> None:
@@ -37,7 +37,7 @@ def main() -> None:
         if not message:  # no command was given: the help is already on the terminal
             sys.exit(error.exit_code)
         if "No such command" in message:
-            message += f" Choices: {', '.join(command.name or '' for command in _commands())}."
+            message += f" Choices: {', '.join(_choices(error))}."
         _fail(message, error.exit_code, debug)
     except LookalikeError as error:
         _fail(error.message, 2 if isinstance(error, InputError | NotFoundError) else 1, debug)
@@ -50,8 +50,9 @@ def main() -> None:
         _fail(str(error), 1, debug)
 
 
-def _commands() -> list[Any]:
-    return list(typer.main.get_command(app).commands.values())  # type: ignore[attr-defined]
+def _choices(error: Any) -> list[str]:
+    """The commands of the group in which none had the name given."""
+    return list(error.ctx.command.commands)
 
 
 def _fail(message: str, code: int, debug: bool) -> None:

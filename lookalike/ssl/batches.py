@@ -15,12 +15,17 @@ BLOCK_BYTES = 32 * 2**20
 
 
 class Batches:
-    """The pictures and columns of a data set, by row; pictures stay in memory where they fit in IN_MEMORY."""
+    """The pictures and columns of a data set, by row; pictures stay in memory where they fit in `memory` bytes
+    (IN_MEMORY)."""
 
-    def __init__(self, samples: Samples, columns: tuple[str, ...], device: torch.device) -> None:
+    def __init__(
+        self, samples: Samples, columns: tuple[str, ...], device: torch.device, memory: int | None = None
+    ) -> None:
         self.samples, self.device = samples, device
         size = len(samples) * int(np.prod(samples.image_shape)) * samples.image_dtype.itemsize
-        self._images: NDArray[np.generic] | None = samples.images(slice(None)) if size <= IN_MEMORY else None
+        self._images: NDArray[np.generic] | None = (
+            samples.images(slice(None)) if size <= (IN_MEMORY if memory is None else memory) else None
+        )
         self._columns = {name: torch.from_numpy(_numbers(samples, name)) for name in columns}  # (N,) each
 
     @property

@@ -162,11 +162,13 @@ def _stop_signals() -> Iterator[Callable[[], bool]]:
 class Trainer:
     """One run: model, optimizer and the step they are at."""
 
-    def __init__(self, plan: Plan, out: Path, device: torch.device, checkpoint_seconds: float) -> None:
+    def __init__(
+        self, plan: Plan, out: Path, device: torch.device, checkpoint_seconds: float, memory: int | None = None
+    ) -> None:
         config = plan.config
         self.plan, self.out, self.device = plan, out, device
         self.checkpoint_seconds = checkpoint_seconds
-        self.batches = Batches(plan.samples, plan.columns, device)
+        self.batches = Batches(plan.samples, plan.columns, device, memory)
         with torch.random.fork_rng():
             torch.manual_seed(config.seed)  # the weights' start; nothing later draws from torch's own generator
             encoder = Encoder(plan.encoder)

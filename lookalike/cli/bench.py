@@ -1,0 +1,43 @@
+"""Commands that measure speed: bench train."""
+
+from __future__ import annotations
+
+import json as jsonlib
+from typing import Annotated
+
+import typer
+
+from lookalike.cli.common import Json, app
+
+group = typer.Typer(no_args_is_help=True, help="Measure speed beside a limit and rivals in the same run.")
+app.add_typer(group, name="bench")
+
+
+@group.command()
+def train(
+    case: Annotated[list[str] | None, typer.Option(help="resnet18-64, resnet18-96 or resnet50-96; repeatable.")] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="Turns of each contender.")] = 5,
+    json: Json = False,
+) -> None:
+    """Training beside the bare model's limit, lightly's MoCo and per-sample augmentation (a few minutes).
+
+    Example: lookalike bench train --case resnet18-64
+    """
+    from lookalike.bench.training import bench_training
+
+    report = bench_training(case or (), rounds=rounds)
+    if json:
+        print(jsonlib.dumps(report))
+        return
+    print(f"{report['threads']} threads, batches of {report['batch']}; samples per second:")
+    for row in report["cases"]:
+        print(
+            f"{row['encoder']}, views of {row['size']} px from float fluxes of {row['stored']} px\n"
+            f"  limit    {row['limit_samples_per_s']:8.1f}   bare model in float32, {row['limit_format']}\n"
+            f"  our loop {row['loop_samples_per_s']:8.1f}   {row['fraction_of_limit']:.2f} of the limit "
+            f"({row['precision']})\n"
+            f"  lightly  {row['lightly_samples_per_s']:8.1f}   we are {row['vs_lightly']:.2f} times as fast "
+            f"({row['lightly_at']})\n"
+            f"  augment  {row['augment_samples_per_s']:8.1f}   both views; {row['augment_speedup_vs_per_sample']:.1f} "
+            f"times the {row['per_sample_samples_per_s']:.1f} of one sample at a time"
+        )

@@ -1,0 +1,95 @@
+"""The measurements of speed: contenders do what they say; no test here is timed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from lookalike.augmentations import get_domain
+from lookalike.augmentations.draws import Draws
+from lookalike.bench import training
+from lookalike.bench.drawn import BANDS, as_pictures, draw_galaxies
+from lookalike.bench.per_sample import view_of_one
+from lookalike.cli import main
+from lookalike.errors import InputError
+from lookalike.samples import Samples
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Samples:
+    path = tmp_path_factory.mktemp("bench") / "samples.h5"
+    draw_galaxies(path, 128, 102)
+    return Samples(path)
+
+
+def test_drawn_galaxies_carry_all_that_the_six_steps_read(drawn: Samples) -> None:
+    about = drawn.about
+    settings, notes = get_domain("galaxy").settings(about, 102, frozenset(drawn.columns), "float32")
+    columns = get_domain("galaxy").columns(settings, about.bands, frozenset(drawn.columns))
+    assert {"ebv", *(f"psfsize_{band}" for band in BANDS), *(f"psfdepth_{band}" for band in BANDS)} == set(columns)
+    assert all(
+        getattr(settings, step).enabled for step in ("extinction", "orientation", "scaling", "blur", "jitter", "noise")
+    ), notes
+    picture = as_pictures(drawn.images(slice(0, 4)))[3]
+    assert (picture.size, picture.mode) == ((102, 102), "RGB")
+    assert np.asarray(picture).max() > 100
+
+
+def test_one_at_a_time_is_the_same_augmentation_as_ours(drawn: Samples) -> None:
+    """Both keep the flux of a galaxy in the middle of the picture and end at the same noise, on average."""
+    about = drawn.about
+    settings, _ = get_domain("galaxy").settings(about, 102, frozenset(drawn.columns), "float32")
+    rows = np.zeros(200, np.int64)
+    image = drawn.images(rows[:1])
+    columns = get_domain("galaxy").columns(settings, about.bands, frozenset(drawn.columns))
+    catalog = {name: torch.full((200,), float(drawn.column(name)[0]), dtype=torch.float64) for name in columns}
+    ours = (
+        get_domain("galaxy")
+        .view(torch.from_numpy(image).expand(200, -1, -1, -1), catalog, Draws(0, 0, torch.arange(200), 0), settings)
+        .numpy()
+    )
+    random = np.random.default_rng(0)
+    single = {name: float(drawn.column(name)[0]) for name in columns}
+    slow = np.stack([view_of_one(image[0], single, BANDS, 64, random) for _ in range(200)])
+    assert ours.shape == slow.shape == (200, 3, 64, 64)
+    for band in range(3):
+        flux = [views[:, band].sum(axis=(1, 2)) for views in (ours, slow)]
+        error = np.hypot(*(f.std() / np.sqrt(len(f)) for f in flux))
+        assert abs(flux[0].mean() - flux[1].mean()) < 5 * error
+        noise = [np.median(np.abs(np.diff(views[:, band, :8], axis=2)), axis=(1, 2)).mean() for views in (ours, slow)]
+        assert noise[0] == pytest.approx(noise[1], rel=0.3)  # two interpolations smooth more than our one
+
+
+def test_the_report_holds_every_ratio(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(training, "WORKERS", (0,))
+    case = training.measure(training.Case("resnet18", 51, 32), objects=128, rounds=1, steps=1, quiet=True)
+    assert case["fraction_of_limit"] == case["loop_samples_per_s"] / case["limit_samples_per_s"]
+    assert case["vs_lightly"] == case["loop_samples_per_s"] / case["lightly_samples_per_s"]
+    assert case["limit_format"] in training.FORMATS
+    assert case["lightly_at"] in {f"0 workers, {name}" for name in training.FORMATS}
+    monkeypatch.setattr(training, "measure", lambda chosen, **options: case)
+    monkeypatch.setattr("sys.argv", ["lookalike", "bench", "train", "--case", "resnet18-64", "--json"])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 0
+    assert json.loads(capsys.readouterr().out)["cases"] == [case]
+
+
+def test_training_of_the_bench_reads_from_the_file(drawn: Samples, tmp_path: Path) -> None:
+    trainer = training.our_trainer(drawn, training.Case("resnet18", 102, 64), tmp_path / "out")
+    assert not trainer.batches.in_memory
+    before = trainer.moco.queue.clone()
+    training.loop_step(trainer)()
+    assert trainer.step == 1
+    assert not torch.equal(trainer.moco.queue, before)
+
+
+def test_an_unknown_case_is_named_with_the_choices() -> None:
+    with pytest.raises(InputError, match="resnet18-64, resnet18-96, resnet50-96"):
+        training.bench_training(["resnet18-65"])
