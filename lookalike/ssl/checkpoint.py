@@ -156,6 +156,13 @@ def read_config(folder: Path) -> CheckpointConfig:
     return config
 
 
+def require_layer(config: CheckpointConfig, layer: str, folder: Path) -> None:
+    """InputError where an encoder made elsewhere came without the head that the projection needs."""
+    imported = config.train.get("imported")
+    if layer == "projection" and isinstance(imported, dict) and imported.get("head") == "none":
+        raise InputError(f"{folder} was imported without a projection head, so it has the layer embedding only.")
+
+
 def _wait_for_replacement(folder: Path) -> None:
     """Meet a checkpoint that is just being replaced, or whose replacement was killed between its two renames."""
     folder = folder.resolve()  # writers replace what a link points to

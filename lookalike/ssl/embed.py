@@ -19,7 +19,7 @@ from lookalike.errors import CollapsedError, CorruptError, InputError, unknown
 from lookalike.progress import progress
 from lookalike.provenance import WAYS_OUT, build_record, refuse_input, write_record
 from lookalike.samples import Samples
-from lookalike.ssl.checkpoint import CheckpointConfig, load_encoder
+from lookalike.ssl.checkpoint import CheckpointConfig, load_encoder, require_layer
 from lookalike.ssl.collapse import COLLAPSED_SPREAD
 from lookalike.ssl.encoders import Encoder
 from lookalike.ssl.hardware import pick_device
@@ -76,6 +76,7 @@ def embed(
     samples = Samples(list(samples_paths))
     refuse_input(out, samples.paths)
     encoder, config = load_encoder(checkpoint)
+    require_layer(config, layer, checkpoint)
     notes = check_fits(samples, config, checkpoint)
     made_from = {"samples": samples.content_hash, "checkpoint": config.content_hash}
     if out.exists() and not overwrite and (held := _reusable(out, made_from, layer, dtype, notes)):

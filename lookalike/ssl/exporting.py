@@ -1,0 +1,166 @@
+"""An encoder as an ONNX file that any runtime reads: stored pixels in, vectors out, compared with torch first."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lookalike import __version__
+from lookalike.errors import InputError, LookalikeError, unknown
+from lookalike.files import atomic_path, file_output, lock
+from lookalike.provenance import build_record, drop_record, write_record
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from lookalike.ssl.checkpoint import CheckpointConfig
+
+NEEDED = ("onnx", "onnxscript", "onnxruntime")
+TOLERANCE = 1e-4
+BATCHES = (1, 2, 7)  # batch sizes compared; the file is traced with another
+BORDERS = ((0, 0), (9, 4))  # px of height and width beyond the encoder's own size, compared likewise
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """What was written; `difference` is the largest to torch, relative to the largest number of the vector."""
+
+    out: str
+    layer: str
+    dimensions: int
+    input: str
+    bytes: int
+    difference: float
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def export_onnx(checkpoint: Path, out: Path, *, layer: str = "embedding") -> ExportReport:
+    """Write a checkpoint's encoder as the ONNX file `out`.
+
+    Input `images` (B, C, H, W) are stored pixels, of the type, unit and bands of the checkpoint's preprocess, with H
+    and W at least its size: crop and pixel mapping are part of the file. Output is `embedding` (B, D) or `projection`
+    (B, projection), float32; the embedding is not normalized. B, H and W are free. The description of all that is in
+    the file's metadata_props, under `lookalike`.
+
+    InputError without the packages of the extra `onnx`, LookalikeError, and no file, where what onnxruntime computes
+    differs from torch by more than TOLERANCE.
+    """
+    if lacking := [name for name in NEEDED if importlib.util.find_spec(name) is None]:
+        raise InputError(f"Exporting needs {', '.join(lacking)}: pip install 'lookalike[onnx]'.")
+    from lookalike.ssl.checkpoint import load_encoder, require_layer
+    from lookalike.ssl.embed import LAYERS
+
+    if layer not in LAYERS:
+        raise unknown("layer", layer, LAYERS)
+    file_output(out)
+    encoder, config = load_encoder(checkpoint)
+    require_layer(config, layer, checkpoint)
+    dimensions = encoder.dimensions if layer == "embedding" else config.encoder.projection
+    model = _pixels_to_vectors(encoder, config, layer)
+    written = _translated(model, config, layer)
+    difference = _compare(written, model, config)
+    if not difference <= TOLERANCE:
+        raise LookalikeError(
+            f"onnxruntime must agree with torch to {TOLERANCE:g}, but differs by {difference:.1e}; nothing was written."
+        )
+    with lock(out), atomic_path(out) as temporary:
+        temporary.write_bytes(written)
+        drop_record(out)
+    write_record(
+        out, build_record("checkpoint export", settings={"layer": layer}, inputs={"checkpoint": config.content_hash})
+    )
+    wanted = config.preprocess
+    pixels = f"{wanted.dtype} pixels (B, {len(wanted.bands)}, ≥{wanted.size}, ≥{wanted.size})"
+    return ExportReport(str(out), layer, dimensions, pixels, len(written), difference)
+
+
+def _pixels_to_vectors(encoder: nn.Module, config: CheckpointConfig, layer: str) -> nn.Module:
+    """One module from stored pixels to the layer's vectors."""
+    from torch import nn
+
+    from lookalike.augmentations.preprocess import encoder_input
+
+    class PixelsToVectors(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.encoder = encoder
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            embedding, projection = self.encoder(encoder_input(images, config.preprocess))  # (B, D), (B, projection)
+            vectors: torch.Tensor = embedding if layer == "embedding" else projection
+            return vectors
+
+    return PixelsToVectors().eval()
+
+
+def _translated(model: nn.Module, config: CheckpointConfig, layer: str) -> bytes:
+    """The module as the bytes of an ONNX file, with the checkpoint's description."""
+    import onnx
+    import torch
+
+    size = config.preprocess.size
+    example = _pixels(config, 3, size + 2, size + 5)
+    free = {0: torch.export.Dim("batch"), 2: torch.export.Dim("height", min=size)}
+    free[3] = torch.export.Dim("width", min=size)
+    with torch.no_grad():
+        program = torch.onnx.export(
+            model,
+            (example,),
+            dynamo=True,
+            input_names=["images"],
+            output_names=[layer],
+            dynamic_shapes=(free,),
+            verbose=False,
+        )
+    assert program is not None
+    proto = program.model_proto
+    for node in proto.graph.node:  # the exporter's notes name folders of this machine
+        del node.metadata_props[:]
+        node.doc_string = ""
+    about = config.model_dump(mode="json", include={"encoder", "preprocess", "domain", "bands", "content_hash"})
+    told = {"version": __version__, "layer": layer, **about}
+    onnx.helper.set_model_props(proto, {"lookalike": json.dumps(told)})
+    onnx.checker.check_model(proto)
+    data: bytes = proto.SerializeToString()
+    return data
+
+
+def _compare(written: bytes, model: nn.Module, config: CheckpointConfig) -> float:
+    """The largest difference of any number to torch's, over its vector's largest, for several batches and sizes."""
+    import numpy as np
+    import onnxruntime
+    import torch
+
+    session = onnxruntime.InferenceSession(written, providers=["CPUExecutionProvider"])
+    worst = 0.0
+    for B in BATCHES:
+        for below, beside in BORDERS:
+            images = _pixels(config, B, config.preprocess.size + below, config.preprocess.size + beside)  # (B, C, H, W)
+            (found,) = session.run(None, {"images": images.numpy()})  # (B, D)
+            with torch.no_grad():
+                wanted = model(images).numpy()  # (B, D)
+            # fmax and fmin would drop a NaN; max keeps it, and the caller refuses it.
+            difference = np.abs(found - wanted).max(axis=1) / np.maximum(np.abs(wanted).max(axis=1), 1e-30)
+            worst = max(worst, float(difference.max())) if np.isfinite(difference).all() else float("inf")
+    return worst
+
+
+def _pixels(config: CheckpointConfig, B: int, H: int, W: int) -> torch.Tensor:
+    """Random pixels (B, C, H, W) as they are stored, spread about as the encoder's own data are."""
+    import torch
+
+    wanted = config.preprocess
+    draws = torch.Generator().manual_seed(B * 1_000_003 + H * 1009 + W)
+    shape = (B, len(wanted.bands), H, W)
+    if wanted.dtype == "uint8":
+        return torch.randint(0, 256, shape, dtype=torch.uint8, generator=draws)
+    noise = torch.randn(shape, generator=draws)
+    if wanted.kind == "scaled":
+        return (noise * wanted.std + wanted.mean) * wanted.divisor
+    return noise / max(wanted.scales, default=1.0)
