@@ -32,7 +32,7 @@ LAYERS = [
     ["ssl"],
     ["indexer"],
     ["service"],
-    ["probes", "info", "query"],
+    ["probes", "bench", "info", "query", "summary"],
     ["serving", "demo"],
     ["cli", "__main__"],
 ]

@@ -71,18 +71,22 @@ def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one(
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
-def test_what_is_read_by_batch_is_what_is_read_into_memory(
+def test_a_set_larger_than_memory_is_read_in_pools_and_resumed_within_one(
     blob_samples: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = [blob_samples("a1.h5", n=40), blob_samples("a2.h5", n=30, seed=1)]
-    one = train(data[:1], tmp_path / "one", config(epochs=1), quiet=True)
-    monkeypatch.setattr(batches, "IN_MEMORY", 0)
-    two = train(data[:1], tmp_path / "two", config(epochs=1), quiet=True)
-    assert one.content_hash == two.content_hash
-    both = batches.Batches(Samples(data), (), torch.device("cpu"))
-    assert not both.in_memory
-    rows = np.array([69, 0, 40, 39])
-    assert np.array_equal(both.fetch(rows)[0].numpy(), Samples(data).images(rows).astype(np.float32))
+    monkeypatch.setattr(batches, "IN_MEMORY", 40 * 24 * 24 * 3)
+    monkeypatch.setattr(batches, "BLOCK", 7 * 24 * 24 * 3)
+    whole = train(data, tmp_path / "whole", config(), quiet=True)
+    with monkeypatch.context() as patch:
+        stop_after(patch, 6)
+        with pytest.raises(StoppedError):
+            train(data, tmp_path / "parts", config(), quiet=True)
+    parts = train(data, tmp_path / "parts", config(), resume=True, quiet=True)
+    assert losses(tmp_path / "parts") == losses(tmp_path / "whole")
+    assert parts.content_hash == whole.content_hash
+    monkeypatch.setattr(batches, "IN_MEMORY", 2**30)
+    assert train(data, tmp_path / "memory", config(), quiet=True).content_hash != whole.content_hash  # another order
 
 
 def test_seed_decides_the_run(blob_samples: Write, tmp_path: Path) -> None:
@@ -330,10 +334,3 @@ def test_objects_without_a_value_of_their_own_are_counted(tmp_path: Path) -> Non
     notes = make_plan(Samples(tmp_path / "s.h5"), config()).notes
     assert "ebv: 3 of 32 objects have none; the settings' value stands in." in notes
     assert "psfsize_r: 2 of 32 objects have none; the settings' value stands in." in notes
-
-
-def test_epoch_order_depends_on_seed_and_epoch_only() -> None:
-    orders = [batches.epoch_order(seed, epoch, 50).tolist() for seed, epoch in ((0, 0), (0, 0), (0, 1), (1, 0))]
-    assert orders[0] == orders[1]
-    assert all(sorted(order) == list(range(50)) for order in orders)
-    assert len({tuple(order) for order in orders}) == 3

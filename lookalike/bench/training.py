@@ -5,10 +5,11 @@ All contenders of a case take turns within one run, so that whatever else the ma
 
 from __future__ import annotations
 
+import itertools
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -25,7 +26,7 @@ from lookalike.bench.per_sample import view_of_one
 from lookalike.errors import unknown
 from lookalike.progress import progress
 from lookalike.samples import Samples
-from lookalike.ssl.batches import epoch_order
+from lookalike.ssl.batches import Batch
 from lookalike.ssl.hardware import keep_memory, pick_device
 from lookalike.ssl.plan import make_plan
 from lookalike.ssl.train import TrainConfig, Trainer
@@ -143,10 +144,16 @@ def our_trainer(samples: Samples, case: Case, out: Path) -> Trainer:
 def loop_step(trainer: Trainer) -> Callable[[], object]:
     """Whole steps of training, epoch after epoch."""
 
+    def batches() -> Iterator[tuple[int, Batch]]:
+        for epoch in itertools.count():
+            for batch in trainer.batches.epoch(0, epoch, BATCH):
+                yield epoch, batch
+
+    coming = batches()
+
     def step() -> None:
-        epoch, position = divmod(trainer.step, trainer.plan.steps_per_epoch)
-        order = epoch_order(0, epoch, len(trainer.plan.samples))
-        trainer.take_step(order[position * BATCH : (position + 1) * BATCH], epoch)
+        epoch, batch = next(coming)
+        trainer.take_step(batch, epoch)
 
     return step
 
@@ -174,13 +181,12 @@ def limit_step(case: Case, memory_format: Any) -> Callable[[], object]:
 
 def augment_step(trainer: Trainer) -> Callable[[], object]:
     """Both views of one batch in memory, as training makes them."""
-    rows = torch.arange(BATCH)
-    images, catalog = trainer.batches.fetch(rows.numpy())  # (B, C, H, W)
-    plan = trainer.plan
+    batch = next(trainer.batches.epoch(0, 0, BATCH))
+    rows, plan = torch.from_numpy(batch.rows), trainer.plan
 
     def step() -> None:
         for v in (0, 1):
-            plan.domain.view(images, catalog, Draws(0, 0, rows, v), plan.augment)
+            plan.domain.view(batch.images, batch.catalog, Draws(0, 0, rows, v), plan.augment)
 
     return step
 

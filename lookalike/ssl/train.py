@@ -14,14 +14,13 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from lookalike.augmentations.draws import Draws
@@ -31,7 +30,7 @@ from lookalike.files import atomic_folder, lock, recover_folder, write_point
 from lookalike.progress import progress
 from lookalike.provenance import build_record, write_record
 from lookalike.samples import Samples
-from lookalike.ssl.batches import Batches, epoch_order, refuse_constant
+from lookalike.ssl.batches import Batch, Batches, refuse_constant
 from lookalike.ssl.checkpoint import carry, load_encoder, load_state, read_config, save_encoder, save_state
 from lookalike.ssl.collapse import CollapseWatch, std_of_unit
 from lookalike.ssl.encoders import Encoder
@@ -197,7 +196,6 @@ class Trainer:
         plan, config, B = self.plan, self.plan.config, self.plan.config.batch_size
         left = (plan.steps - self.step) * B
         recent: deque[tuple[float, float]] = deque(maxlen=plan.steps_per_epoch)
-        order, order_epoch = np.empty(0, np.int64), -1
         self.moco.train()
         with (
             StepLog(self.out, self.step) as self.log,
@@ -206,31 +204,34 @@ class Trainer:
         ):
             while self.step < plan.steps:
                 epoch, position = divmod(self.step, plan.steps_per_epoch)
-                if epoch != order_epoch:
-                    order, order_epoch = epoch_order(config.seed, epoch, len(plan.samples)), epoch
-                rows = order[position * B : (position + 1) * B]  # (B,)
-
-                values = self.take_step(rows, epoch)
-                self.log.write(values)
-                recent.append((values["loss"], values["accuracy"]))
-                advance(B, _note(epoch + 1, plan.epochs, recent))
-                write_point("train.step")
-                if self.step == plan.steps or self._due(position + 1 == plan.steps_per_epoch):
-                    self.save()
-                elif stop_asked():
-                    self.save()
-                    plot_log(self.out, plan.K)
-                    raise StoppedError(
-                        f"Stopped and saved after {self.step:,} of {plan.steps:,} steps; "
-                        f"the same command with --resume goes on from there ({self.out})."
-                    )
+                with closing(self.batches.epoch(config.seed, epoch, B, position)) as batches:
+                    for batch in batches:
+                        values = self.take_step(batch, epoch)
+                        self.log.write(values)
+                        recent.append((values["loss"], values["accuracy"]))
+                        advance(B, _note(epoch + 1, plan.epochs, recent))
+                        write_point("train.step")
+                        self._save_or_stop(stop_asked())
         self.log = None
 
-    def take_step(self, rows: NDArray[np.int64], epoch: int) -> dict[str, float]:
-        """Train on one batch, the objects at `rows` (B,); returns what is logged of it."""
+    def _save_or_stop(self, stop_asked: bool) -> None:
+        """After a step: save where it is time to, and end the run where that was asked for."""
+        plan = self.plan
+        if self.step == plan.steps or self._due(self.step % plan.steps_per_epoch == 0):
+            self.save()
+        elif stop_asked:
+            self.save()
+            plot_log(self.out, plan.K)
+            raise StoppedError(
+                f"Stopped and saved after {self.step:,} of {plan.steps:,} steps; "
+                f"the same command with --resume goes on from there ({self.out})."
+            )
+
+    def take_step(self, batch: Batch, epoch: int) -> dict[str, float]:
+        """Train on one batch of B objects; returns what is logged of it."""
         began = time.monotonic()
         config = self.plan.config
-        im_q, im_k = self._views(rows, epoch)  # (B, C, h, w) each
+        im_q, im_k = self._views(batch, epoch)  # (B, C, h, w) each
         lr = self._set_lr()
         with torch.autocast(self.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
             contrast = self.moco(im_q, im_k, self.step)
@@ -248,17 +249,16 @@ class Trainer:
             "loss": loss,
             "accuracy": accuracy,
             "lr": lr,
-            "samples_per_second": len(rows) / (time.monotonic() - began),
+            "samples_per_second": len(batch.rows) / (time.monotonic() - began),
             "embedding_std": std_of_unit(contrast.embedding),
             "projection_spread": projection_spread,
         }
 
-    def _views(self, rows: NDArray[np.int64], epoch: int) -> tuple[Tensor, Tensor]:
-        """Two augmented views of the rows' objects, as the encoder is given them, (B, C, h, w) each."""
-        images, catalog = self.batches.fetch(rows)  # (B, C, H, W)
-        where = torch.from_numpy(rows).to(self.device)  # (B,)
-        seed, augment = self.plan.config.seed, self.plan.augment
-        views = (self.plan.domain.view(images, catalog, Draws(seed, epoch, where, v), augment) for v in (0, 1))
+    def _views(self, batch: Batch, epoch: int) -> tuple[Tensor, Tensor]:
+        """Two augmented views of a batch's objects, as the encoder is given them, (B, C, h, w) each."""
+        rows = torch.from_numpy(batch.rows).to(self.device)  # (B,)
+        seed, augment, view = self.plan.config.seed, self.plan.augment, self.plan.domain.view
+        views = (view(batch.images, batch.catalog, Draws(seed, epoch, rows, v), augment) for v in (0, 1))
         im_q, im_k = (encoder_input(view, self.plan.preprocess) for view in views)
         return im_q, im_k
 
