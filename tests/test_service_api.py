@@ -611,7 +611,13 @@ def test_docs_run_no_script_and_load_nothing(api: httpx.Client) -> None:
     assert response.status_code == 200
     assert "default-src 'none'" in response.headers["Content-Security-Policy"]
     assert "<script" not in response.text
-    assert "http://127.0.0.1:8000/v1/objects/xdf-00417/neighbors?k=20" in response.text
+    for host in ("127.0.0.1:8123", "localhost"):
+        text = api.get("/docs", headers={"Host": host}).text
+        assert f"curl 'http://{host}/v1/objects/xdf-00417/neighbors?k=20" in " ".join(
+            text.replace("&#x27;", "'").split()
+        )
+        assert ":8000" not in text
+    assert "servers" not in api.get("/openapi.json").json()
     assert api.get("/openapi.json").json()["paths"].keys() >= {"/v1/index", "/v1/random", "/healthz", "/readyz"}
     for path in api.get("/openapi.json").json()["paths"]:
         assert path in response.text

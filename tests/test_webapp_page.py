@@ -16,6 +16,7 @@ from lookalike.client import Client
 from lookalike.indexer.search import Searcher
 from lookalike.service import Limits, create_app
 from lookalike.webapp import gallery
+from lookalike.webapp.run import run_app
 
 PAGE = Path(lookalike.webapp.__file__).parent / "page.py"
 
@@ -173,6 +174,36 @@ def test_a_service_that_is_down_is_a_box(monkeypatch: pytest.MonkeyPatch) -> Non
     test = AppTest.from_file(str(PAGE), default_timeout=30).run()
     assert "No service answers at http://127.0.0.1:9" in said(test)
     assert any("lookalike serve" in text.value for text in test.markdown)
+
+
+def test_it_asks_again_by_itself_and_shows_what_then_answers(
+    monkeypatch: pytest.MonkeyPatch, serving: Callable[..., Any], toy_index: Path, free_port: Callable[[], int]
+) -> None:
+    port = free_port()
+    monkeypatch.setenv("LOOKALIKE_API", f"http://127.0.0.1:{port}")
+    test = AppTest.from_file(str(PAGE), default_timeout=30).run()
+    assert any("the page goes on by itself" in text.value for text in test.markdown)
+    with serving(create_app(Searcher(toy_index)), port):
+        assert said(test.run()) == ""
+
+
+def test_starting_it_says_when_nothing_answers(
+    serving: Callable[..., Any],
+    toy_index: Path,
+    free_port: Callable[[], int],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    started: list[list[str]] = []
+    monkeypatch.setattr("os.execv", lambda _, command: started.append(command))
+    run_app("http://127.0.0.1:9", free_port())
+    told = capsys.readouterr().err
+    assert told.startswith("Warning: No service answers at http://127.0.0.1:9 ")
+    assert "lookalike serve INDEX" in told
+    with serving(create_app(Searcher(toy_index))) as url:
+        run_app(url, free_port())
+    assert "Warning" not in capsys.readouterr().err
+    assert len(started) == 2  # the page starts all the same
 
 
 def test_an_address_that_is_none_is_a_box(monkeypatch: pytest.MonkeyPatch) -> None:

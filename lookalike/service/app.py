@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from functools import cache
+from functools import cache, lru_cache
 
 from fastapi import FastAPI
+from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
 import lookalike
@@ -66,20 +67,21 @@ def create_app(
 
 
 def _add_docs(app: FastAPI) -> None:
-    """/openapi.json and /docs, each made once, when first asked for."""
+    """/openapi.json and /docs, made when first asked for; the page's examples name the address it was asked at."""
 
     @cache
     def document() -> str:
         return json.dumps(app.openapi(), ensure_ascii=False)
 
-    @cache
-    def page() -> str:
-        return render(app.openapi())
+    @lru_cache(maxsize=8)
+    def page(address: str) -> str:
+        return render(app.openapi(), address)
 
     @app.get("/openapi.json", include_in_schema=False)
     async def openapi() -> Response:
         return Response(document(), media_type="application/json")
 
     @app.get("/docs", include_in_schema=False)
-    async def docs() -> HTMLResponse:
-        return HTMLResponse(page(), headers={"Content-Security-Policy": POLICY})
+    async def docs(request: Request) -> HTMLResponse:
+        address = str(request.base_url).rstrip("/")  # of this machine: OwnHosts lets no other name through
+        return HTMLResponse(page(address), headers={"Content-Security-Policy": POLICY})

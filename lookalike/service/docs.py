@@ -22,8 +22,8 @@ vertical-align: top; } .quiet { opacity: .7; } details { margin: .6rem 0; } summ
 """
 
 
-def render(document: dict[str, Any]) -> str:
-    """The whole page for an OpenAPI document."""
+def render(document: dict[str, Any], address: str) -> str:
+    """The whole page for an OpenAPI document; its examples ask at `address`, as http://127.0.0.1:8000."""
     info = document["info"]
     parts = [
         "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>",
@@ -33,11 +33,11 @@ def render(document: dict[str, Any]) -> str:
         f"<p>{escape(info['description'])}</p>",
     ]
     for path, methods in document["paths"].items():
-        parts += [_operation(path, method, operation, document) for method, operation in methods.items()]
+        parts += [_operation(path, method, operation, document, address) for method, operation in methods.items()]
     return "".join(parts)
 
 
-def _operation(path: str, method: str, operation: dict[str, Any], document: dict[str, Any]) -> str:
+def _operation(path: str, method: str, operation: dict[str, Any], document: dict[str, Any], address: str) -> str:
     parameters = operation.get("parameters", [])
     rows = "".join(_parameter(parameter) for parameter in parameters)
     head = "<tr><th>parameter<th>in<th>type and limits<th>meaning"
@@ -47,7 +47,7 @@ def _operation(path: str, method: str, operation: dict[str, Any], document: dict
     )
     return (
         f"<h2><code><span class=get>{method.upper()}</span>{escape(path)}</code></h2>"
-        f"<p>{escape(operation['summary'])}.</p><pre>{escape(_example(path, parameters))}</pre>{table}"
+        f"<p>{escape(operation['summary'])}.</p><pre>{escape(_example(address, path, parameters))}</pre>{table}"
         f"<details><summary>Answers</summary><table>{answers}</table>{_fields(operation, document)}</details>"
     )
 
@@ -63,7 +63,7 @@ def _parameter(parameter: dict[str, Any]) -> str:
     return "<tr>" + "".join(f"<td>{escape(str(cell))}" for cell in cells)
 
 
-def _example(path: str, parameters: list[dict[str, Any]]) -> str:
+def _example(address: str, path: str, parameters: list[dict[str, Any]]) -> str:
     """A command that asks this, made from the parameters' examples."""
     query = []
     for parameter in parameters:
@@ -72,7 +72,7 @@ def _example(path: str, parameters: list[dict[str, Any]]) -> str:
             path = path.replace("{" + parameter["name"] + "}", str(value))
         elif value is not None:
             query.append(f"{parameter['name']}={value}")
-    return f"curl 'http://127.0.0.1:8000{path}{'?' + '&'.join(query) if query else ''}'"
+    return f"curl '{address}{path}{'?' + '&'.join(query) if query else ''}'"
 
 
 def _fields(operation: dict[str, Any], document: dict[str, Any]) -> str:

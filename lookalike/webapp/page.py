@@ -19,6 +19,7 @@ from lookalike.webapp import gallery
 from lookalike.webapp.state import MAX_OVERLAP, NUMBERS, State
 
 EXAMPLES = 12
+ASKED_EVERY = 3.0  # seconds between two questions to a service that does not answer
 # Drawn here: an icon by name would be fetched from another host.
 ICON = (
     "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 32 32'><rect width='32' height='32' rx='8' fill='#12151a'/>"
@@ -160,10 +161,33 @@ def trouble(what: str, message: str, advice: str, again: str = "Try again") -> N
             st.button(again, on_click=lambda: go(State()))
 
 
+def wait_for_service() -> None:
+    """Ask every few seconds, and show the page as soon as the service answers."""
+    st.session_state["just_asked"] = True
+    ask_again()
+
+
+@st.fragment(run_every=ASKED_EVERY)
+def ask_again() -> None:
+    if st.session_state.pop("just_asked", False):  # the script's own run, which has just found it silent
+        return
+    try:
+        with Client(api_address(), timeout=ASKED_EVERY, attempts=1) as client:
+            client.index()
+    except LookalikeError:
+        return
+    st.rerun()
+
+
 def explain(error: LookalikeError) -> None:
     """Say what an error of the service means for the person at the page."""
+    if error.code == "unreachable" or (isinstance(error, ApiError) and error.status == 503):
+        wait_for_service()
     if isinstance(error, UnreachableError):
-        advice = "Start it with `lookalike serve INDEX`, or give this page the address of one that runs."
+        advice = (
+            "Start it with `lookalike serve INDEX`, or give this page the address of one that runs. Once it answers, "
+            "the page goes on by itself."
+        )
         trouble("The search service does not answer.", error.message, advice)
     elif isinstance(error, ApiError) and error.code == "unknown_id":
         trouble("No such object.", error.message, "Check the id, or take a random object.", "Start page")
@@ -220,6 +244,7 @@ def main() -> None:
         said = st.session_state.pop("trouble", None)
         if said:
             trouble("The search service does not answer.", said, "Start it with `lookalike serve INDEX`.")
+            wait_for_service()
             return
         state = State.from_query(st.query_params.to_dict())
         if state.id is None:

@@ -8,10 +8,11 @@ import sys
 from pathlib import Path
 
 from lookalike.client import Client
-from lookalike.errors import InputError
+from lookalike.errors import InputError, LookalikeError
 
 PAGE = Path(__file__).parent / "page.py"
 HOST = "127.0.0.1"
+ASKED_FOR = 3.0  # seconds within which a service answers, should it run
 HOSTS = (HOST, "localhost", "::1")  # any other name may be a foreign page's that points here (DNS rebinding)
 
 OPTIONS = {
@@ -63,6 +64,16 @@ def check_port(port: int) -> None:
             ) from None
 
 
+def unanswered(api: str) -> str | None:
+    """Why the page would have nothing to show from this address now; None where a service answers there."""
+    with Client(api, timeout=ASKED_FOR, attempts=1) as client:
+        try:
+            client.index()
+        except LookalikeError as error:
+            return error.message
+    return None
+
+
 def run_app(api: str, port: int = 8501, max_overlap: float = 0.25) -> None:
     """Serve the page until interrupted; InputError for a taken port or an address that is none.
 
@@ -70,5 +81,7 @@ def run_app(api: str, port: int = 8501, max_overlap: float = 0.25) -> None:
     """
     command = app_command(api, port, max_overlap)
     check_port(port)
+    if why := unanswered(api):
+        print(f"Warning: {why} The page says so until one answers, and then goes on by itself.", file=sys.stderr)
     print(f"Page at http://{HOST}:{port}, asking {api}; Ctrl-C stops it.", file=sys.stderr, flush=True)
     os.execv(command[0], command)
