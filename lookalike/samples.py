@@ -64,6 +64,7 @@ class Samples:
             _check_same(path, shard, self.paths[0], first)
         self.about = first.about
         self.columns = first.columns
+        self.kinds = first.kinds
         self.image_shape: tuple[int, int, int] = first.shape  # C, H, W
         self.image_dtype = first.dtype
         self.content_hash = combine_shards(shard.content_hash for shard in shards)

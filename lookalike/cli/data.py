@@ -66,5 +66,9 @@ def info(path: Annotated[Path, typer.Argument(help="A file or folder of ours.")]
     Example: lookalike info samples.h5
     """
     from lookalike.info import describe
+    from lookalike.summary import summary
 
-    show(describe(path), json)
+    if json:
+        show(describe(path), json)
+    else:
+        print(summary(path))

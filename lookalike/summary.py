@@ -1,0 +1,220 @@
+"""What any of our files or folders is, as a person reads it; `info.describe` holds the full record."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import shlex
+import shutil
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from lookalike.errors import LookalikeError
+from lookalike.info import describe
+from lookalike.samples import KIND as SAMPLES
+from lookalike.samples import Samples
+
+Lines = dict[str, str]  # name → text, in the order shown
+KINDS = {"f": "number", "i": "whole number", "S": "text"}
+SHORT = 12  # characters of a hash
+LISTED = 12  # inputs shown
+LEAST = 40  # characters of a line's text, however narrow the terminal
+DIFFERS = " *"
+
+
+def summary(path: Path) -> str:
+    """Several lines on a samples or embeddings file, a checkpoint or an index; errors as for `describe`."""
+    found = describe(path)
+    what = str(found["kind"])
+    show = {SAMPLES: _samples, "lookalike checkpoint": _checkpoint, "lookalike index": _index}.get(what, _embeddings)
+    parts = [f"{path}: {what}", *show(path, found)]
+    made = found.get("made")
+    parts += ["Made by", _aligned(_made(made))] if made else ["Made by: not recorded here"]
+    return "\n".join(parts)
+
+
+def _samples(path: Path, found: Mapping[str, Any]) -> list[str]:
+    samples = Samples(path)
+    about, (bands, height, width) = samples.about, samples.image_shape
+    scale = f"{about.pixel_scale:g} arcsec/px" if about.pixel_scale is not None else "not known"
+    lines = {
+        "objects": f"{len(samples):,}",
+        "pictures": f"{bands} × {height} × {width} (bands × height × width, px), {samples.image_dtype}",
+        "bands": f"{', '.join(about.bands)}{f' in {about.unit}' if about.unit else ''}",
+        "pixel scale": scale,
+        "first row": "at the top" if about.origin == "upper" else "at the bottom",
+        "domain": about.domain,
+        "source": about.source,
+        "license": about.license,
+        **{f"survey {name}": _plain(value) for name, value in about.survey.items()},
+        **{f"stored {name}": _plain(value) for name, value in about.preprocess.items()},
+        "content hash": _short(samples.content_hash),
+    }
+    missing = samples.missing()
+    rows = [
+        (name, KINDS[samples.kinds[name]], column.unit, f"{missing[name]:,}", column.description)
+        for name, column in samples.columns.items()
+    ]
+    heads = ("column", "type", "unit", "missing", "description")
+    return [_aligned(lines), "Columns", _table(heads, rows) if rows else "  none"]
+
+
+def _embeddings(path: Path, found: Mapping[str, Any]) -> list[str]:
+    from lookalike.embeddings import Embeddings
+
+    lines = {
+        "objects": f"{found['objects']:,}",
+        "vectors": f"{found['dimensions']:,} dimensions, {found['dtype']}",
+        "layer": Embeddings(path).layer or "not recorded",
+        **{name: _short(digest) for name, digest in found["made_from"].items()},
+        "content hash": _short(found["content_hash"]),
+    }
+    return [_aligned(lines)]
+
+
+def _index(path: Path, found: Mapping[str, Any]) -> list[str]:
+    from lookalike.indexer.store import extras_folder, versions
+    from lookalike.indexer.windows import Window
+
+    window, counts, encoder = Window.from_json(found["window"]), found["counts"], found["checkpoint"]
+    within = "of all others" if window is None else f"within {window} of each object"
+    pictures = None if encoder and encoder["paths"] else "not named: queries by picture are off"
+    audited = (extras_folder(path, found["version"]) / "audit.json").exists()
+    lines = {
+        "version": f"{found['version']}, of {len(versions(path))} kept",
+        "objects": f"{found['n']:,}, vectors of {found['dimensions']:,} dimensions",
+        "neighbors (k)": f"{found['k']:,} per object, {within}",
+        "short lists": f"{counts['short_lists']:,} objects have fewer than k, {counts['empty_lists']:,} of them none",
+        "without a value": f"{counts['without_window_value']:,} objects, which are in no window",
+        "footprint": f"{found['footprint_px']} px: {found['footprint_from']}",
+        "samples": _belongs(found["samples"]),
+        "embeddings": _belongs(found["embeddings"]),
+        "checkpoint": pictures or _belongs(encoder),
+        "verified": "yes, by `lookalike verify`" if audited else "not yet; `lookalike verify` does it",
+        "content hash": _short(found["content_hash"]),
+    }
+    return [_aligned(lines)]
+
+
+def _checkpoint(path: Path, found: Mapping[str, Any]) -> list[str]:
+    encoder, given = found["encoder"], found["preprocess"]
+    unit = f" in {given['unit']}" if given.get("unit") else ""
+    lines = {
+        "encoder": f"{encoder['name']}, {'small-image' if encoder.get('small_stem') else 'standard'} stem, "
+        f"{encoder['channels']} bands",
+        "sees": f"the central {given['size']} px of {given['dtype']} pictures{unit}, bands {', '.join(found['bands'])}",
+        "domain": found["domain"],
+        "trained": f"{found.get('epoch', 0):g} epochs, {found.get('step', 0):,} steps on {found.get('objects', 0):,} "
+        "objects",
+        "samples": _short(found.get("samples_hash", "")) or "not recorded",
+        "content hash": _short(found["content_hash"]),
+    }
+    train = {name: value for name, value in found.get("train", {}).items() if name != "augment"}
+    changed = set(_flat(found.get("train", {}).get("augment", {})))
+    settings = {name: _plain(value) + DIFFERS * (name in _unusual(found)) for name, value in train.items()}
+    settings |= {
+        f"augment.{name}": value + DIFFERS * any(own == name or own.startswith(f"{name}.") for own in changed)
+        for name, value in _flat(found.get("augment", {})).items()
+    }
+    if not settings:
+        return [_aligned(lines)]
+    return [_aligned(lines), "Settings (* differs from the default for such data)", _aligned(settings)]
+
+
+def _unusual(found: Mapping[str, Any]) -> set[str]:
+    """The training settings that are not what the data alone would have made of them; none where that is unknown."""
+    from lookalike.augmentations import get_domain
+    from lookalike.ssl.settings import TrainConfig, resolved
+
+    stored, odd = found["train"], set()
+    try:
+        known = {"objects": found["objects"], "view_size": found["preprocess"]["size"]}
+        encoder = get_domain(found["domain"]).default_encoder
+        for name, field in TrainConfig.model_fields.items():
+            given = TrainConfig.checked({**stored, name: field.get_default(call_default_factory=True)})
+            usual = resolved(given, **known, default_encoder=encoder).model_dump(mode="json")[name]
+            if name in stored and name != "precision" and usual != stored[name]:  # precision goes by the machine
+                odd.add(name)
+    except LookalikeError:  # settings of another version, or of no training of ours
+        return set()
+    return odd
+
+
+def _made(record: Mapping[str, Any]) -> Lines:
+    """A build record, without what is said above it."""
+    when = str(record.get("time", ""))
+    with contextlib.suppress(ValueError):
+        when = datetime.datetime.fromisoformat(when).strftime("%Y-%m-%d %H:%M %Z")
+    inputs = list(record.get("inputs", {}).items())
+    more = f" and {len(inputs) - LISTED} more" if len(inputs) > LISTED else ""
+    settings = {} if record.get("command") == "train" else record.get("settings", {})  # a checkpoint shows its own
+    return {
+        "step": str(record.get("command", "")),
+        "command line": shlex.join(["lookalike", *map(str, record.get("arguments", []))]),
+        "when, where": f"{when} on {record.get('host', '')} in {record.get('folder', '')}",
+        "settings": _plain(settings),
+        "inputs": ", ".join(f"{name} {_short(str(value))}" for name, value in inputs[:LISTED]) + more,
+        "versions": ", ".join(f"{name} {version}" for name, version in record.get("versions", {}).items()),
+        "left out": ", ".join(f"{number:,} {what}" for what, number in record.get("counts", {}).items()),
+        "notes": " ".join(record.get("notes", [])),
+    }
+
+
+def _belongs(to: Mapping[str, Any]) -> str:
+    return f"{', '.join(to['paths']) or 'place not recorded'} {_short(to['content_hash'])}"
+
+
+def _short(digest: str) -> str:
+    kind, colon, value = digest.rpartition(":")
+    return f"{kind}{colon}{value[:SHORT]}…" if len(value) > SHORT else digest
+
+
+def _flat(values: Mapping[str, Any]) -> Lines:
+    """Nested settings as dotted names; a step that is switched off and a distribution are one line each."""
+    flat: Lines = {}
+    for name, value in values.items():
+        if isinstance(value, dict) and value.get("enabled") is False:
+            flat[name] = "off"
+        elif isinstance(value, dict) and "kind" not in value and value:
+            flat |= {f"{name}.{inner}": text for inner, text in _flat(value).items()}
+        else:
+            flat[name] = _plain(value)
+    return flat
+
+
+def _plain(value: Any) -> str:
+    """A value as a person writes it: four digits, no brackets or quotes."""
+    if isinstance(value, dict):
+        said = [f"{name} {_plain(inner)}" for name, inner in value.items() if inner is not None and name != "kind"]
+        return ", ".join([str(value["kind"]), *said] if "kind" in value else said)
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_plain, value))
+    if isinstance(value, bool) or value is None:
+        return {True: "yes", False: "no", None: "none"}[value]
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _aligned(lines: Lines) -> str:
+    """`name  text` lines, long texts going on below themselves; those without a text are left out."""
+    shown = {name: text for name, text in lines.items() if text}
+    width = max(map(len, shown), default=0)
+    return "\n".join(_hanging(f"  {name:<{width}}  ", text) for name, text in shown.items())
+
+
+def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Columns side by side, counts to the right, the last one wrapped."""
+    widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
+    return "\n".join(_hanging(_cells(row, widths), row[-1]).rstrip() for row in (heads, *rows))
+
+
+def _cells(row: Sequence[str], widths: Sequence[int]) -> str:
+    cells = zip(row[:-1], widths, strict=False)
+    return "  " + "".join(f"{cell:>{w}}  " if cell[:1].isdigit() else f"{cell:<{w}}  " for cell, w in cells)
+
+
+def _hanging(start: str, text: str) -> str:
+    room = max(LEAST, shutil.get_terminal_size((100, 24)).columns - len(start))
+    wrapped: Iterable[str] = textwrap.wrap(text, room, break_on_hyphens=False) or [""]
+    return ("\n" + " " * len(start)).join([start + next(iter(wrapped)), *list(wrapped)[1:]])
