@@ -1,7 +1,7 @@
 """Whether the augmentations do what they state, judged from outside by what comes out of them.
 
-Every test compares OBJECTS measured draws with the stated distribution; ODDS is the probability that a right
-augmentation fails one of them. The faults of the first release of the reference system each have a kind of their own.
+Every statistical test compares thousands of measured draws with the stated distribution; ODDS is the probability that a
+right augmentation fails one of them. The faults of the first release of the reference system each have their own kind.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.augmentations.domain import Domain
-from lookalike.probes.phantoms import NARROWEST, OBJECTS, Phantoms, distance, distance_from_uniform, limit
+from lookalike.probes.phantoms import NARROWEST, Phantoms, distance, distance_from_uniform, limit
 from lookalike.probes.published import Stated
 
 Values = NDArray[np.float64]
 ODDS = 1e-6
-CORRELATION = 5 / OBJECTS**0.5  # 5 standard errors
+CORRELATED = 5.0  # standard errors of a correlation
 ALIKE = 2e-3  # by which two lengths may differ and be called equal
 NEARLY_UNIFORM = 0.03
 
@@ -90,10 +90,10 @@ def _orientation(phantoms: Phantoms) -> Iterator[Check]:
     if not step.rotate:
         for axis, name in enumerate(("columns", "rows")):
             share = float((M[:, axis, axis] < 0).mean())
-            yield Check("orientation", f"share mirrored, {name}", "distribution", abs(share - p), limit(OBJECTS, ODDS))
+            yield Check("orientation", f"share mirrored, {name}", "distribution", abs(share - p), limit(len(M), ODDS))
         return
     share = float((np.linalg.det(M) < 0).mean())
-    yield Check("orientation", "share mirrored", "distribution", abs(share - 2 * p * (1 - p)), limit(OBJECTS, ODDS))
+    yield Check("orientation", "share mirrored", "distribution", abs(share - 2 * p * (1 - p)), limit(len(M), ODDS))
     angle = np.arctan2(M[:, 0, 1], M[:, 0, 0])
     yield _drawn("orientation", "angle", angle, [np.linspace(-np.pi, np.pi, 20_000)], "uniform")
 
@@ -178,7 +178,7 @@ def _independent(augmentation: str, sigma: Values) -> Iterator[Check]:
     if sigma.shape[1] > 1 and (sigma.std(axis=0) > 0).all():
         together = np.corrcoef(sigma.T) - np.eye(sigma.shape[1])
         value = float(np.abs(together).max())
-        yield Check(augmentation, "bands independent", "correlated", value, CORRELATION)
+        yield Check(augmentation, "bands independent", "correlated", value, CORRELATED / len(sigma) ** 0.5)
 
 
 def _added(new: Values, old: float) -> Values:
