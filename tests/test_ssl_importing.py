@@ -178,8 +178,6 @@ def test_an_imported_encoder_embeds_as_its_source(tmp_path: Path, layout: str) -
         assert report.projection is None
         with pytest.raises(InputError, match="imported without a projection head"):
             require_layer(config, "projection", tmp_path / "out")
-    again = import_checkpoint(file, tmp_path / "again", preprocess, "galaxy")
-    assert again.content_hash == report.content_hash
 
 
 def test_what_was_not_used_and_what_was_missing_is_said(tmp_path: Path) -> None:
@@ -189,6 +187,8 @@ def test_what_was_not_used_and_what_was_missing_is_said(tmp_path: Path) -> None:
     keys = torch.load(file, weights_only=True)["state_dict"].keys()
     assert report.unused == sorted(key for key in keys if not key.startswith("module.encoder_q."))
     assert report.missing == []
+    again = import_checkpoint(file, tmp_path / "again", preprocess, "galaxy")
+    assert again.content_hash == report.content_hash
     assert report.skipped == ["arch", "epoch", "optimizer"]
     record = describe(tmp_path / "moco")["made"]
     assert record["inputs"].keys() == {"moco.pth.tar"}
