@@ -61,7 +61,7 @@ def export(
     layer: Annotated[str, typer.Option(help="embedding or projection.")] = "embedding",
     json: Json = False,
 ) -> None:
-    """Write an encoder as ONNX, from stored pixels to vectors; needs pip install lookalike[onnx].
+    """Write an encoder as ONNX, from stored pixels to vectors; needs the extra `onnx`.
 
     Example: lookalike checkpoint export checkpoints/mine --out mine.onnx
     """
