@@ -34,9 +34,12 @@ def invariance(
 
     Example: lookalike evaluate invariance samples.h5 --checkpoint checkpoints/mine --html invariance.html
     """
+    from lookalike.files import file_output
     from lookalike.probes.invariance import measure
     from lookalike.probes.report import as_json, as_text
 
+    if html is not None:
+        file_output(html)  # before the work, not after it
     measured = measure(
         samples,
         checkpoint,
