@@ -90,7 +90,7 @@ def _store(
             "cut by the edge": int((~whole).sum()),
         }
     )
-    ledger.note("The picture's pixel scale is not known; sizes are in px and magnitudes are instrumental.")
+    ledger.note("The picture's pixel scale is not known; sizes are in px, magnitudes from an arbitrary zero point.")
     cutouts = np.stack(
         [
             picture[top : top + size, left : left + size].transpose(2, 0, 1)

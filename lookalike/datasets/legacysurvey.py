@@ -17,7 +17,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.datasets.contract import Ledger, Options
+from lookalike.datasets.contract import Ledger, Options, listed
 from lookalike.datasets.cutouts import MASKED, as_float32, center_crop, measured, stored_as
 from lookalike.datasets.hdf5_guard import guarded, is_plain
 from lookalike.datasets.table import Table, clean_name, plain_values
@@ -178,7 +178,7 @@ def _inspect(path: Path, ledger: Ledger) -> Shard:
             if name == "images":
                 continue
             if not isinstance(data, h5py.Dataset) or not is_plain(data.dtype) or len(data.shape or ()) not in (1, 2):
-                ledger.note(f"{name!r} is left out: it is no column of numbers or texts.")
+                ledger.note(f"{name!r} of {path.name} is left out: it is no column of numbers or texts.")
             elif data.shape[0] != shape[0]:
                 raise InputError(f"{path}: {name!r} has {data.shape[0]:,} rows, but `images` has {shape[0]:,}.")
             else:
@@ -200,10 +200,10 @@ def _kind(data: h5py.Dataset) -> str:
 def _columns(shard: Shard, ledger: Ledger) -> dict[str, Column]:
     """The catalog columns a file's data sets become, with what is known of each."""
     columns: dict[str, Column] = {}
+    if unknown_ones := [name for name in shard.fields if name.lower() not in SWEEP]:
+        ledger.note(f"Not among the columns the survey published, so of no known unit: {listed(unknown_ones)}.")
     for name, field in shard.fields.items():
         known = SWEEP.get(name.lower(), Column())
-        if known == Column():
-            ledger.note(f"Column {name!r} is not one of the published ones; its unit is not known.")
         for part, suffix in _parts(name, field.tail):
             text = f"{known.description}, {suffix}" if suffix and known.description else known.description
             if part in columns:

@@ -205,7 +205,8 @@ def _add(table: Table, name: str, values: Any, column: Column, ledger: Ledger) -
         return
     clean = clean_name(name)
     if clean != name:
-        ledger.note(f"Column {name!r} of {table.name} is stored as {clean!r}.")
+        why = "" if clean == name.lower() else ": a name has letters, digits and _ alone"
+        ledger.note(f"Column {name!r} of {table.name} is stored as {clean!r}{why}.")
     parts = {clean: kept} if kept.ndim == 1 else {f"{clean}_{i}": kept[:, i] for i in range(kept.shape[1])}
     for part, part_values in parts.items():
         if part in table.values:
@@ -248,7 +249,9 @@ def merged(own: Table, catalog: Table | None, ledger: Ledger) -> Table:
     for name, values in catalog.values.items():
         new = name if name not in own.values else _free(name, {*both.values, *catalog.values})
         if new != name:
-            ledger.note(f"Column {name!r} of {catalog.name} is stored as {new!r}, beside the one ingestion makes.")
+            ledger.note(
+                f"Column {name!r} of {catalog.name} is stored as {new!r}: ingestion makes a {name!r} of its own."
+            )
         both.add(new, values, catalog.columns[name])
     return both
 
@@ -271,7 +274,7 @@ def without_reserved(table: Table, ids: Sequence[str], ledger: Ledger) -> Table:
         if name == "id" and table.texts("id") == list(ids):
             continue
         if new != name:
-            ledger.note(f"Column {name!r} of {table.name} is stored as {new!r}, beside the one ingestion makes.")
+            ledger.note(f"Column {name!r} of {table.name} is stored as {new!r}: ingestion makes a {name!r} of its own.")
         kept.add(new, values, table.columns[name])
     return kept
 
