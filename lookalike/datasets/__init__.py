@@ -140,14 +140,14 @@ def ingest(
     read = importlib.import_module(f"lookalike.datasets.{described.module or source}").ingest
     read(paths, out, options, ledger)
     made = Samples(out)
-    if made.content_hash == before:
-        ledger.note(f"{out} held exactly these objects already.")
     report = _report(made, out, ledger)
     record = build_record(
         f"ingest {source}", settings=settings, inputs=_fingerprints(inputs), content_hash=made.content_hash
     )
     left_out = {"skipped": len(report.skipped), "counts": report.counts, "missing": report.missing}
-    write_record(out, record | left_out | {"notes": report.notes})
+    write_record(out, record | left_out | {"notes": list(report.notes)})
+    if made.content_hash == before:
+        report.notes.append(f"{out} held exactly these objects already.")
     return report
 
 
