@@ -1,4 +1,4 @@
-"""Commands that measure an encoder: evaluate invariance."""
+"""Commands that measure an encoder: evaluate invariance, evaluate retrieval."""
 
 from __future__ import annotations
 
@@ -58,3 +58,69 @@ def invariance(
         show(as_json(measured), as_json=True)
     else:
         print(as_text(measured))
+
+
+@evaluate.command()
+def retrieval(
+    samples: Files,
+    *,
+    label: Annotated[str, typer.Option(help="Catalog column that says which objects are alike.")],
+    checkpoint: Annotated[Path | None, typer.Option(help="Folder of a trained encoder.")] = None,
+    embeddings: Annotated[Path | None, typer.Option(help="Vectors of these samples, in place of embedding.")] = None,
+    k: Annotated[int, typer.Option("-k", min=1, help="Length of the lists looked at.")] = 10,
+    kind: Annotated[str | None, typer.Option(help="categorical or continuous (default: by the values)")] = None,
+    weights: Annotated[str | None, typer.Option(help="Column of what each query counts.")] = None,
+    split: Annotated[str, typer.Option(help="half: choose on one half, report the other; none: no halves.")] = "half",
+    tune: Annotated[bool, typer.Option("--tune/--report", help="Show the tuning half, or the reporting one.")] = False,
+    max_overlap: Annotated[
+        float | None, typer.Option(help="Leave out footprints sharing more than this (0 to 1) with the query's.")
+    ] = None,
+    layer: Annotated[str, typer.Option(help="embedding or projection.")] = "embedding",
+    resamples: Annotated[int, typer.Option(min=1, help="Bootstrap resamples.")] = 2000,
+    max_queries: Annotated[int | None, typer.Option(min=1, help="Objects that ask, of each half.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Write bars with intervals (.png, .svg or .pdf).")] = None,
+    html: Annotated[Path | None, typer.Option(help="Write a page with plot and tables to this file.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    seed: Seed = 0,
+    json: Json = False,
+) -> None:
+    """Say whether lists hold objects of the query's label, beside raw pixels, an untrained encoder and hand features.
+
+    Example: lookalike evaluate retrieval samples.h5 --checkpoint checkpoints/mine --label class --plot retrieval.png
+    """
+    from lookalike.files import file_output
+    from lookalike.probes.evaluate_retrieval import evaluate_retrieval
+    from lookalike.probes.retrieval_page import check_picture, draw, write_page
+    from lookalike.probes.retrieval_report import as_json, as_text
+
+    if plot is not None:
+        check_picture(plot)
+    if html is not None:
+        file_output(html)  # refused before the work is done
+    report = evaluate_retrieval(
+        samples,
+        label=label,
+        checkpoint=checkpoint,
+        embeddings=embeddings,
+        k=k,
+        kind=kind,
+        weights=weights,
+        split=split,
+        tune=tune,
+        max_overlap=max_overlap,
+        layer=layer,
+        resamples=resamples,
+        max_queries=max_queries,
+        device=device,
+        seed=seed,
+    )
+    if plot is not None:
+        draw(report, plot)
+        say(f"plot: {plot}")
+    if html is not None:
+        write_page(report, html)
+        say(f"page: {html}")
+    if json:
+        show(as_json(report), as_json=True)
+    else:
+        print(as_text(report))

@@ -1,0 +1,92 @@
+"""The two halves of the labelled objects: who is in each, who asks there, and what each may find."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lookalike.errors import InputError
+from lookalike.indexer.footprints import Footprints
+from lookalike.probes.labels import Labels, reporting_half
+from lookalike.samples import Samples
+
+FEWEST = 10  # queries below which an interval says nothing
+
+Floats = NDArray[np.float64]
+Rows = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Part:
+    """The objects of one half: their places (M,) among the labelled ones, values and weights (M,), the rows of the half
+    that ask (Q,), how many ask in vain, and what each row may not find (places within the half)."""
+
+    places: Rows
+    values: NDArray[np.generic]
+    weights: Floats
+    queries: Rows
+    alone: int
+    left_out: list[Rows] | None
+
+
+def halves(samples: Samples, labels: Labels, split: str, seed: int) -> dict[str, Rows]:
+    """The places (M,) among the labelled objects that make up each half."""
+    if split == "none":
+        return {"all": np.arange(len(labels.rows))}
+    reporting = reporting_half(samples.ids[labels.rows], seed)
+    return {"tuning": np.flatnonzero(~reporting), "reporting": np.flatnonzero(reporting)}
+
+
+def check_sizes(halves: dict[str, Rows], labels: Labels, k: int) -> None:
+    for name, places in halves.items():
+        if len(places) <= max(k, FEWEST):
+            raise InputError(
+                f"A list of k = {k} needs more than {max(k, FEWEST)} objects with a label to choose from, but "
+                f"{len(places)} have a {labels.column!r} in the half {name!r} (--split none takes all together)."
+            )
+
+
+def overlapping(samples: Samples, rows: Rows, view: int, limit: float | None) -> list[Rows] | None:
+    """Per labelled object the places of those that overlap it by more than the limit, None without one."""
+    if limit is None:
+        return None
+    if not 0 <= limit <= 1:
+        raise InputError(f"max_overlap is a share from 0 to 1, but {limit} was given.")
+    footprints, why_not = Footprints.of(samples, view)
+    if footprints is None:
+        raise InputError(
+            "Overlaps need x and y in px of one picture, or ra and dec in deg with a pixel scale. " + why_not,
+            code="no_footprints",
+        )
+    place = np.full(len(samples), -1)
+    place[rows] = np.arange(len(rows))
+    over = [place[footprints.overlapping(int(row), limit)] for row in rows]
+    return [places[places >= 0] for places in over]
+
+
+def make_part(labels: Labels, places: Rows, barred: list[Rows] | None, max_queries: int | None, seed: int) -> Part:
+    values, weights = labels.values[places], labels.weights[places]
+    left_out = None
+    counts = np.full(len(places), len(places) - 1)
+    if labels.categorical:
+        counts = np.bincount(values)[values] - 1  # candidates of the same class
+    if barred is not None:
+        inside = np.full(len(labels.rows), -1)
+        inside[places] = np.arange(len(places))
+        left_out = [inside[barred[place]][inside[barred[place]] >= 0] for place in places]
+        for row, others in enumerate(left_out):
+            counts[row] -= np.count_nonzero(values[others] == values[row]) if labels.categorical else len(others)
+    answerable, counting = counts > 0, weights > 0
+    queries = np.flatnonzero(answerable & counting)
+    if len(np.unique(values[queries])) == 1:
+        raise InputError(f"Labels must differ, but column {labels.column!r} does not within one half; see --split.")
+    if len(queries) < FEWEST:
+        raise InputError(
+            f"At least {FEWEST} objects must have another to find (of their own class, and a weight above 0), but "
+            f"{len(queries)} of {len(places)} with a {labels.column!r} have."
+        )
+    if max_queries is not None and max_queries < len(queries):
+        queries = np.sort(np.random.default_rng(seed).permutation(queries)[:max_queries])
+    return Part(places, values, weights, queries, int(np.count_nonzero(~answerable & counting)), left_out)

@@ -1,0 +1,110 @@
+"""The retrieval report as a picture and as one page that needs nothing else."""
+
+from __future__ import annotations
+
+from html import escape
+from pathlib import Path
+
+import numpy as np
+
+from lookalike.errors import InputError
+from lookalike.files import atomic_path, file_output
+from lookalike.probes.bootstrap import Estimate
+from lookalike.probes.evaluate_retrieval import BASELINES, RetrievalReport
+from lookalike.probes.plots import Mark, interval_plot, legend
+from lookalike.probes.report_html import STYLE
+from lookalike.probes.retrieval_report import head_lines, name_of, signed, title
+
+PICTURES = (".png", ".svg", ".pdf")
+COLORS = ("#0b62c4", "#b23a00", "#6b7280", "#0f7a45")
+
+
+def draw(report: RetrievalReport, path: Path) -> None:
+    """Write bars with their intervals, and the encoder's lead over each baseline, as PNG, SVG or PDF."""
+    check_picture(path)
+    from matplotlib.figure import Figure
+
+    metrics = list(report.scores["encoder"].metrics)
+    figure = Figure(figsize=(11, 4.2), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    for place, (name, score) in enumerate(report.scores.items()):
+        _bars(left, place, 4, [score.metrics[metric] for metric in metrics], name_of(name, report))
+    for place, name in enumerate(BASELINES, 1):
+        apart = report.scores[name].difference
+        _bars(right, place - 1, 3, [apart[metric] for metric in metrics], f"over {name_of(name, report)}", place)
+    if report.chance is not None:
+        left.plot([-0.45, 0.45], [report.chance] * 2, "k:", lw=1.5, label="lists at random")
+    for axes, text in ((left, f"{report.labels.column}, {report.half} half"), (right, "the encoder's lead")):
+        axes.set_title(text if report.half != "all" else text.replace("all half", "all objects"))
+        axes.set_xticks(range(len(metrics)), [title(metric, report.k) for metric in metrics])
+        axes.axhline(0, color="black", lw=0.8)
+        axes.legend(fontsize=8)
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, format=path.suffix[1:].lower(), dpi=150)
+
+
+def check_picture(path: Path) -> None:
+    """InputError where the file's ending is none a picture can have, or a folder has its name."""
+    if path.suffix.lower() not in PICTURES:
+        raise InputError(f"A plot ends in {', '.join(PICTURES)}, but {path} was given.")
+    file_output(path)
+
+
+def _bars(axes: object, place: int, of: int, values: list[Estimate], label: str, color: int | None = None) -> None:
+    """One representation's bars, beside the others' at every metric."""
+    at = np.arange(len(values)) + (place - (of - 1) / 2) * 0.8 / of
+    height = np.array([each.value for each in values])
+    low, high = (np.array([getattr(each, end) for each in values]) for end in ("low", "high"))
+    whiskers = np.clip([height - low, high - height], 0, None)
+    color = place if color is None else color
+    axes.bar(at, height, 0.8 / of, yerr=whiskers, capsize=2, color=COLORS[color], label=label)  # type: ignore[attr-defined]
+
+
+def write_page(report: RetrievalReport, path: Path) -> None:
+    """Write the report to an HTML file, whole or not at all."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(page(report), encoding="utf-8")
+
+
+def page(report: RetrievalReport) -> str:
+    """The page as text."""
+    metrics = list(report.scores["encoder"].metrics)
+    names = {name: name_of(name, report) for name in report.scores}
+    rows = []
+    for metric in metrics:
+        marks = []
+        for place, (name, score) in enumerate(report.scores.items()):
+            each = score.metrics[metric]
+            marks.append(Mark(place, each.value, each.low, each.high, f"{names[name]}: {each}"))
+        rows.append((title(metric, report.k), marks))
+    heads = [title(metric, report.k) for metric in metrics]
+    scores = [
+        (names[name], *(str(score.metrics[metric]) for metric in metrics)) for name, score in report.scores.items()
+    ]
+    leads = [(names[n], *(signed(report.scores[n].difference[metric]) for metric in metrics)) for n in BASELINES]
+    colors = "".join(f".s{i} {{ fill: var(--s{i}); stroke: var(--s{i}); }} " for i in range(len(names)))
+    column = escape(report.labels.column)
+    return "\n".join(
+        [
+            "<!doctype html>",
+            '<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">',
+            f"<title>Retrieval by {column}</title><style>{STYLE}{colors}</style></head><body>",
+            f"<h1>Retrieval by {column}</h1>",
+            *(f'<p class="faint">{escape(line)}</p>' for line in head_lines(report)),
+            "<h2>Scores</h2>",
+            legend(list(names.values())),
+            interval_plot(rows, f"Retrieval by {report.labels.column}"),
+            _table(["", *heads], scores),
+            "<h2>The encoder's lead, paired</h2>",
+            _table(["over", *heads], leads),
+            *(f'<p class="faint">{escape(note)}</p>' for note in report.representations.notes),
+            "</body></html>",
+            "",
+        ]
+    )
+
+
+def _table(head: list[str], rows: list[tuple[str, ...]]) -> str:
+    top = "".join(f"<th>{escape(cell)}</th>" for cell in head)
+    lines = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
+    return f'<div class="wide"><table><thead><tr>{top}</tr></thead><tbody>{lines}</tbody></table></div>'

@@ -1,0 +1,154 @@
+"""The retrieval report as JSON and as a table for the terminal."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from lookalike import __version__
+from lookalike.probes.bootstrap import LEVEL, Estimate
+from lookalike.probes.evaluate_retrieval import BASELINES, RetrievalReport, Score
+
+SCHEMA = 1
+METRICS = ("precision_at_k", "mean_average_precision", "ndcg_at_k", "knn_accuracy", "r2")
+SHORT = {"mean_average_precision": "MAP", "knn_accuracy": "kNN accuracy", "r2": "neighbor R²"}
+
+
+def as_json(report: RetrievalReport) -> dict[str, Any]:
+    """The whole report. Scores that a label of this kind does not have are null, as is a number that is undefined.
+
+    `interval` belongs to the `metric` that counts (precision_at_k, or r2 of a continuous label), `intervals` to each.
+    `value`, `interval`, `difference` and `difference_interval` of a baseline are of that same metric; `difference` is
+    the encoder's less the baseline's.
+    """
+    labels, found = report.labels, report.representations
+    encoder = report.scores["encoder"]
+    return {
+        "schema": SCHEMA,
+        "label": labels.column,
+        "kind": labels.kind,
+        "k": report.k,
+        "metric": report.metric,
+        **_values(encoder),
+        "interval": _interval(encoder.metrics[report.metric]),
+        "intervals": _intervals(encoder.metrics),
+        "chance": report.chance,
+        "knn_k": encoder.chosen["knn_k"],
+        "baselines": {name: _baseline(report, report.scores[name]) for name in BASELINES},
+        "half": report.half,
+        "objects": report.sizes,
+        "queries": report.queries,
+        "candidates": report.candidates,
+        "left_out": report.left_out,
+        "classes": list(labels.classes) or None,
+        "bootstrap": {"over": "queries", "resamples": report.settings["resamples"], "level": LEVEL},
+        "settings": report.settings,
+        "encoder": {"name": found.architecture, "view": found.view, "hash": found.encoder_hash or None},
+        "pictures_fitted": found.fitted,
+        "notes": list(found.notes),
+        "samples_hash": report.samples_hash,
+        "version": __version__,
+    }
+
+
+def _baseline(report: RetrievalReport, score: Score) -> dict[str, Any]:
+    value, apart = score.metrics[report.metric], score.difference[report.metric]
+    return {
+        "value": _number(value.value),
+        "interval": _interval(value),
+        "difference": _number(apart.value),
+        "difference_interval": _interval(apart),
+        **score.chosen,
+        **_values(score),
+        "intervals": _intervals(score.metrics),
+        "differences": {name: _number(each.value) for name, each in score.difference.items()},
+        "difference_intervals": _intervals(score.difference),
+    }
+
+
+def _values(score: Score) -> dict[str, float | None]:
+    return {name: _number(score.metrics[name].value) if name in score.metrics else None for name in METRICS}
+
+
+def _intervals(metrics: dict[str, Estimate]) -> dict[str, list[float | None]]:
+    return {name: _interval(each) for name, each in metrics.items()}
+
+
+def _interval(each: Estimate) -> list[float | None]:
+    return [_number(each.low), _number(each.high)]
+
+
+def _number(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def title(metric: str, k: int) -> str:
+    """A metric's name for people."""
+    return {"precision_at_k": f"precision@{k}", "ndcg_at_k": f"nDCG@{k}"}.get(metric) or SHORT[metric]
+
+
+def name_of(name: str, report: RetrievalReport) -> str:
+    """A representation's name for people, with what was chosen for it."""
+    chosen = report.scores[name].chosen
+    return {
+        "encoder": "encoder",
+        "pixels_pca": f"raw pixels, PCA({chosen.get('components')})",
+        "untrained": "untrained encoder",
+        "hand_features": "radial profile + colors",
+    }[name]
+
+
+def head_lines(report: RetrievalReport) -> list[str]:
+    """What was asked, of whom, and who was left out."""
+    labels, sizes = report.labels, report.sizes
+    kind = f"{len(labels.classes)} classes" if labels.categorical else "continuous"
+    weights = report.settings["weights"]
+    lines = [f"label {labels.column}: {kind}, {len(labels.rows):,} objects have one"]
+    if report.half == "all":
+        lines.append(f"No halves: all {sizes['all']:,} objects were tuned on and are reported, which flatters.")
+    else:
+        lines.append(
+            f"Halves by hash of seed {report.settings['seed']} and id: {sizes['tuning']:,} tune, "
+            f"{sizes['reporting']:,} report; these are the numbers of the {report.half} half."
+        )
+    lines.append(
+        f"{report.queries:,} queries among {report.candidates:,} others each"
+        + (f", weighted by {weights}" if weights else "")
+        + (f"; lists at random have precision {report.chance:.3f}" if report.chance is not None else "")
+        + "."
+    )
+    told = {
+        "without_label": "without a label",
+        "without_weight": "without a weight",
+        "without_relevant": "with no other object to find",
+    }
+    left = [f"{report.left_out[name]:,} {text}" for name, text in told.items() if report.left_out[name]]
+    return [*lines, *([f"Left out: {', '.join(left)}."] if left else [])]
+
+
+def as_text(report: RetrievalReport) -> str:
+    """A person's tables: every score with its interval, then the encoder's lead over each baseline."""
+    metrics = list(report.scores["encoder"].metrics)
+    names = {name: name_of(name, report) for name in report.scores}
+    wide = max(map(len, names.values())) + 2
+    lines = [*head_lines(report), "", _row("", [title(metric, report.k) for metric in metrics], wide)]
+    for name, score in report.scores.items():
+        lines.append(_row(names[name], [str(score.metrics[metric]) for metric in metrics], wide))
+    lines += ["", "encoder's lead over"]
+    for name in BASELINES:
+        apart = report.scores[name].difference
+        lines.append(_row(names[name], [signed(apart[metric]) for metric in metrics], wide))
+    resamples = report.settings["resamples"]
+    lines += ["", f"Intervals: {LEVEL:.0%}, paired bootstrap over queries, {resamples:,} resamples."]
+    chosen = ", ".join(f"{names[name]} {score.chosen['knn_k']}" for name, score in report.scores.items())
+    lines.append(f"Neighbors that vote, by the {'tuning half' if report.half != 'all' else 'same objects'}: {chosen}.")
+    return "\n".join([*lines, *(f"note: {note}" for note in report.representations.notes)])
+
+
+def signed(each: Estimate) -> str:
+    """A difference with its interval."""
+    return f"{each.value:+.3f} ({each.low:+.3f} to {each.high:+.3f})"
+
+
+def _row(name: str, cells: list[str], wide: int) -> str:
+    return f"{name:<{wide}}" + "  ".join(f"{cell:<25}" for cell in cells).rstrip()

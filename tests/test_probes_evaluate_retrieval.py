@@ -1,0 +1,420 @@
+"""`evaluate retrieval` on drawn galaxies whose vectors are known: what is scored, chosen, left out and said."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from sklearn.decomposition import PCA
+
+from lookalike.cli import main
+from lookalike.embeddings import write_embeddings
+from lookalike.errors import InputError, LookalikeError
+from lookalike.probes import representations
+from lookalike.probes.evaluate_retrieval import BASELINES, RetrievalReport, evaluate_retrieval
+from lookalike.probes.labels import read_labels, reporting_half
+from lookalike.probes.principal import objects_fitted
+from lookalike.probes.representations import represent
+from lookalike.probes.retrieval_page import page
+from lookalike.probes.retrieval_report import as_json, as_text
+from lookalike.samples import About, Column, Samples
+from lookalike.samples_writer import write_samples
+from lookalike.ssl.checkpoint import save_encoder
+from lookalike.ssl.embed import embed, embed_images
+from lookalike.ssl.encoders import Encoder
+from lookalike.ssl.plan import make_plan
+from lookalike.ssl.settings import TrainConfig
+
+N, SIZE = 160, 24
+RNG = np.random.default_rng(0)
+KIND = RNG.integers(0, 3, N)  # of each object
+NAMES = np.array(["disk", "edge-on", "round"])
+WEIGHT = RNG.integers(0, 4, N).astype(float)
+AGE = KIND + RNG.normal(0, 0.3, N)
+VECTORS = np.eye(3, 5)[KIND] + RNG.normal(0, 0.4, (N, 5))
+FULL: dict[str, NDArray[Any]] = {
+    "kind": NAMES[KIND],
+    "number": KIND,
+    "age": AGE,
+    "weight": WEIGHT,
+    "bad_weight": WEIGHT - 1,
+    "same": np.ones(N),
+    "own": np.array([f"name {row}" for row in range(N)]),
+    "some": np.where(np.arange(N) % 5 == 0, "", NAMES[KIND]),
+    "some_age": np.where(np.arange(N) % 4 == 0, np.nan, AGE),
+    "some_weight": np.where(np.arange(N) % 8 == 1, np.nan, WEIGHT),
+    "x": np.repeat(np.arange(N // 2), 2) * 100.0,  # two by two in one place
+    "y": np.zeros(N),
+}
+
+
+def pictures() -> NDArray[np.uint8]:
+    """A blob whose roundness goes with its kind, in noise."""
+    random = np.random.default_rng(1)
+    grid = np.arange(SIZE) - (SIZE - 1) / 2
+    width = np.stack([np.full(N, 4.0), 4.0 - 1.2 * KIND], 1)  # (N, 2) σ in px
+    profile = np.exp(-0.5 * ((grid / width[:, :1, None]) ** 2 + (grid[:, None] / width[:, 1:, None]) ** 2))
+    images = 60 * profile[:, None] + random.normal(60, 60, (N, 3, SIZE, SIZE))
+    return np.clip(images, 0, 255).astype(np.uint8)
+
+
+def write(folder: Path, rows: slice = slice(None), name: str = "samples.h5", **changed: NDArray[Any]) -> Path:
+    columns = FULL | changed
+    about = About(domain="galaxy", bands=("R", "G", "B"), source="drawn")
+    described = {column: Column("px" if column in "xy" else "", column) for column in columns}
+    ids = [f"o{row:03d}" for row in range(N)]
+    with write_samples(folder / name, about, described) as writer:
+        writer.append(ids[rows], pictures()[rows], {column: values[rows] for column, values in columns.items()})
+    return folder / name
+
+
+def vectors_file(path: Path, vectors: NDArray[Any] = VECTORS, **about: Any) -> Path:
+    ids = np.array([f"o{row:03d}".encode() for row in range(len(vectors))])
+    write_embeddings(path, ids, iter([vectors]), dimensions=vectors.shape[1], **about)
+    return path
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("retrieval")
+    write(folder)
+    vectors_file(folder / "mine.h5")
+    return folder
+
+
+@pytest.fixture(scope="module", autouse=True)
+def embedded_once() -> Iterator[None]:
+    """Encoders take seconds on a busy machine: the same one is asked about the same pictures once."""
+    done: dict[Any, NDArray[np.float32]] = {}
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+
+    def remembered(images: NDArray[Any], encoder: Encoder, config: Any, *, layer: str) -> NDArray[np.float32]:
+        key = (images.tobytes(), float(next(encoder.parameters()).detach().sum()), layer)
+        if key not in done:
+            done[key] = embed_images(images, encoder, config, layer=layer)
+        return done[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(representations, "embed_images", remembered)
+        yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Run `lookalike evaluate retrieval …` in this process: return code, stdout, stderr."""
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr("sys.argv", ["lookalike", "evaluate", "retrieval", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        out, err = capsys.readouterr()
+        return int(ended.value.code or 0), out, err
+
+    return call
+
+
+def run(folder: Path, label: str = "kind", samples: Path | None = None, **options: Any) -> RetrievalReport:
+    options = {"embeddings": folder / "mine.h5", "resamples": 200, "quiet": True} | options
+    return evaluate_retrieval([samples or folder / "samples.h5"], label=label, **options)
+
+
+def halves(seed: int = 0) -> tuple[list[int], list[int]]:
+    reporting = reporting_half(np.array([f"o{row:03d}".encode() for row in range(N)]), seed)
+    return np.flatnonzero(~reporting).tolist(), np.flatnonzero(reporting).tolist()
+
+
+def neighbors(query: int, among: list[int], vectors: NDArray[Any] = VECTORS) -> list[int]:
+    """By the definition: the others by falling cosine, slowly."""
+    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    return sorted((row for row in among if row != query), key=lambda row: -float(unit[query] @ unit[row]))
+
+
+@pytest.mark.parametrize("weights", [None, "weight"])
+def test_scores_are_those_of_the_definition_on_the_reporting_half(folder: Path, weights: str | None) -> None:
+    report = as_json(run(folder, weights=weights))
+    _, half = halves()
+    weight = WEIGHT if weights else np.ones(N)
+    precision, average, correct = [], [], []
+    for query in half:
+        same = np.array([KIND[row] == KIND[query] for row in neighbors(query, half)])
+        precision.append(same[:10].mean())
+        average.append((same.cumsum() / np.arange(1, len(same) + 1))[same].mean())
+        heard = [int(KIND[row]) for row in neighbors(query, half)[: report["knn_k"]]]
+        correct.append(KIND[query] == min(range(3), key=lambda c: (-heard.count(c), c)))
+    for name, values in {
+        "precision_at_k": precision,
+        "mean_average_precision": average,
+        "knn_accuracy": correct,
+    }.items():
+        assert report[name] == pytest.approx(np.average(values, weights=weight[half])), name
+    assert report["queries"] == sum(weight[half] > 0)
+    assert report["candidates"] == len(half) - 1
+
+
+def test_a_continuous_label_is_predicted_by_its_neighbors(folder: Path) -> None:
+    report = as_json(run(folder, "age", weights="weight"))
+    _, half = halves()
+    weight = WEIGHT[half]
+    predicted = [AGE[neighbors(query, half)[: report["knn_k"]]].mean() for query in half]
+    mean = np.average(AGE[half], weights=weight)
+    error = np.average((AGE[half] - predicted) ** 2, weights=weight) / np.average(
+        (AGE[half] - mean) ** 2, weights=weight
+    )
+    assert report["r2"] == pytest.approx(1 - error)
+    assert report["metric"] == "r2"
+    assert report["precision_at_k"] is report["ndcg_at_k"] is report["chance"] is report["classes"] is None
+    assert report["baselines"]["untrained"]["difference"] == pytest.approx(
+        report["r2"] - report["baselines"]["untrained"]["r2"]
+    )
+
+
+def test_the_document_has_what_is_promised(folder: Path) -> None:
+    report = json.loads(json.dumps(as_json(run(folder)), allow_nan=False))
+    assert (report["label"], report["k"], report["kind"], report["half"]) == ("kind", 10, "categorical", "reporting")
+    low, high = report["interval"]
+    assert low < report["precision_at_k"] < high
+    assert 0 < report["ndcg_at_k"] <= 1
+    assert list(report["baselines"]) == list(BASELINES)
+    for baseline in report["baselines"].values():
+        assert baseline["difference"] == pytest.approx(report["precision_at_k"] - baseline["value"])
+        assert baseline["difference_interval"][0] <= baseline["difference"] <= baseline["difference_interval"][1]
+        assert baseline["interval"][0] <= baseline["value"] <= baseline["interval"][1]
+        for metric in ("mean_average_precision", "ndcg_at_k", "knn_accuracy"):
+            assert baseline["differences"][metric] == pytest.approx(report[metric] - baseline[metric])
+    assert report["baselines"]["pixels_pca"]["components"] in (16, 64, 160)
+    assert report["left_out"] == {"without_label": 0, "without_weight": 0, "without_relevant": 0}
+    assert sum(report["objects"].values()) == N
+
+
+def test_the_same_seed_says_the_same_and_another_parts_otherwise(folder: Path) -> None:
+    first, again, other = (as_json(run(folder, seed=seed)) for seed in (0, 0, 1))
+    assert first == again
+    assert first["objects"] != other["objects"] or first["interval"] != other["interval"]
+
+
+def test_vectors_of_chance_score_chance_and_perfect_ones_score_1(folder: Path) -> None:
+    random = np.random.default_rng(5)
+    chance = as_json(run(folder, embeddings=vectors_file(folder / "random.h5", random.standard_normal((N, 8)))))
+    assert abs(chance["precision_at_k"] - chance["chance"]) < 0.05  # σ about 0.02 on 80 queries
+    perfect = np.eye(3)[KIND] + 1e-3 * random.standard_normal((N, 3))
+    report = as_json(run(folder, embeddings=vectors_file(folder / "perfect.h5", perfect)))
+    assert report["precision_at_k"] == report["knn_accuracy"] == 1
+    assert (report["ndcg_at_k"], report["mean_average_precision"]) == pytest.approx((1, 1))
+    assert all(baseline["difference_interval"][0] > 0 for baseline in report["baselines"].values())
+
+
+def test_an_object_is_in_the_same_half_everywhere() -> None:
+    ids = np.array([f"o{row}".encode() for row in range(4000)])
+    half = reporting_half(ids, 3)
+    np.testing.assert_array_equal(reporting_half(ids[::-2], 3), half[::-2])
+    assert abs(half.mean() - 0.5) < 0.04  # 5 standard errors
+    assert 0.4 < (half == reporting_half(ids, 4)).mean() < 0.6
+
+
+def test_what_is_chosen_depends_on_the_tuning_half_alone(folder: Path, tmp_path: Path) -> None:
+    tuning, reporting = halves()
+    changed = KIND.copy()
+    changed[reporting] = np.random.default_rng(6).integers(0, 3, len(reporting))
+    other_report = write(tmp_path, name="a.h5", kind=NAMES[changed])
+    changed = KIND.copy()
+    changed[tuning] = np.random.default_rng(7).integers(0, 3, len(tuning))
+    other_tuning = write(tmp_path, name="b.h5", kind=NAMES[changed])
+    plain, a, b = run(folder), run(folder, samples=other_report), run(folder, samples=other_tuning)
+    assert {name: score.chosen for name, score in plain.scores.items()} == {
+        name: score.chosen for name, score in a.scores.items()
+    }
+    assert plain.scores["encoder"].metrics["precision_at_k"] == b.scores["encoder"].metrics["precision_at_k"]
+    assert plain.scores["encoder"].metrics["precision_at_k"] != a.scores["encoder"].metrics["precision_at_k"]
+
+
+def test_the_best_components_and_k_of_the_tuning_half_are_chosen(folder: Path) -> None:
+    report, shown = run(folder), as_json(run(folder, tune=True))
+    assert shown["half"] == "tuning"
+    tuning, _ = halves()
+    scores = {}
+    for count, unit in report.representations.pixels.items():
+        lists = {query: neighbors(query, tuning, unit)[:10] for query in tuning}
+        scores[count] = np.mean([(KIND[rows] == KIND[query]).mean() for query, rows in lists.items()])
+    best = max(scores, key=lambda count: (round(scores[count], 12), -count))
+    assert report.scores["pixels_pca"].chosen["components"] == best
+    assert shown["baselines"]["pixels_pca"]["precision_at_k"] == pytest.approx(scores[best])
+    accuracies = {}
+    for k in (1, 3, 5, 10, 20, 50):
+        right = 0
+        for query in tuning:
+            heard = KIND[neighbors(query, tuning)[:k]].tolist()
+            right += KIND[query] == min(range(3), key=lambda c: (-heard.count(c), c))
+        accuracies[k] = right / len(tuning)
+    assert report.scores["encoder"].chosen["knn_k"] == max(accuracies, key=lambda k: (accuracies[k], -k))
+
+
+def test_the_baselines_see_the_encoders_pixels(folder: Path) -> None:
+    samples = Samples(folder / "samples.h5")
+    rows = np.arange(0, N, 2)
+    found = represent(samples, rows, embeddings=folder / "mine.h5", quiet=True)
+    assert (found.view, found.fitted) == (16, len(rows))
+    cropped = pictures()[rows][:, :, 4:20, 4:20].reshape(len(rows), -1).astype(float)
+    scores = PCA(16, svd_solver="full").fit_transform(cropped)
+    cosine = scores @ scores.T / np.outer(np.linalg.norm(scores, axis=1), np.linalg.norm(scores, axis=1))
+    np.testing.assert_allclose(found.pixels[16] @ found.pixels[16].T, cosine, atol=1e-3)
+    assert list(found.pixels) == [16, 64, 79]  # 80 centered pictures have 79 directions
+    for vectors in (found.encoder, found.untrained, found.hand_features):
+        np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
+
+
+def test_pictures_too_many_for_memory_are_fitted_in_part() -> None:
+    assert objects_fitted(1000, 3 * 64 * 64) == 1000
+    assert objects_fitted(10**6, 3 * 64 * 64) == 2048
+    assert objects_fitted(10**6, 3 * 512 * 512) * 3 * 512 * 512 * 4 <= 1 << 29
+
+
+@pytest.mark.parametrize("label", ["some", "some_age"])
+def test_objects_without_a_label_neither_ask_nor_are_found(folder: Path, label: str) -> None:
+    report = run(folder, label)
+    missing = 32 if label == "some" else 40
+    assert report.left_out["without_label"] == missing
+    assert sum(report.sizes.values()) == N - missing
+    assert f"{missing} without a label" in as_text(report)
+
+
+def test_objects_without_a_weight_are_left_out_and_counted(folder: Path) -> None:
+    report = run(folder, weights="some_weight")
+    assert report.left_out["without_weight"] == 20
+    assert sum(report.sizes.values()) == N - 20
+
+
+def test_a_class_of_one_asks_in_vain(folder: Path, tmp_path: Path) -> None:
+    lonely = NAMES[KIND].astype("U9")
+    lonely[halves()[1][4]] = "lonely"
+    report = run(folder, samples=write(tmp_path, kind=lonely))
+    assert report.left_out["without_relevant"] == 1
+    assert report.queries == report.sizes["reporting"] - 1
+
+
+def test_objects_in_one_place_do_not_find_each_other(folder: Path, tmp_path: Path) -> None:
+    twins = np.repeat(VECTORS[::2], 2, axis=0)  # each finds its twin first, of another kind or not
+    mine = vectors_file(tmp_path / "twins.h5", twins)
+    _, half = halves()
+    report = as_json(run(folder, embeddings=mine, max_overlap=0.25))
+    expected = []
+    for query in half:
+        found = [row for row in neighbors(query, half, twins) if row // 2 != query // 2]
+        expected.append(np.mean(KIND[found[:10]] == KIND[query]))
+    assert report["precision_at_k"] == pytest.approx(np.mean(expected), abs=0.02)  # twins elsewhere are ties
+    assert report["precision_at_k"] != as_json(run(folder, embeddings=mine))["precision_at_k"]
+
+
+def test_without_positions_overlap_is_refused(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="Overlaps need x and y"):
+        run(folder, samples=write(tmp_path, x=np.full(N, "a")), max_overlap=0.2)
+    with pytest.raises(InputError, match=r"share from 0 to 1, but 1.5"):
+        run(folder, max_overlap=1.5)
+
+
+def test_fewer_may_ask(folder: Path) -> None:
+    report = run(folder, max_queries=30)
+    assert report.queries == 30
+    assert report.candidates == report.sizes["reporting"] - 1
+
+
+def test_shards_are_one_data_set(folder: Path, tmp_path: Path) -> None:
+    parts = [write(tmp_path, slice(0, 70), "part1.h5"), write(tmp_path, slice(70, None), "part2.h5")]
+    whole = as_json(run(folder))
+    sharded = as_json(evaluate_retrieval(parts, label="kind", embeddings=folder / "mine.h5", resamples=200, quiet=True))
+    for name in ("precision_at_k", "interval", "baselines"):
+        assert sharded[name] == whole[name]
+
+
+def test_kinds_follow_from_the_values(folder: Path) -> None:
+    samples = Samples(folder / "samples.h5")
+    assert read_labels(samples, "kind").classes == ("disk", "edge-on", "round")
+    assert read_labels(samples, "number").classes == ("0", "1", "2")
+    assert read_labels(samples, "weight").classes == ("0.0", "1.0", "2.0", "3.0")
+    assert read_labels(samples, "age").kind == read_labels(samples, "number", kind="continuous").kind == "continuous"
+    assert len(read_labels(samples, "age", kind="categorical").classes) == N
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"label": "kin"}, "Did you mean 'kind'"),
+        ({"label": "same"}, r"Labels must differ, but column 'same' is 1.0 for every object"),
+        ({"label": "own"}, r"At least 10 objects must have another to find"),
+        ({"kind": "continuous"}, "column 'kind' holds texts"),
+        ({"kind": "ordinal"}, "Unknown kind 'ordinal'"),
+        ({"weights": "bad_weight"}, "at least 0, but column 'bad_weight' holds -1"),
+        ({"weights": "kind"}, "A weight is a number, but column 'kind' holds texts"),
+        ({"k": 100}, "A list of k = 100 needs more than 100 objects"),
+        ({"split": "third"}, "Unknown split 'third'"),
+        ({"split": "none", "tune": True}, "--split none makes no halves"),
+        ({"embeddings": None}, "give --checkpoint or --embeddings"),
+        ({"layer": "head"}, "Unknown layer 'head'"),
+        ({"k": 0}, "at least 1, but 0, 200 and None"),
+    ],
+)
+def test_wrong_input_is_refused_in_one_line(folder: Path, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(LookalikeError, match=message) as error:
+        run(folder, **options)
+    assert "\n" not in error.value.message
+
+
+def test_vectors_of_other_objects_are_refused(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="other objects"):
+        run(folder, embeddings=vectors_file(tmp_path / "few.h5", VECTORS[:-1]))
+    with pytest.raises(InputError, match="other samples"):
+        run(folder, embeddings=vectors_file(tmp_path / "other.h5", made_from={"samples": "ab" * 32}))
+
+
+def test_an_encoder_is_scored_as_its_embeddings_are(
+    folder: Path, tmp_path: Path, command: Callable[..., tuple[int, str, str]]
+) -> None:
+    samples, checkpoint, vectors = folder / "samples.h5", tmp_path / "checkpoint", tmp_path / "embeddings.h5"
+    plan = make_plan(Samples(samples), TrainConfig(batch_size=32, epochs=1, small_stem=False, seed=7))
+    torch.manual_seed(3)
+    checkpoint.mkdir()
+    save_encoder(checkpoint, Encoder(plan.encoder).eval(), plan.checkpoint(0))
+    embed([samples], checkpoint, vectors, quiet=True)
+    options = ("--label", "kind", "--resamples", 50, "--json")
+    found = []
+    for given in ([], ["--embeddings", vectors]):
+        code, out, err = command(samples, "--checkpoint", checkpoint, *given, *options)
+        assert code == 0, err
+        found.append(json.loads(out))
+    first, second = found
+    assert first["precision_at_k"] == pytest.approx(second["precision_at_k"], abs=0.01)  # stored as float32
+    assert first["encoder"] == second["encoder"]
+    assert first["baselines"]["untrained"]["value"] != first["precision_at_k"]
+    other = vectors_file(tmp_path / "other.h5", made_from={"checkpoint": "ab" * 32})
+    code, out, err = command(samples, "--checkpoint", checkpoint, "--embeddings", other, *options)
+    assert (code, out) == (2, "")
+    assert "was made from other checkpoint" in err
+
+
+def test_the_command_prints_a_table_a_plot_and_a_page(
+    folder: Path, tmp_path: Path, command: Callable[..., tuple[int, str, str]]
+) -> None:
+    common = (folder / "samples.h5", "--embeddings", folder / "mine.h5", "--label", "kind", "--resamples", 50)
+    code, out, err = command(*common, "--plot", tmp_path / "a.svg", "--html", tmp_path / "a.html")
+    assert code == 0, err
+    for text in ("precision@10", "raw pixels, PCA(", "untrained encoder", "encoder's lead over", "reporting half"):
+        assert text in out
+    assert (tmp_path / "a.svg").read_text(encoding="utf-8").lstrip().startswith("<?xml")
+    assert "<svg" in (tmp_path / "a.html").read_text(encoding="utf-8")
+    code, out, err = command(*common, "--plot", tmp_path / "a.gif")
+    assert (code, out) == (2, "")
+    assert err.splitlines()[-1].startswith("lookalike: A plot ends in .png, .svg, .pdf")
+
+
+def test_without_halves_the_table_says_that_it_flatters(folder: Path) -> None:
+    report = run(folder, "age", split="none")
+    assert report.queries == N
+    assert "which flatters" in as_text(report)
+    assert "neighbor R²" in page(report)
