@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 Rows = NDArray[np.int64]
 
-CELLS = 1 << 23  # similarities held at once
+CELLS = 1 << 22  # similarities held at once
 BASE = 4096  # objects whose vectors are widened to float64 at once
 
 
