@@ -109,13 +109,13 @@ def test_keys_are_encoded_in_another_order_each_step_and_put_back() -> None:
     seen: list[Tensor] = []
     moco.encoder_k.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
     for step in (0, 1, 1):
-        moco._keys(im_k, step)
+        moco._keys(im_k, len(im_k), step)
     orders = [[int((image == im_k).flatten(1).all(dim=1).nonzero()) for image in batch] for batch in seen]
     assert all(sorted(order) == list(range(16)) for order in orders)
     assert orders[0] != orders[1] == orders[2]
     assert orders[0] != list(range(16))
     moco.eval()  # without batch statistics the order cannot matter
-    torch.testing.assert_close(moco._keys(im_k, 7), moco.encoder_k(im_k)[1])
+    torch.testing.assert_close(moco._keys(im_k, len(im_k), 7), moco.encoder_k(im_k)[1])
 
 
 def test_a_permuted_key_is_normalized_by_other_statistics_than_its_query() -> None:
@@ -124,7 +124,7 @@ def test_a_permuted_key_is_normalized_by_other_statistics_than_its_query() -> No
     im_q = im_q + torch.arange(16)[:, None, None, None]  # parts of the batch differ in brightness
     _, q = moco.encoder_q(im_q)
     torch.testing.assert_close(moco.encoder_k(im_q)[1], q)
-    assert (moco._keys(im_q, step=0) - q).abs().max() > 1e-2
+    assert (moco._keys(im_q, len(im_q), step=0) - q).abs().max() > 1e-2
 
 
 def right_answers(m: float, lr: float, shared_noise: bool = False) -> tuple[int, int, int]:

@@ -27,9 +27,10 @@ from lookalike.errors import unknown
 from lookalike.progress import progress
 from lookalike.samples import Samples
 from lookalike.ssl.batches import Batch
-from lookalike.ssl.hardware import keep_memory, pick_device
+from lookalike.ssl.hardware import keep_memory
 from lookalike.ssl.plan import make_plan
 from lookalike.ssl.train import TrainConfig, Trainer
+from lookalike.ssl.world import ALONE
 
 BATCH = 64
 OBJECTS = 512
@@ -134,9 +135,9 @@ def measure(
 def our_trainer(samples: Samples, case: Case, out: Path) -> Trainer:
     """A training run of the case, about to take its first step; batches are read from the file at each step."""
     config = TrainConfig(encoder=case.encoder, batch_size=BATCH, small_stem=False)
-    plan = make_plan(samples, config, device=pick_device("cpu"))
+    plan = make_plan(samples, config)
     assert plan.preprocess.size == case.size
-    trainer = Trainer(plan, out, pick_device("cpu"), checkpoint_seconds=1e9, memory=0)
+    trainer = Trainer(plan, out, ALONE, checkpoint_seconds=1e9, memory=0)
     trainer.moco.train()
     return trainer
 

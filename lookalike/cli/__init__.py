@@ -15,7 +15,7 @@ import typer
 # The order of these imports is the order of the commands in `lookalike --help`.
 from lookalike.cli import data, training, checkpoint, evaluate, searching, serving, bench  # isort: skip
 from lookalike.cli.common import app, say
-from lookalike.errors import InputError, LookalikeError, NotFoundError
+from lookalike.errors import InputError, LookalikeError, NotFoundError, StoppedError
 
 __all__ = ["app", "bench", "checkpoint", "data", "evaluate", "main", "searching", "serving", "training"]
 
@@ -39,6 +39,8 @@ def main() -> None:
         if "No such command" in message:
             message += f" Choices: {', '.join(_choices(error))}."
         _fail(message, error.exit_code, debug)
+    except StoppedError as error:
+        _fail(error.message, 130 if error.code == "interrupted" else 0, debug)
     except LookalikeError as error:
         _fail(error.message, 2 if isinstance(error, InputError | NotFoundError) else 1, debug)
     except (KeyboardInterrupt, typer.Abort):

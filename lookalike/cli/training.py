@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from lookalike.cli.common import Files, Out, Overwrite, Seed, app, say
+from lookalike.errors import StoppedError
 
 
 @app.command()
@@ -29,6 +30,9 @@ def train(
 ) -> None:
     """Train a MoCo v2 encoder on a data set.
 
+    SIGTERM and SIGUSR1, a cluster's notice that the time is up, save and end it; --resume goes on. On several GPUs or
+    machines: torchrun --nproc-per-node 4 -m lookalike.ssl.train samples.h5 --out checkpoints/mine --resume
+
     Example: lookalike train samples.h5 --out checkpoints/mine --epochs 50 --set temperature=0.1
     """
     from lookalike.ssl.train import TrainConfig
@@ -37,8 +41,15 @@ def train(
     given = {"encoder": encoder, "epochs": epochs, "batch_size": batch_size, "queue": queue, "seed": seed}
     options = [f"{name}={jsonlib.dumps(value)}" for name, value in given.items() if value is not None]
     settings = TrainConfig().overridden(config, [*options, *(assignments or [])])
-    report = run(samples, out, settings, resume=resume)
-    print(f"Trained {report.steps:,} steps in {report.seconds:.0f} s, loss {report.loss:.3f}: {out}")
+    try:
+        report = run(samples, out, settings, resume=resume)
+    except StoppedError as error:
+        if error.code == "interrupted":
+            raise
+        say(error.message)  # the cluster asked for the place: all is saved, nothing failed
+        return
+    if report.rank == 0:
+        print(f"Trained {report.steps:,} steps in {report.seconds:.0f} s, loss {report.loss:.3f}: {out}")
 
 
 @app.command()

@@ -4,7 +4,8 @@ A set that fits in memory is read once and visited in a random order. A larger o
 rows, so that files of any size stream at the speed of long sequential reads: the blocks come in random order, a pool
 of them is mixed row by row while the next pool is being read. Two objects of a batch then come from the same block
 with a probability of one in the number of blocks in a pool, where a full shuffle has one in the number of blocks in
-the whole set; every object still comes once per epoch, in another pool each time.
+the whole set; every object still comes once per epoch, in another pool each time. Of several processes each reads
+blocks of its own.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from torch import Tensor
 
 from lookalike.errors import InputError
 from lookalike.samples import Samples
+from lookalike.ssl.world import ALONE, World
 
 IN_MEMORY = 2 * 2**30  # bytes of pictures kept in memory; larger sets are read in pools, two of which are held
 POOL = 2**30  # bytes
@@ -55,16 +57,22 @@ class Batches:
     def in_memory(self) -> bool:
         return self._images is not None
 
-    def epoch(self, seed: int, epoch: int, B: int, first: int = 0) -> Generator[Batch]:
-        """An epoch's whole batches of B objects, from the batch `first` on; what is left over sits this epoch out."""
+    def epoch(self, seed: int, epoch: int, B: int, first: int = 0, world: World = ALONE) -> Generator[Batch]:
+        """This process's part of an epoch's whole batches of B objects, from the batch `first` on.
+
+        The objects that are left over, others in each epoch, do not take part in this one.
+        """
+        N, part = len(self.samples), world.part(B)
         if self._images is not None:
-            order = epoch_order(seed, epoch, len(self.samples))
-            for start in range(first * B, len(order) - B + 1, B):
-                rows = order[start : start + B]
+            order = epoch_order(seed, epoch, N)
+            for start in range(first * B, N - B + 1, B):
+                rows = order[start : start + B][part]
                 yield self._batch(rows, self._images[rows])
             return
-        pools = pooled_order(seed, epoch, len(self.samples), self._block_rows, self._blocks_per_pool)
-        yield from self._pooled(pools, B, first * B)
+        block = min(self._block_rows, max(1, N // (2 * world.size)))  # some for every process
+        pools = pooled_order(seed, epoch, N, block, self._blocks_per_pool, world)
+        b = part.stop - part.start
+        yield from self._pooled(_just(pools, N // B * b), b, first * b)
 
     def fetch(self, rows: Rows) -> tuple[Tensor, dict[str, Tensor]]:
         """Pictures (B, C, H, W) float32 and columns {name: (B,)} of any rows, on the device."""
@@ -123,13 +131,23 @@ def epoch_order(seed: int, epoch: int, objects: int) -> Rows:
     return np.random.Generator(np.random.PCG64([seed, epoch])).permutation(objects)
 
 
-def pooled_order(seed: int, epoch: int, objects: int, block_rows: int, blocks_per_pool: int) -> list[Rows]:
-    """The same for a set read in blocks: pools of rows, each of which holds random blocks in a random order."""
+def pooled_order(
+    seed: int, epoch: int, objects: int, block_rows: int, blocks_per_pool: int, world: World = ALONE
+) -> list[Rows]:
+    """The same for a set read in blocks: this process's pools, each of which holds random blocks in a random order."""
     random = np.random.Generator(np.random.PCG64([seed, epoch]))
     blocks = np.split(np.arange(objects), range(block_rows, objects, block_rows))
-    order = random.permutation(len(blocks))
+    order = random.permutation(len(blocks))[world.rank :: world.size]
     pools = np.split(order, range(blocks_per_pool, len(order), blocks_per_pool))
     return [random.permutation(np.concatenate([blocks[block] for block in pool])) for pool in pools]
+
+
+def _just(pools: list[Rows], needed: int) -> list[Rows]:
+    """Pools of `needed` rows in all: what is too much of the last one is left out, what is missing comes again."""
+    missing = needed - sum(len(pool) for pool in pools)
+    if missing > 0:
+        return [*pools, np.resize(pools[-1], missing)]
+    return [*pools[:-1], pools[-1][: len(pools[-1]) + missing]]
 
 
 def refuse_constant(samples: Samples) -> None:

@@ -1,23 +1,25 @@
 """Training a MoCo v2 encoder on a data set: the loop, its checkpoints and exact resumption.
 
 Everything random is keyed by what it is for (seed, epoch, row, step), so a run that was killed and resumed takes
-the same steps as one that was not: on one CPU thread the same to the last bit of the loss. CPU is what the tests
-run; the CUDA path (the same code under bfloat16 autocast) has not been run on a GPU.
+the same steps as one that was not: on one CPU thread the same to the last bit of the loss. So does a run of several
+processes, `torchrun --nproc-per-node 2 -m lookalike.ssl.train …` with the options of `lookalike train`. CPU is what
+the tests run; the CUDA path (the same code under bfloat16 autocast) has not been run on a GPU.
 """
 
 from __future__ import annotations
 
+import importlib
 import math
 import signal
 import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -34,11 +36,12 @@ from lookalike.ssl.batches import Batch, Batches, refuse_constant
 from lookalike.ssl.checkpoint import carry, load_encoder, load_state, read_config, save_encoder, save_state
 from lookalike.ssl.collapse import CollapseWatch, std_of_unit
 from lookalike.ssl.encoders import Encoder
-from lookalike.ssl.hardware import keep_memory, pick_device
+from lookalike.ssl.hardware import keep_memory
 from lookalike.ssl.log import LOG, StepLog, last_steps, plot_log, truncate_log
 from lookalike.ssl.moco import MoCo
 from lookalike.ssl.plan import Plan, make_plan
 from lookalike.ssl.settings import TrainConfig
+from lookalike.ssl.world import World, join, shared
 
 __all__ = ["TrainConfig", "TrainReport", "train"]
 
@@ -57,6 +60,7 @@ class TrainReport:
     seconds: float
     content_hash: str
     config: TrainConfig
+    rank: int = 0  # of the process that says so; the others keep silent
     notes: list[str] = field(default_factory=list)
 
 
@@ -75,7 +79,7 @@ def train(
     resume : go on from the checkpoint in `out`, or start where there is none. Only the number of epochs may have
              grown; K and m stay as they were, the cosine schedule is laid over the new total.
     checkpoint_seconds : a checkpoint at least this often, and at the end of each epoch as long as saving takes no
-             more than a tenth of the time; also on SIGINT and SIGTERM, which then end in StoppedError.
+             more than a tenth of the time; also on SIGINT, SIGTERM and SIGUSR1, which then end in StoppedError.
     device : "auto" (CUDA if there is one), or a torch device.
 
     InputError for settings or data that cannot work, CollapsedError when the encoder collapses.
@@ -85,38 +89,61 @@ def train(
     if out.name in ("", ".."):
         raise InputError(f"A checkpoint is a folder with a name of its own, but {str(out)!r} was given.")
     samples = Samples(list(samples_paths))
-    with lock(out):
-        recover_folder(out)
-        resumed = _may_write(out, resume)
-        place = pick_device(device)
-        plan = make_plan(samples, config, read_config(out) if resumed else None, place)
+    with join(device) as world, _writing(out, world):
+        quiet = quiet or not world.first
+        resumed = world.from_first(lambda: _may_write(out, resume))
+        plan = make_plan(samples, config, read_config(out) if resumed else None, world.device)
         if not quiet:
             print(*plan.notes, sep="\n", file=sys.stderr, flush=True)
-        trainer = Trainer(plan, out, place, checkpoint_seconds)
+        if plan.config.batch_size < 2 * world.size:
+            raise InputError(
+                f"Batch norm needs at least 2 objects of a batch in each process, but batch_size = "
+                f"{plan.config.batch_size} over {world.size} processes."
+            )
+        trainer = Trainer(plan, out, world, checkpoint_seconds)
         if resumed:
             trainer.restore()
         else:
-            refuse_constant(samples)
+            world.from_first(lambda: refuse_constant(samples))
             trainer.save()
         trainer.run(quiet)
+        world.wait()
+        return _report(out, plan, world, time.monotonic() - began, quiet)
+
+
+@contextmanager
+def _writing(out: Path, world: World) -> Iterator[None]:
+    """Keep others from writing to `out`, and put it in order after a kill; the first process does so for all."""
+    with ExitStack() as stack:
+
+        def prepare() -> None:
+            stack.enter_context(lock(out))
+            recover_folder(out)
+
+        world.from_first(prepare)
+        yield
+
+
+def _report(out: Path, plan: Plan, world: World, seconds: float, quiet: bool) -> TrainReport:
+    """What the run came to, from its log; the first process also draws it."""
+    if world.first:
         plot_log(out, plan.K)
-        last = [
-            step for step in last_steps(out, plan.steps_per_epoch) if step["step"] > plan.steps - plan.steps_per_epoch
-        ]
-        if not last:
-            plan.notes.append(f"The loss is not known: {out / LOG} no longer holds the last epoch.")
-            if not quiet:
-                print(plan.notes[-1], file=sys.stderr, flush=True)
-        digest = read_config(out).content_hash
+    begin = plan.steps - plan.steps_per_epoch
+    last = [step for step in last_steps(out, plan.steps_per_epoch) if step["step"] > begin]
+    if not last:
+        plan.notes.append(f"The loss is not known: {out / LOG} no longer holds the last epoch.")
+        if not quiet:
+            print(plan.notes[-1], file=sys.stderr, flush=True)
     return TrainReport(
         out=out,
         steps=plan.steps,
         epochs=plan.epochs,
         loss=_mean([step["loss"] for step in last]),
         accuracy=_mean([step["accuracy"] for step in last]),
-        seconds=time.monotonic() - began,
-        content_hash=digest,
+        seconds=seconds,
+        content_hash=read_config(out).content_hash,
         config=plan.config,
+        rank=world.rank,
         notes=plan.notes,
     )
 
@@ -136,25 +163,28 @@ def _may_write(out: Path, resume: bool) -> bool:
     return True
 
 
-@contextmanager
-def _stop_signals() -> Iterator[Callable[[], bool]]:
-    """Yield a function that says whether SIGINT or SIGTERM has come; a second one acts as it always did."""
-    came = threading.Event()
-    if threading.current_thread() is not threading.main_thread():  # only the main thread may set handlers
-        yield came.is_set
-        return
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+class StopSignals:
+    """Remembers the first of SIGINT, SIGTERM and SIGUSR1 while the run goes on; a second one acts as it always did.
 
-    def stop(number: int, frame: object) -> None:
-        came.set()
-        signal.signal(number, before[signal.Signals(number)])
+    Clusters announce the end of a job's time by SIGTERM or, where asked to, SIGUSR1.
+    """
 
-    for number in before:
-        signal.signal(number, stop)
-    try:
-        yield came.is_set
-    finally:
-        for number, handler in before.items():
+    def __init__(self) -> None:
+        self.came = 0  # the signal's number
+
+    def __enter__(self) -> Self:
+        self._before: dict[signal.Signals, Any] = {}
+        if threading.current_thread() is threading.main_thread():  # only the main thread may set handlers
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+                self._before[number] = signal.signal(number, self._remember)
+        return self
+
+    def _remember(self, number: int, frame: object) -> None:
+        self.came = number
+        signal.signal(number, self._before[signal.Signals(number)])
+
+    def __exit__(self, *error: object) -> None:
+        for number, handler in self._before.items():
             signal.signal(number, handler)
 
 
@@ -162,12 +192,12 @@ class Trainer:
     """One run: model, optimizer and the step they are at."""
 
     def __init__(
-        self, plan: Plan, out: Path, device: torch.device, checkpoint_seconds: float, memory: int | None = None
+        self, plan: Plan, out: Path, world: World, checkpoint_seconds: float, memory: int | None = None
     ) -> None:
         config = plan.config
-        self.plan, self.out, self.device = plan, out, device
+        self.plan, self.out, self.world, self.device = plan, out, world, world.device
         self.checkpoint_seconds = checkpoint_seconds
-        self.batches = Batches(plan.samples, plan.columns, device, memory)
+        self.batches = Batches(plan.samples, plan.columns, self.device, memory)
         with torch.random.fork_rng():
             torch.manual_seed(config.seed)  # the weights' start; nothing later draws from torch's own generator
             encoder = Encoder(plan.encoder)
@@ -178,7 +208,9 @@ class Trainer:
             T=config.temperature,
             sub_batches=config.sub_batches or 1,
             seed=config.seed,
-        ).to(device)
+            world=world,
+        ).to(self.device)
+        self.query = shared(self.moco.encoder_q, world)
         self.optimizer = torch.optim.SGD(
             self.moco.encoder_q.parameters(),
             lr=config.lr,
@@ -198,59 +230,67 @@ class Trainer:
         recent: deque[tuple[float, float]] = deque(maxlen=plan.steps_per_epoch)
         self.moco.train()
         with (
-            StepLog(self.out, self.step) as self.log,
-            _stop_signals() as stop_asked,
+            StepLog(self.out, self.step) if self.world.first else nullcontext() as self.log,
+            StopSignals() as self.stop,
             progress("training", left, "samples", quiet=quiet) as advance,
         ):
             while self.step < plan.steps:
                 epoch, position = divmod(self.step, plan.steps_per_epoch)
-                with closing(self.batches.epoch(config.seed, epoch, B, position)) as batches:
+                with closing(self.batches.epoch(config.seed, epoch, B, position, self.world)) as batches:
                     for batch in batches:
                         values = self.take_step(batch, epoch)
-                        self.log.write(values)
+                        if self.log is not None:
+                            self.log.write(values)
                         recent.append((values["loss"], values["accuracy"]))
                         advance(B, _note(epoch + 1, plan.epochs, recent))
                         write_point("train.step")
-                        self._save_or_stop(stop_asked())
+                        self._save_or_stop()
         self.log = None
 
-    def _save_or_stop(self, stop_asked: bool) -> None:
+    def _save_or_stop(self) -> None:
         """After a step: save where it is time to, and end the run where that was asked for."""
         plan = self.plan
-        if self.step == plan.steps or self._due(self.step % plan.steps_per_epoch == 0):
+        # All processes must come to the same decision: to stop if any was asked to, to save if the first would.
+        due = self.world.first and self._due(self.step % plan.steps_per_epoch == 0)
+        stop, save = self.world.mean([self.stop.came, due])
+        if self.step == plan.steps or save:
             self.save()
-        elif stop_asked:
+        elif stop:
             self.save()
-            plot_log(self.out, plan.K)
+            if self.world.first:
+                plot_log(self.out, plan.K)
             raise StoppedError(
                 f"Stopped and saved after {self.step:,} of {plan.steps:,} steps; "
-                f"the same command with --resume goes on from there ({self.out})."
+                f"the same command with --resume goes on from there ({self.out}).",
+                code="interrupted" if self.stop.came == signal.SIGINT else "stopped",
             )
 
     def take_step(self, batch: Batch, epoch: int) -> dict[str, float]:
-        """Train on one batch of B objects; returns what is logged of it."""
+        """Train on one batch, of which this process has its part; returns what is logged of the whole."""
         began = time.monotonic()
-        config = self.plan.config
-        im_q, im_k = self._views(batch, epoch)  # (B, C, h, w) each
+        config, B = self.plan.config, self.plan.config.batch_size
+        im_q, im_k = self._views(batch, epoch)  # (b, C, h, w) each
         lr = self._set_lr()
         with torch.autocast(self.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
-            contrast = self.moco(im_q, im_k, self.step)
+            contrast = self.moco(im_q, im_k, self.step, B=B, query=self.query)
         self.optimizer.zero_grad(set_to_none=True)
         contrast.loss.backward()
         self.optimizer.step()
         self.step += 1
 
-        loss = float(contrast.loss.detach())
-        accuracy = float((contrast.logits.argmax(dim=1) == 0).float().mean())
+        hits = float((contrast.logits.argmax(dim=1) == 0).sum())
+        loss, hits, embedding_std = self.world.mean(
+            [float(contrast.loss.detach()), hits, std_of_unit(contrast.embedding)]
+        )
         projection_spread = self.watch.check(self.step, loss, contrast.projection)
         return {
             "step": self.step,
             "epoch": self.step / self.plan.steps_per_epoch,
             "loss": loss,
-            "accuracy": accuracy,
+            "accuracy": hits * self.world.size / B,
             "lr": lr,
-            "samples_per_second": len(batch.rows) / (time.monotonic() - began),
-            "embedding_std": std_of_unit(contrast.embedding),
+            "samples_per_second": B / (time.monotonic() - began),
+            "embedding_std": embedding_std,
             "projection_spread": projection_spread,
         }
 
@@ -279,6 +319,14 @@ class Trainer:
     def save(self) -> None:
         """Replace the checkpoint folder by one of this step, whole or not at all; what else lies in it stays."""
         began = time.monotonic()
+        self.world.average_buffers(self.moco.encoder_q, self.moco.encoder_k)
+        if self.world.first:
+            self._write()
+        self.world.wait()
+        self.saved_at = time.monotonic()
+        self.save_seconds = self.saved_at - began
+
+    def _write(self) -> None:
         write_point("train.checkpoint")
         plan = self.plan
         with atomic_folder(self.out) as folder:
@@ -293,8 +341,6 @@ class Trainer:
             carry(self.out, folder)
         if self.log is not None:
             self.log.reopen()
-        self.saved_at = time.monotonic()
-        self.save_seconds = self.saved_at - began
 
     def restore(self) -> None:
         """Take up the run in the checkpoint folder, and drop what the log says of steps after it."""
@@ -307,7 +353,8 @@ class Trainer:
         for name, tensor in self._state().items():
             tensor.copy_(tensors[name])
         self.step, self.watch.streak = int(info["step"]), int(info["streak"])
-        truncate_log(self.out, self.step)
+        if self.world.first:
+            truncate_log(self.out, self.step)
 
     def _state(self) -> dict[str, Tensor]:
         """Every tensor besides encoder_q that the next step depends on, by name; changing one changes the run."""
@@ -328,3 +375,8 @@ def _mean(values: list[float]) -> float:
 def _note(epoch: int, epochs: int, recent: deque[tuple[float, float]]) -> str:
     loss, accuracy = np.mean(recent, axis=0)
     return f"epoch {epoch}/{epochs}, loss {loss:.3f}, contrastive accuracy {100 * accuracy:.1f} %"
+
+
+if __name__ == "__main__":  # torchrun -m lookalike.ssl.train: the command line, which lies above, knows the options
+    sys.argv[1:1] = ["train"]
+    importlib.import_module("lookalike.cli").main()
