@@ -1,4 +1,4 @@
-"""Batched picture operations on any device: one affine resampling, Gaussian blur as matrix products, noise, extinction.
+"""Batched picture operations on any device: one affine resampling, Gaussian blur, noise, extinction.
 
 Offsets and angles are in pixels and radians, x along columns, y along rows; the center of the pixel in column j and
 row i is (x, y) = (j, i). No operation loops over samples.
@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 TRUNCATE = 4.0  # Gaussian kernels end at 4σ, scipy.ndimage's default
-BLUR_BLOCK = 32  # bands blurred at once on a CPU, so that the matrices stay in cache
-BAND = 32  # rows of a banded product computed at once
+BLUR_BLOCK = 32  # bands blurred at once on a CPU
+RADIUS_STEP = 4  # px
 
 
 def warp(
@@ -69,55 +69,44 @@ def blur(images: Tensor, sigma: Tensor) -> Tensor:
     """
     H, W = images.shape[2:]
     planes = images.reshape(-1, H, W).clone()  # (B·C, H, W)
-    wanted = torch.nonzero(sigma.reshape(-1) > 0)[:, 0]  # (n,)
-    widths = sigma.reshape(-1)[wanted].to(images.dtype)  # (n,)
-    per_block = BLUR_BLOCK if images.device.type == "cpu" else max(1, len(wanted))
-    for rows, some in zip(torch.split(wanted, per_block), torch.split(widths, per_block), strict=True):
-        G = gaussian_matrices(some, H)  # (n, H, H)
-        across = G if W == H else gaussian_matrices(some, W)  # (n, W, W)
-        width = kernel_radius(float(some.max()), max(H, W))
-        planes[rows] = _banded(across, _banded(G, planes[rows], width).mT, width).mT  # G·X·Gᵀ
+    widths, order = torch.sort(sigma.reshape(-1).to(images.dtype))  # bands of one block have kernels of one length
+    wanted = int((widths > 0).sum())
+    widths, order = widths[len(widths) - wanted :], order[len(order) - wanted :]  # (n,)
+    per_block = BLUR_BLOCK if images.device.type == "cpu" else max(1, wanted)
+    for rows, some in zip(torch.split(order, per_block), torch.split(widths, per_block), strict=True):
+        # Blocks of one size and kernels of few lengths, since a convolution of a new shape has to be compiled first.
+        spare = per_block - len(rows)
+        x, some = F.pad(planes[rows], (0, 0, 0, 0, 0, spare)), F.pad(some, (0, spare), value=1.0)  # (n, H, W), (n,)
+        R = -(-_radius(float(some.max())) // RADIUS_STEP) * RADIUS_STEP
+        taps = gaussian_taps(some, R, max(H, W))  # (n, 2R + 1)
+        x = F.conv2d(_mirrored(x, R, 2)[None], taps[:, None, None], groups=per_block)[0]  # along the rows
+        x = F.conv2d(_mirrored(x, R, 1)[None], taps[:, None, :, None], groups=per_block)[0]  # down the columns
+        planes[rows] = x[: len(rows)]
     return planes.view(images.shape)
 
 
-def kernel_radius(sigma: float, size: int) -> int:
-    """The number of px at which the kernel for a picture of `size` px ends."""
-    return min(int(TRUNCATE * sigma + 0.5), size)
+def _radius(sigma: float) -> int:
+    """The number of px at which a kernel ends."""
+    return int(TRUNCATE * sigma + 0.5)
 
 
-def _banded(G: Tensor, X: Tensor, width: int) -> Tensor:
-    """G @ X for G (n, size, size) that is 0 beyond `width` px of its diagonal, skipping most of what is 0."""
-    size = G.shape[1]
-    step = BAND if size > 2 * BAND else size  # small matrices are quicker whole
-    out = X.new_empty(X.shape)
-    for start in range(0, size, step):
-        end = min(start + step, size)
-        low, high = max(0, start - width), min(size, end + width)
-        torch.bmm(G[:, start:end, low:high], X[:, low:high], out=out[:, start:end])
-    return out
-
-
-def gaussian_matrices(sigma: Tensor, size: int) -> Tensor:
-    """The (n, size, size) matrices G for which G·x is x (size,) blurred by sigma (n,) px with mirrored edges.
-
-    The kernel's parts beyond an edge are folded back into the band, so the columns of G sum to 1.
-    """
-    if not len(sigma):
-        return sigma.new_zeros((0, size, size))
-    radius = (TRUNCATE * sigma + 0.5).floor().clamp_max(size)  # (n,)
-    R = kernel_radius(float(sigma.max()), size)
+def gaussian_taps(sigma: Tensor, R: int, limit: int) -> Tensor:
+    """Gaussian kernels (n, 2R + 1) of sigma (n,) px that sum to 1 and end at 4σ, at most `limit` px away."""
     distance = torch.arange(-R, R + 1, device=sigma.device, dtype=sigma.dtype).abs()  # (2R + 1,)
+    end = (TRUNCATE * sigma + 0.5).floor().clamp_max(limit)  # (n,)
     taps = torch.exp(-0.5 * (distance / sigma.clamp_min(1e-6)[:, None]).square())  # (n, 2R + 1)
-    taps = taps.masked_fill_(distance > radius[:, None], 0.0)
-    taps = F.pad(taps / taps.sum(1, keepdim=True), (size - R, size - R))  # (n, 2·size + 1), the center at `size`
+    taps = taps.masked_fill_(distance > end[:, None], 0.0)
+    return taps / taps.sum(dim=1, keepdim=True)
 
-    G = taps[:, 1:-1].unfold(1, size, 1).flip(1)  # (n, size, size), G[i, j] = taps at j − i
-    # Pixel j's mirror image before the first pixel is at −1 − j, i + j + 1 away from pixel i; likewise at the end.
-    beyond = F.pad(taps[:, size + 1 : size + 1 + R], (0, R))  # (n, 2R)
-    corner = beyond.unfold(1, R, 1)[:, :R]  # (n, R, R), at i + j + 1
-    G[:, :R, :R] += corner
-    G[:, size - R :, size - R :] += corner.flip(1, 2)
-    return G
+
+def _mirrored(x: Tensor, R: int, dim: int) -> Tensor:
+    """Pictures (n, H, W) with R px more at both ends of one axis, mirrored as often as it takes."""
+    size = x.shape[dim]
+    if size < R:
+        place = torch.arange(-R, size + R, device=x.device) % (2 * size)
+        return x.index_select(dim, torch.minimum(place, 2 * size - 1 - place))
+    start, end = x.narrow(dim, 0, R).flip(dim), x.narrow(dim, size - R, R).flip(dim)
+    return torch.cat([start, x, end], dim)
 
 
 def add_noise_(images: Tensor, sigma: Tensor, normal: Tensor) -> Tensor:
