@@ -136,5 +136,5 @@ def test_the_trained_encoder_beats_what_it_is_shown_beside(lookalike: Run, tmp_p
     print(done.stdout)
     scores = json.loads((tmp_path / "demo" / "scores.json").read_text())["self_retrieval_at_1"]
     trained = scores.pop("trained encoder")
-    assert trained["all"]["low"] > max(score["all"]["high"] for score in scores.values())
-    assert trained["brighter third"]["hits"] > max(score["brighter third"]["hits"] for score in scores.values())
+    for which in ("all", "brighter third"):  # 95 % intervals apart
+        assert trained[which]["low"] > max(score[which]["high"] for score in scores.values())

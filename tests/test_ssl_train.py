@@ -332,5 +332,5 @@ def test_objects_without_a_value_of_their_own_are_counted(tmp_path: Path) -> Non
     with write_samples(tmp_path / "s.h5", about, {"ebv": Column("mag"), "psfsize_r": Column("arcsec")}) as writer:
         writer.append([f"a{row}" for row in range(32)], images, {"ebv": ebv, "psfsize_r": psfsize})
     notes = make_plan(Samples(tmp_path / "s.h5"), config()).notes
-    assert "ebv: 3 of 32 objects have none; the settings' value stands in." in notes
-    assert "psfsize_r: 2 of 32 objects have none; the settings' value stands in." in notes
+    assert "ebv: 3 of 32 objects have no value; the settings' typical one is used." in notes
+    assert "psfsize_r: 2 of 32 objects have no value; the settings' typical one is used." in notes

@@ -219,7 +219,9 @@ def test_of_two_agents_one_is_killed_and_both_restarted_go_on_from_the_checkpoin
     assert [agent.returncode for agent in after] == [0, 0], "\n".join(outcomes)
     agents.alone(*command[:2], tmp_path / "whole", *command[3:])
     assert len(losses(tmp_path / "whole")) == 24
-    np.testing.assert_allclose(losses(tmp_path / "out"), losses(tmp_path / "whole"), rtol=0, atol=1e-3)  # rounding grows
+    np.testing.assert_allclose(
+        losses(tmp_path / "out"), losses(tmp_path / "whole"), rtol=0, atol=1e-3
+    )  # rounding grows
 
 
 def test_an_error_of_the_first_process_is_everyones(blob_samples: Write, tmp_path: Path, agents: Agents) -> None:

@@ -278,7 +278,7 @@ def _stand_ins(settings: GalaxySettings, columns: frozenset[str]) -> list[str]:
     """One note for each step whose own values are not in the catalog, with what is used instead."""
     notes = []
     if settings.extinction.enabled and "ebv" not in columns:
-        notes.append(f"extinction: no column ebv; its median {settings.extinction.ebv.median():.4f} mag stands in.")
+        notes.append(f"extinction: no column ebv; its median {settings.extinction.ebv.median():.4f} mag is used.")
     for name, step, unit in (("blur", settings.blur, "px"), ("noise", settings.noise, "per px")):
         missing = [column for column in own_columns(name, settings.bands) if column not in columns]
         if step.enabled and missing:
@@ -286,7 +286,7 @@ def _stand_ins(settings: GalaxySettings, columns: frozenset[str]) -> list[str]:
             if step.measured:
                 notes.append(f"{name}: starts from the data set's own σ, measured as {values} {unit}.")
             else:
-                notes.append(f"{name}: no column {', '.join(missing)}; the median σ ({values} {unit}) stands in.")
+                notes.append(f"{name}: no column {', '.join(missing)}; the median σ ({values} {unit}) is used.")
     return notes
 
 

@@ -137,7 +137,9 @@ def _undefined(samples: Samples, columns: tuple[str, ...]) -> list[str]:
             continue  # refused where the columns are taken up
         usable = np.isfinite(values) & (values > 0) if name.startswith(POSITIVE) else np.isfinite(values)
         if missing := len(values) - int(np.count_nonzero(usable)):
-            notes.append(f"{name}: {missing:,} of {len(values):,} objects have none; the settings' value stands in.")
+            notes.append(
+                f"{name}: {missing:,} of {len(values):,} objects have no value; the settings' typical one is used."
+            )
     return notes
 
 
@@ -145,7 +147,7 @@ def _describe(config: TrainConfig, objects: int, preprocess: Preprocess) -> list
     """The values used, for people."""
     steps, left = divmod(objects, config.batch_size)
     stem = "small-image" if config.small_stem else "standard"
-    rest = f" ({left} objects, others each epoch, sit an epoch out)" if left else ""
+    rest = f" (the {left} that are left over, others each time, wait for the next epoch)" if left else ""
     return [
         f"{objects:,} objects, views of {preprocess.size} px in {', '.join(preprocess.bands)}; "
         f"{config.encoder} with the {stem} stem.",
