@@ -17,7 +17,7 @@ from lookalike.errors import CollapsedError, CorruptError, InputError, NotFoundE
 from lookalike.samples import About, Column, Samples
 from lookalike.samples_writer import write_samples
 from lookalike.ssl import batches, log
-from lookalike.ssl import train as train_module
+from lookalike.ssl import trainer as trainer_module
 from lookalike.ssl.checkpoint import read_config
 from lookalike.ssl.encoders import Encoder
 from lookalike.ssl.plan import make_plan
@@ -50,7 +50,7 @@ def stop_after(monkeypatch: pytest.MonkeyPatch, steps: int) -> None:
             if passed[0] == steps:
                 os.kill(os.getpid(), signal.SIGTERM)
 
-    monkeypatch.setattr(train_module, "write_point", point)
+    monkeypatch.setattr(trainer_module, "write_point", point)
 
 
 def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one(
@@ -201,7 +201,7 @@ def test_collapse_is_noticed_during_training(
             embedding, projection = super().forward(x)
             return embedding, torch.nn.functional.normalize(1e-6 * projection + 1, dim=1)
 
-    monkeypatch.setattr(train_module, "Encoder", Constant)
+    monkeypatch.setattr(trainer_module, "Encoder", Constant)
     with pytest.raises(CollapsedError, match="has collapsed: for 30 steps on end"):
         train([blob_samples(n=32)], tmp_path / "out", config(epochs=40), quiet=True)
     assert read_config(tmp_path / "out")  # the last checkpoint is kept to be looked at

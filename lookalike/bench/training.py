@@ -29,7 +29,8 @@ from lookalike.samples import Samples
 from lookalike.ssl.batches import Batch
 from lookalike.ssl.hardware import keep_memory
 from lookalike.ssl.plan import make_plan
-from lookalike.ssl.train import TrainConfig, Trainer
+from lookalike.ssl.settings import TrainConfig
+from lookalike.ssl.trainer import Trainer
 from lookalike.ssl.world import ALONE
 
 BATCH = 64

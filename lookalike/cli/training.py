@@ -27,6 +27,8 @@ def train(
         list[str] | None, typer.Option("--set", metavar="KEY.PATH=VALUE", help="Any setting, repeatable.")
     ] = None,
     config: Annotated[Path | None, typer.Option(help="Settings in a .toml or .json file.")] = None,
+    label: Annotated[str | None, typer.Option(help="Column whose classes to ask the embedding for meanwhile.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw the curves here too (.png).")] = None,
 ) -> None:
     """Train a MoCo v2 encoder on a data set.
 
@@ -42,7 +44,7 @@ def train(
     options = [f"{name}={jsonlib.dumps(value)}" for name, value in given.items() if value is not None]
     settings = TrainConfig().overridden(config, [*options, *(assignments or [])])
     try:
-        report = run(samples, out, settings, resume=resume)
+        report = run(samples, out, settings, resume=resume, label=label, plot=plot)
     except StoppedError as error:
         if error.code == "interrupted":
             raise

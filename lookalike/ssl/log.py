@@ -1,21 +1,17 @@
-"""The record of a training run: one JSON line per step, TensorBoard where it is installed, a picture of the loss."""
+"""The record of a training run: one JSON line per step, and TensorBoard where it is installed."""
 
 from __future__ import annotations
 
 import json
-import math
 import os
 from collections import deque
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import numpy as np
-
 from lookalike.files import atomic_path, sync
 
-LOG, PLOT, BOARD = "log.jsonl", "loss.png", "tensorboard"
-PLOTTED = 2000  # most points drawn per curve
+LOG, BOARD = "log.jsonl", "tensorboard"
 
 
 class StepLog:
@@ -99,47 +95,3 @@ def _tensorboard(folder: Path, first_step: int) -> Any:
     except ImportError:
         return None
     return SummaryWriter(str(folder), purge_step=first_step + 1)
-
-
-def plot_log(folder: Path, K: int) -> None:
-    """Draw `loss.png`: loss and contrastive accuracy against epochs, with what guessing among 1 + K keys gives."""
-    steps = read_log(folder)
-    if not steps:
-        return
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    epochs, losses, accuracies = (
-        _thinned(np.array([step[name] for step in steps])) for name in ("epoch", "loss", "accuracy")
-    )
-    chance = 1 / (1 + K)
-    figure = Figure(figsize=(8, 6), layout="constrained")
-    above, below = figure.subplots(2, sharex=True)
-    above.plot(epochs, losses, color="tab:blue", alpha=0.3)
-    above.plot(epochs, _smoothed(epochs, losses), color="tab:blue", label="mean of an epoch")
-    above.axhline(-math.log(chance), color="0.5", linestyle="--", label=f"guessing: {-math.log(chance):.2f}")
-    above.set_ylabel("InfoNCE loss")
-    above.set_ylim(bottom=0)
-    below.plot(epochs, 100 * accuracies, color="tab:orange", alpha=0.3)
-    below.plot(epochs, 100 * _smoothed(epochs, accuracies), color="tab:orange", label="mean of an epoch")
-    below.axhline(100 * chance, color="0.5", linestyle="--", label=f"guessing: {100 * chance:.2g} %")
-    below.set_ylabel("contrastive accuracy, %")
-    below.set_xlabel("epoch")
-    for axes in (above, below):
-        axes.grid(alpha=0.3)
-        axes.legend(frameon=False)
-    with atomic_path(folder / PLOT) as temporary:
-        FigureCanvasAgg(figure).print_png(temporary)  # type: ignore[no-untyped-call]
-
-
-def _thinned(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """At most PLOTTED means of consecutive values."""
-    return np.array([part.mean() for part in np.array_split(values, min(len(values), PLOTTED))])
-
-
-def _smoothed(epochs: np.ndarray[Any, Any], values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Each value's mean over the epoch that ends with it."""
-    first = np.searchsorted(epochs, epochs - 1, side="right")
-    total = np.concatenate([[0.0], np.cumsum(values)])
-    last = np.arange(1, len(values) + 1)
-    return np.asarray((total[last] - total[first]) / (last - first))
