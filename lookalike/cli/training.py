@@ -29,6 +29,7 @@ def train(
     config: Annotated[Path | None, typer.Option(help="Settings in a .toml or .json file.")] = None,
     label: Annotated[str | None, typer.Option(help="Column whose classes to ask the embedding for meanwhile.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw the curves here too (.png).")] = None,
+    budget: Annotated[str | None, typer.Option(help="Time to train for, e.g. 30m: chooses the epochs.")] = None,
 ) -> None:
     """Train a MoCo v2 encoder on a data set.
 
@@ -37,6 +38,7 @@ def train(
 
     Example: lookalike train samples.h5 --out checkpoints/mine --epochs 50 --set temperature=0.1
     """
+    from lookalike.ssl.budget import seconds_of
     from lookalike.ssl.train import TrainConfig
     from lookalike.ssl.train import train as run
 
@@ -44,7 +46,8 @@ def train(
     options = [f"{name}={jsonlib.dumps(value)}" for name, value in given.items() if value is not None]
     settings = TrainConfig().overridden(config, [*options, *(assignments or [])])
     try:
-        report = run(samples, out, settings, resume=resume, label=label, plot=plot)
+        seconds = None if budget is None else seconds_of(budget)
+        report = run(samples, out, settings, resume=resume, label=label, plot=plot, budget=seconds)
     except StoppedError as error:
         if error.code == "interrupted":
             raise

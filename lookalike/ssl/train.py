@@ -23,6 +23,7 @@ from lookalike.errors import InputError
 from lookalike.files import lock, recover_folder
 from lookalike.samples import Samples
 from lookalike.ssl.batches import refuse_constant
+from lookalike.ssl.budget import epochs_within, samples_per_second
 from lookalike.ssl.checkpoint import read_config
 from lookalike.ssl.curves import check_copy, plot_log
 from lookalike.ssl.hardware import keep_memory
@@ -63,6 +64,7 @@ def train(
     device: str = "auto",
     label: str | None = None,
     plot: Path | None = None,
+    budget: float | None = None,
 ) -> TrainReport:
     """Train an encoder on a data set (one or more samples files) and leave its checkpoint in the folder `out`.
 
@@ -74,6 +76,7 @@ def train(
     label : a catalog column whose classes the embedding is asked for now and then (see LabelWatch); it is logged and
             drawn, and changes nothing.
     plot : where to draw the curves besides `loss.png` in `out`.
+    budget : seconds; a new run takes as many epochs as fit, by the rate of some steps taken beforehand.
 
     InputError for settings or data that cannot work, CollapsedError when the encoder collapses.
     """
@@ -82,18 +85,15 @@ def train(
     if out.name in ("", ".."):
         raise InputError(f"A checkpoint is a folder with a name of its own, but {str(out)!r} was given.")
     check_copy(plot)
+    if budget is not None and config.epochs is not None:
+        raise InputError(f"The epochs follow from --budget, so it goes without --epochs ({config.epochs}).")
     samples = Samples(list(samples_paths))
     with join(device) as world, _writing(out, world):
         quiet = quiet or not world.first
         resumed = world.from_first(lambda: _may_write(out, resume))
-        plan = make_plan(samples, config, read_config(out) if resumed else None, world.device)
+        plan = _plan(samples, config, out, world, resumed=resumed, budget=budget)
         if not quiet:
             print(*plan.notes, sep="\n", file=sys.stderr, flush=True)
-        if plan.config.batch_size < 2 * world.size:
-            raise InputError(
-                f"Batch norm needs at least 2 objects of a batch in each process, but batch_size = "
-                f"{plan.config.batch_size} over {world.size} processes."
-            )
         trainer = Trainer(plan, out, world, checkpoint_seconds)
         if label is not None:
             trainer.labels = LabelWatch(samples, label, plan.preprocess, world.device)
@@ -107,6 +107,24 @@ def train(
         if world.first:
             plot_log(out, plan.K, plot)
         return _report(out, plan, world, time.monotonic() - began, quiet)
+
+
+def _plan(
+    samples: Samples, config: TrainConfig, out: Path, world: World, *, resumed: bool, budget: float | None
+) -> Plan:
+    """The run with nothing left open; of a new one under a budget, its epochs too."""
+    plan = make_plan(samples, config, read_config(out) if resumed else None, world.device)
+    if plan.config.batch_size < 2 * world.size:
+        raise InputError(
+            f"Batch norm needs at least 2 objects of a batch in each process, but batch_size = "
+            f"{plan.config.batch_size} over {world.size} processes."
+        )
+    if budget is None or resumed:
+        return plan
+    epochs, note = epochs_within(budget, plan, samples_per_second(plan, out, world))
+    plan = make_plan(samples, config.model_copy(update={"epochs": epochs}), None, world.device)
+    plan.notes.append(note)
+    return plan
 
 
 @contextmanager

@@ -1,0 +1,80 @@
+"""Epochs from a time: the arithmetic, durations, and that the rate's measurement leaves no trace."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lookalike.errors import InputError
+from lookalike.samples import Samples
+from lookalike.ssl import budget
+from lookalike.ssl import train as train_module
+from lookalike.ssl.budget import epochs_within, samples_per_second, seconds_of
+from lookalike.ssl.plan import make_plan
+from lookalike.ssl.train import TrainConfig, train
+from lookalike.ssl.world import ALONE
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+Write = Callable[..., Path]
+SMALL: dict[str, Any] = {"batch_size": 16, "small_stem": False}
+
+
+@given(st.integers(0, 9), st.integers(0, 59), st.integers(1, 59))
+def test_durations_add_up(hours: int, minutes: int, seconds: int) -> None:
+    assert seconds_of(f"{hours}h{minutes}m{seconds}s") == hours * 3600 + minutes * 60 + seconds
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("30m", 1800), ("1.5h", 5400), ("2d", 172800), ("90s", 90)])
+def test_durations(text: str, seconds: float) -> None:
+    assert seconds_of(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "30", "m", "30 m", "-5m", "0s", "5x", "1e3s", "30min"])
+def test_what_is_no_duration_is_refused(text: str) -> None:
+    with pytest.raises(InputError, match="A duration is like 90s, 30m, 1h30m or 2d"):
+        seconds_of(text)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "epochs", "said"),
+    [(100, 9, "9 epochs of 10.0 s each"), (5, 1, "longer than the 5 s"), (11, 1, "1 epochs")],
+)
+def test_epochs_fit_with_a_little_to_spare(seconds: float, epochs: int, said: str) -> None:
+    plan: Any = SimpleNamespace(steps_per_epoch=10, config=SimpleNamespace(batch_size=64))
+    found, note = epochs_within(seconds, plan, 64.0)
+    assert found == epochs
+    assert said in note
+
+
+def test_a_budgeted_run_is_the_run_of_that_many_epochs(
+    blob_samples: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = [blob_samples(n=64)]
+    monkeypatch.setattr(train_module, "samples_per_second", lambda *run: (samples_per_second(*run), 64.0)[1])
+    monkeypatch.setattr(budget, "MEASURED_SECONDS", 0.01)
+    under = train(data, tmp_path / "under", TrainConfig.checked(SMALL), quiet=True, budget=3.5)
+    assert under.epochs == 3
+    assert "64 samples/s measured: 3 epochs of 1.0 s each fit into 4 s." in under.notes
+    plain = train(data, tmp_path / "plain", TrainConfig.checked(SMALL | {"epochs": 3}), quiet=True)
+    assert under.content_hash == plain.content_hash
+    again = train(data, tmp_path / "under", TrainConfig.checked(SMALL), quiet=True, resume=True, budget=1000)
+    assert again.epochs == 3  # its schedule is laid; more are asked for by --epochs
+
+
+def test_the_rate_is_measured_past_an_epoch(blob_samples: Write, tmp_path: Path) -> None:
+    plan = make_plan(Samples(blob_samples(n=40)), TrainConfig.checked(SMALL | {"epochs": 1}))
+    assert plan.steps_per_epoch < budget.WARM_STEPS
+    assert samples_per_second(plan, tmp_path / "out", ALONE) > 0
+    assert not (tmp_path / "out").exists()
+
+
+def test_epochs_and_budget_exclude_each_other(blob_samples: Write, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"goes without --epochs \(3\)"):
+        train([blob_samples()], tmp_path / "out", TrainConfig.checked(SMALL | {"epochs": 3}), quiet=True, budget=60)
