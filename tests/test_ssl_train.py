@@ -136,7 +136,7 @@ def test_settings_are_saved_and_printed(
     settings = config(epochs=1).overridden(None, ["augment.jitter.enabled=false"])
     report = train([blob_samples(n=70)], tmp_path / "out", settings)
     said = capsys.readouterr().err
-    for text in ("queue K = 32", "momentum m = 0.9", "6 objects, others each epoch", "lr 0.001875", "seed 0"):
+    for text in ("queue K = 32", "momentum m = 0.9", "(the 6 that are left over", "lr 0.001875", "seed 0"):
         assert text in said
     saved = read_config(tmp_path / "out")
     assert saved.train["queue"] == report.config.queue == 32
