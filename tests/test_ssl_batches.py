@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from lookalike.errors import CorruptError
 from lookalike.samples import Samples
 from lookalike.ssl import batches
 from lookalike.ssl.batches import Batches, pooled_order
+from lookalike.ssl.world import World
 
 Write = Callable[..., Path]
 CPU = torch.device("cpu")
@@ -29,12 +32,16 @@ def test_epoch_order_depends_on_seed_and_epoch_only() -> None:
 
 @given(objects=st.integers(1, 60), block=st.integers(1, 70), per_pool=st.integers(2, 9), epoch=st.integers(0, 5))
 def test_pools_hold_every_row_once_and_whole_blocks(objects: int, block: int, per_pool: int, epoch: int) -> None:
-    pools = pooled_order(3, epoch, objects, block, per_pool)
+    pools = list(pooled_order(3, epoch, objects, block, per_pool))
     assert sorted(np.concatenate(pools).tolist()) == list(range(objects))
     assert all(len(pool) <= block * per_pool for pool in pools)
-    holders = [{row // block for row in pool.tolist()} for pool in pools]
-    assert sum(len(blocks) for blocks in holders) == -(-objects // block)  # no block is in two pools
-    again = pooled_order(3, epoch, objects, block, per_pool)
+    held = np.concatenate([np.full(len(pool), number) for number, pool in enumerate(pools)])
+    of = dict(zip(np.concatenate(pools).tolist(), held.tolist(), strict=True))
+    split = sum(
+        len({of[row] for row in range(start, min(start + block, objects))}) > 1 for start in range(0, objects, block)
+    )
+    assert split <= (len(pools) - 1 if objects % block else 0)  # only behind the short block do pools cut others
+    again = list(pooled_order(3, epoch, objects, block, per_pool))
     assert all(np.array_equal(one, other) for one, other in zip(pools, again, strict=True))
 
 
@@ -62,6 +69,68 @@ def test_batches_from_pools_are_the_stored_objects(
         assert all(torch.equal(one.images, other.images) for one, other in zip(rest, whole[first:], strict=True))
 
 
+@given(
+    objects=st.integers(4, 90),
+    B=st.integers(2, 24),
+    size=st.integers(1, 5),
+    block=st.integers(1, 30),
+    per_pool=st.integers(2, 5),
+    first=st.integers(0, 3),
+)
+def test_processes_have_the_same_number_of_batches_and_no_row_twice(
+    objects: int, B: int, size: int, block: int, per_pool: int, first: int
+) -> None:
+    read = Batches(Rows(objects), (), CPU, 0)
+    read._block_rows, read._blocks_per_pool = block, per_pool
+    epochs = [list(read.epoch(1, 2, B, first, World(CPU, rank, size))) for rank in range(size) if size <= B]
+    assert {len(epoch) for epoch in epochs} <= {max(0, objects // B - first)}
+    seen = np.concatenate([batch.rows for epoch in epochs for batch in epoch] or [np.empty(0, int)])
+    assert len(np.unique(seen)) == len(seen)
+    for batches_of_all in zip(*epochs, strict=True):
+        assert sum(len(batch.rows) for batch in batches_of_all) == B
+        for batch in batches_of_all:
+            assert batch.images[:, 0, 0, 0].tolist() == batch.rows.tolist()
+
+
+class Rows(Samples):
+    """A stand-in whose pictures are their own row numbers."""
+
+    def __init__(self, n: int) -> None:
+        self.n = n
+
+    def __len__(self) -> int:
+        return self.n
+
+    image_shape = (1, 1, 1)
+    image_dtype = np.dtype(np.float32)
+
+    def images(self, rows: Any) -> Any:
+        return np.asarray(rows, np.float32)[:, None, None, None]
+
+
+def test_no_more_than_two_pools_are_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While an epoch is read and its last batch is still held, beside what is copied of single batches."""
+    made: list[Any] = []
+
+    def read(self: Batches, pool: Any) -> Any:
+        array = Counted(len(pool))
+        made.append(weakref.ref(array))
+        return pool, array
+
+    class Counted(np.ndarray):  # a pool that can be watched
+        def __new__(cls, n: int) -> Any:
+            return np.zeros((n, 1, 1, 1), np.float32).view(cls)
+
+    monkeypatch.setattr(Batches, "_read", read)
+    read_ahead = Batches(Rows(600), (), CPU, 0)
+    read_ahead._block_rows, read_ahead._blocks_per_pool = 10, 6
+    most = 0
+    for _ in read_ahead.epoch(0, 0, 7):
+        most = max(most, sum(pool() is not None for pool in made))
+    assert len(made) == 10
+    assert most == 2
+
+
 def test_in_memory_and_by_row_give_the_same_pictures(blob_samples: Write) -> None:
     samples = Samples([blob_samples("a1.h5", n=20), blob_samples("a2.h5", n=13, seed=1)])
     rows = np.array([32, 0, 20, 19])
@@ -80,7 +149,7 @@ def test_pools_shuffle_as_well_as_is_said() -> None:
     N, b, W, B = 9600, 15, 64, 64
     shares = []
     for epoch in range(50):
-        order = np.concatenate(pooled_order(0, epoch, N, b, W))
+        order = np.concatenate(list(pooled_order(0, epoch, N, b, W)))
         for rows in order.reshape(-1, B):
             counts = np.bincount(rows // b)
             shares.append((counts * (counts - 1)).sum() / (B * (B - 1)))

@@ -4,13 +4,14 @@ A set that fits in memory is read once and visited in a random order. A larger o
 rows, so that files of any size stream at the speed of long sequential reads: the blocks come in random order, a pool
 of them is mixed row by row while the next pool is being read. Two objects of a batch then come from the same block
 with a probability of one in the number of blocks in a pool, where a full shuffle has one in the number of blocks in
-the whole set; every object still comes once per epoch, in another pool each time. Of several processes each reads
-blocks of its own.
+the whole set; every object still comes once per epoch, in another pool each time. Several processes divide the order
+of the blocks among them, so that what they read is each its own; resumed inside an epoch by another number of
+processes, a set read in pools shows some objects again in that epoch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NamedTuple
 
@@ -23,7 +24,7 @@ from lookalike.errors import InputError
 from lookalike.samples import Samples
 from lookalike.ssl.world import ALONE, World
 
-IN_MEMORY = 2 * 2**30  # bytes of pictures kept in memory; larger sets are read in pools, two of which are held
+IN_MEMORY = 2 * 2**30  # bytes of pictures kept in memory; larger sets are read in pools, of which two are held
 POOL = 2**30  # bytes
 BLOCK = 8 * 2**20  # bytes read at once
 
@@ -69,43 +70,54 @@ class Batches:
                 rows = order[start : start + B][part]
                 yield self._batch(rows, self._images[rows])
             return
-        block = min(self._block_rows, max(1, N // (2 * world.size)))  # some for every process
-        pools = pooled_order(seed, epoch, N, block, self._blocks_per_pool, world)
-        b = part.stop - part.start
-        yield from self._pooled(_just(pools, N // B * b), b, first * b)
+        share = slice(N // B * part.start, N // B * part.stop)  # of the order: as many rows as this process needs
+        pools = pooled_order(seed, epoch, N, self._block_rows, self._blocks_per_pool, share)
+        yield from self._pooled(pools, part.stop - part.start, first * (part.stop - part.start))
 
     def fetch(self, rows: Rows) -> tuple[Tensor, dict[str, Tensor]]:
         """Pictures (B, C, H, W) float32 and columns {name: (B,)} of any rows, on the device."""
         batch = self._batch(rows, self.samples.images(rows) if self._images is None else self._images[rows])
         return batch.images, batch.catalog
 
-    def _pooled(self, pools: list[Rows], B: int, skipped: int) -> Generator[Batch]:
-        """Batches that run on from pool to pool, the next of which is read meanwhile."""
-        while pools and skipped >= len(pools[0]):
-            skipped -= len(pools.pop(0))
-        rows, images = np.empty(0, np.int64), np.empty((0, *self.samples.image_shape), self.samples.image_dtype)
+    def _pooled(self, pools: Iterator[Rows], b: int, skipped: int) -> Generator[Batch]:
+        """Batches of b objects that run on from pool to pool, the next of which is read meanwhile."""
+        rest = np.empty(0, np.int64), np.empty((0, *self.samples.image_shape), self.samples.image_dtype)
         with ThreadPoolExecutor(max_workers=1) as reader:
-            coming: Future[Images] | None = reader.submit(self._read, pools[0]) if pools else None
-            for number, pool in enumerate(pools):
-                assert coming is not None
-                read = coming.result()
-                coming = reader.submit(self._read, pools[number + 1]) if number + 1 < len(pools) else None
-                rows, images = np.concatenate([rows, pool[skipped:]]), _joined(images, read[skipped:])
-                skipped = 0
-                whole = len(rows) // B * B
-                for start in range(0, whole, B):
-                    yield self._batch(rows[start : start + B], images[start : start + B])
-                rows, images = rows[whole:], images[whole:].copy()  # the pool's memory is free for the next one
 
-    def _read(self, pool: Rows) -> Images:
-        """The pictures of a pool in the order it is visited, read block by block."""
+            def read_next() -> Future[tuple[Rows, Images]] | None:
+                rows = next(pools, None)
+                return None if rows is None else reader.submit(self._read, rows)
+
+            pools = _after(pools, skipped)
+            coming = read_next()
+            while coming is not None:
+                rows, images = coming.result()
+                coming = read_next()
+                fill = min((b - len(rest[0])) % b, len(rows))  # what the batch begun in the last pool still needs
+                if len(rest[0]):
+                    rest = np.concatenate([rest[0], rows[:fill]]), np.concatenate([rest[1], images[:fill]])
+                    if len(rest[0]) == b:
+                        yield self._batch(*rest)
+                end = fill + (len(rows) - fill) // b * b
+                for start in range(fill, end, b):
+                    place = slice(start, start + b)
+                    # Whoever still holds the last batch of a pool must not hold the pool.
+                    yield self._batch(rows[place], images[place].copy() if start + b == end else images[place])
+                if len(rest[0]) in (0, b) or end > fill or end < len(rows):
+                    rest = rows[end:].copy(), images[end:].copy()
+                del rows, images
+
+    def _read(self, pool: Rows) -> tuple[Rows, Images]:
+        """A pool and its pictures in the order it is visited, read block by block."""
         images = np.empty((len(pool), *self.samples.image_shape), self.samples.image_dtype)
         places = np.argsort(pool)  # of the rows in rising order
         rising = pool[places]
-        for start in range(0, len(rising), self._block_rows):
-            part = slice(start, start + self._block_rows)
-            images[places[part]] = self.samples.images(rising[part])
-        return images
+        # A block is read as one run of rows; a process's share may cut one, and the set's last one is short.
+        for part in np.split(np.arange(len(rising)), np.flatnonzero(np.diff(rising) != 1) + 1):
+            for start in range(0, len(part), self._block_rows):
+                run = part[start : start + self._block_rows]
+                images[places[run]] = self.samples.images(rising[run])
+        return pool, images
 
     def _batch(self, rows: Rows, stored: Images) -> Batch:
         images = torch.from_numpy(np.require(stored, requirements=["C", "W"]))
@@ -113,10 +125,6 @@ class Batches:
         if self.device.type == "cuda":
             return Batch(rows, images.pin_memory().to(self.device, non_blocking=True).float(), catalog)
         return Batch(rows, images.float(), catalog)
-
-
-def _joined(left: Images, right: Images) -> Images:
-    return np.concatenate([left, right]) if len(left) else right
 
 
 def _numbers(samples: Samples, name: str) -> NDArray[np.float64]:
@@ -132,22 +140,33 @@ def epoch_order(seed: int, epoch: int, objects: int) -> Rows:
 
 
 def pooled_order(
-    seed: int, epoch: int, objects: int, block_rows: int, blocks_per_pool: int, world: World = ALONE
-) -> list[Rows]:
-    """The same for a set read in blocks: this process's pools, each of which holds random blocks in a random order."""
+    seed: int, epoch: int, objects: int, block_rows: int, blocks_per_pool: int, share: slice | None = None
+) -> Iterator[Rows]:
+    """The same for a set read in blocks, or a share of it: pools of rows of random blocks, each in a random order."""
     random = np.random.Generator(np.random.PCG64([seed, epoch]))
-    blocks = np.split(np.arange(objects), range(block_rows, objects, block_rows))
-    order = random.permutation(len(blocks))[world.rank :: world.size]
-    pools = np.split(order, range(blocks_per_pool, len(order), blocks_per_pool))
-    return [random.permutation(np.concatenate([blocks[block] for block in pool])) for pool in pools]
+    starts = random.permutation(-(-objects // block_rows)) * block_rows  # of the blocks, in the order they come
+    lengths = np.minimum(block_rows, objects - starts)
+    ends = np.cumsum(lengths)  # places in the order
+    low, high = (0, objects) if share is None else (share.start, share.stop)
+    for number, begin in enumerate(range(low, high, block_rows * blocks_per_pool)):
+        end = min(begin + block_rows * blocks_per_pool, high)
+        rows = []
+        for block in range(int(np.searchsorted(ends, begin, side="right")), len(ends)):
+            first = int(ends[block] - lengths[block])
+            if first >= end:
+                break
+            inside = slice(max(begin - first, 0), min(end - first, int(lengths[block])))
+            rows.append(int(starts[block]) + np.arange(inside.start, inside.stop))
+        mixed = np.random.Generator(np.random.PCG64([seed, epoch, low, number]))
+        yield mixed.permutation(np.concatenate(rows))
 
 
-def _just(pools: list[Rows], needed: int) -> list[Rows]:
-    """Pools of `needed` rows in all: what is too much of the last one is left out, what is missing comes again."""
-    missing = needed - sum(len(pool) for pool in pools)
-    if missing > 0:
-        return [*pools, np.resize(pools[-1], missing)]
-    return [*pools[:-1], pools[-1][: len(pools[-1]) + missing]]
+def _after(pools: Iterator[Rows], skipped: int) -> Iterator[Rows]:
+    """What is left of the pools after the first `skipped` rows."""
+    for pool in pools:
+        if skipped < len(pool):
+            yield pool[skipped:]
+        skipped = max(0, skipped - len(pool))
 
 
 def refuse_constant(samples: Samples) -> None:
