@@ -199,6 +199,40 @@ def safetensors_header(path: Path, entry: dict[str, Any], data: bytes = bytes(16
     path.write_bytes(struct.pack("<Q", len(header)) + header + data)
 
 
+def encrypted(path: Path) -> None:
+    """An archive whose directory says that its entries are encrypted."""
+    made_archive(path)
+    data = bytearray(path.read_bytes())
+    for at in (i for i in range(len(data)) if data[i : i + 4] == b"PK\x01\x02"):
+        data[at + 8] |= 1
+    path.write_bytes(data)
+
+
+def named_often(path: Path) -> None:
+    """A small archive of which one storage is named three times as a tensor."""
+    shared = torch.zeros(5000)
+    torch.save(dict.fromkeys("abc", shared), path)
+
+
+def nested(depth: int) -> Any:
+    """A tuple that holds itself twice, so many times over: a pickle of two bytes each, a text of 2^depth."""
+    value: Any = ()
+    for _ in range(depth):
+        value = (value, value)
+    return value
+
+
+def calls(depth: int) -> bytes:
+    """The pickle of something called with itself, so many times over."""
+    return b"\x80\x02cmodule\nname\n" + b"2\x85R" * depth + b"."
+
+
+def old_kind(path: Path, kind: bytes) -> None:
+    """The older format with storages of a class of another name."""
+    torch.save({"w": torch.zeros(4)}, path, _use_new_zipfile_serialization=False)
+    path.write_bytes(path.read_bytes().replace(b"FloatStorage", kind))
+
+
 HOSTILE: dict[str, tuple[Callable[[Path], Any], str]] = {
     "empty": (lambda p: p.write_bytes(b""), "too few"),
     "text": (lambda p: p.write_text("not weights at all, only words"), "neither a file of torch.save nor safetensors"),
@@ -247,7 +281,21 @@ HOSTILE: dict[str, tuple[Callable[[Path], Any], str]] = {
     "safetensors, giant shape": (lambda p: safetensors_header(p, {"shape": [2**31, 2**31]}), "'w' in it declares"),
     "safetensors, cut short": (lambda p: safetensors_header(p, {}, bytes(15)), "has not those bytes"),
     "safetensors, before": (lambda p: safetensors_header(p, {"data_offsets": [-16, 0]}), "has not those bytes"),
-    "safetensors, odd type": (lambda p: safetensors_header(p, {"dtype": "F4"}), "of type F4; choices: F64, F32"),
+    "encrypted": (encrypted, "its archive is encrypted"),
+    "a storage named often": (named_often, "its tensors take"),
+    "nested shape": (lambda p: made_archive(p, shape=(nested(40), 2)), "declares ?×2 numbers"),
+    "a nested call": (
+        lambda p: archive({"w/data.pkl": calls(40)}, p),
+        "holds an object of an unnamed class, not weights",
+    ),
+    "a deep call": (
+        lambda p: archive({"w/data.pkl": calls(200_000)}, p),
+        "holds an object of an unnamed class, not weights",
+    ),
+    "an unknown storage, older format": (
+        lambda p: old_kind(p, b"Float4Storage"),
+        " is a Float4Storage, of which it is not known how long it is",
+    ),
     "safetensors, no shape": (lambda p: safetensors_header(p, {"shape": None}), "not that of safetensors"),
 }
 
@@ -261,6 +309,58 @@ def test_hostile_files_are_refused(tmp_path: Path, name: str) -> None:
         read_weights(tmp_path / "w.pth")
     assert message in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+def test_what_a_state_dict_holds_beside_weights_is_named_shortly(tmp_path: Path) -> None:
+    """A call nested 40 times in itself has a text of 2^40 names; it is passed over all the same."""
+    weights = tensor_pickle(4)
+    state = weights[:-1] + b"X\x01\x00\x00\x00x" + calls(40)[2:-1] + b"s."
+    archive({"w/data.pkl": state, "w/data/0": bytes(16)}, tmp_path / "w.pth")
+    found = read_weights(tmp_path / "w.pth")
+    assert (set(found.tensors), found.unread) == ({"w"}, {"x": "an unnamed class"})
+    assert repr(Call(Global("a", "b"), nested(40))) == "a.b"
+
+
+def test_weights_that_share_a_storage_are_read(tmp_path: Path) -> None:
+    tied = torch.randn(5000)
+    torch.save({"encoder": tied, "decoder": tied}, tmp_path / "w.pth")
+    assert read_weights(tmp_path / "w.pth").tensors.keys() == {"encoder", "decoder"}
+    half = torch.randn(5000).bfloat16()  # read as float32, twice its length
+    torch.save({"encoder": half, "decoder": half}, tmp_path / "h.pth")
+    assert read_weights(tmp_path / "h.pth").tensors["decoder"].dtype == np.float32
+
+
+def unusual() -> dict[str, Any]:
+    """Tensors of types that no encoder has."""
+    counts = torch.zeros(3, dtype=torch.int8)
+    return {
+        "complex": torch.ones(3, dtype=torch.complex64),
+        "complex128": torch.ones(2, dtype=torch.complex128),
+        "uint16": torch.ones(5, dtype=torch.uint16),
+        "float8": torch.ones(7).to(torch.float8_e4m3fn),
+        "quantized": torch._make_per_tensor_quantized_tensor(counts, 0.1, 0),
+        "sparse": torch.ones(3).to_sparse(),
+    }
+
+
+@pytest.mark.filterwarnings("ignore:.*quantize:UserWarning", "ignore:.*TypedStorage:UserWarning")
+@pytest.mark.parametrize("zipped", [True, False], ids=["archive", "sequence"])
+def test_tensors_of_unusual_types_are_passed_over(tmp_path: Path, zipped: bool) -> None:
+    odd, plain = unusual(), odd_tensors()
+    names = sorted([*odd, *plain], key=lambda name: name[::-1])  # mixed
+    torch.save({name: (odd | plain)[name] for name in names}, tmp_path / "w.pth", _use_new_zipfile_serialization=zipped)
+    found = read_weights(tmp_path / "w.pth")
+    assert found.unread.keys() == odd.keys()
+    for name, tensor in plain.items():
+        wanted = tensor.detach().float() if tensor.dtype == torch.bfloat16 else tensor.detach()
+        np.testing.assert_array_equal(found.tensors[name], wanted.numpy())
+
+
+def test_safetensors_of_unusual_types_are_passed_over(tmp_path: Path) -> None:
+    tensors = {"w": torch.ones(3), "float8": torch.ones(7).to(torch.float8_e4m3fn), "x": torch.ones(2)}
+    save_file(tensors, tmp_path / "w.safetensors")
+    found = read_weights(tmp_path / "w.safetensors")
+    assert (set(found.tensors), found.unread) == ({"w", "x"}, {"float8": "tensor of F8_E4M3"})
 
 
 def sound_files(folder: Path) -> list[Path]:

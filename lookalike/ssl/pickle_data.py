@@ -29,12 +29,20 @@ class Global(NamedTuple):
         return f"{self.module}.{self.name}"
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Call:
     """What the pickle would make by calling something; its later changes are left out."""
 
     function: Any
     arguments: Any
+
+    def __repr__(self) -> str:
+        # Never of the arguments: a hundred bytes can nest the same ones so that their text fills any memory.
+        return self.function_name()
+
+    def function_name(self) -> str:
+        """The name of what would be called, where it has one."""
+        return str(self.function) if isinstance(self.function, Global) else "an unnamed class"
 
 
 class Persistent(NamedTuple):

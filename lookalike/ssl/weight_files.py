@@ -32,6 +32,7 @@ MAX_ENTRIES = 100_000  # files within an archive, tensors within a file
 MAX_AXES = 8
 MAX_KEY = 300  # characters of a weight's name
 INSIDE = ("state_dict", "model_state_dict", "model")  # where checkpoints keep the weights
+ENCRYPTED = 1  # bit of a zip entry's flags
 MAGIC = 0x1950A86A20F9469CFC6C
 STORAGES = {
     "DoubleStorage": "<f8",
@@ -45,6 +46,9 @@ STORAGES = {
     "ByteStorage": "<u1",
     "BoolStorage": "<u1",
 }
+# Types NumPy has none for, or no weights have: passed over, by their bytes in torch's older format.
+UNREAD = {"ComplexFloatStorage": 8, "ComplexDoubleStorage": 16, "QInt8Storage": 1, "QUInt8Storage": 1}
+UNREAD |= {"QInt32Storage": 4, "QUInt4x2Storage": 1, "QUInt2x4Storage": 1, "UntypedStorage": 1}
 STORED_AS = {"bfloat16": "<u2"}  # its 16 bits, the upper half of a float32
 SAFETENSORS = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "bfloat16", "I64": "<i8", "I32": "<i4", "I16": "<i2"}
 SAFETENSORS |= {"I8": "<i1", "U8": "<u1", "BOOL": "<u1"}
@@ -64,7 +68,7 @@ class RefusedError(Exception):
 class Weights:
     """What a file holds: tensors by key, where they lay in it, and what was passed over.
 
-    unread  : {key of the state dict: what it is} where that is no plain tensor.
+    unread  : {key of the state dict: what it is} where that is no plain tensor, or of a type that is not read.
     outside : names beside the state dict, such as `epoch` or `optimizer`.
     foreign : classes of other packages the file names; none was looked up.
     """
@@ -78,11 +82,7 @@ class Weights:
 
 def read_weights(path: Path) -> Weights:
     """The tensors of a weight file of any of the three formats; RefusedError where it is none or cannot be right."""
-    size = path.stat().st_size
-    if size > MAX_FILE:
-        raise RefusedError(f"it has {size:,} bytes; at most {MAX_FILE:,} are read")
-    if size < 16:
-        raise RefusedError(f"its {size} bytes are too few for weights")
+    size = checked_size(path)
     with path.open("rb") as file:
         start = file.read(9)
         try:
@@ -95,7 +95,19 @@ def read_weights(path: Path) -> Weights:
                     return _read_safetensors(data, size)
         except BadPickleError as error:
             raise RefusedError(str(error)) from None
+        except RecursionError:
+            raise RefusedError("it is nested too deeply") from None
     raise RefusedError("it is neither a file of torch.save nor safetensors")
+
+
+def checked_size(path: Path) -> int:
+    """How many bytes a file has; RefusedError where no weight file has so many or few."""
+    size = path.stat().st_size
+    if size > MAX_FILE:
+        raise RefusedError(f"it has {size:,} bytes; at most {MAX_FILE:,} are read")
+    if size < 16:
+        raise RefusedError(f"its {size} bytes are too few for weights")
+    return size
 
 
 @dataclass
@@ -120,20 +132,20 @@ def _read_archive(path: Path, size: int) -> Weights:
             if len(entries) > MAX_ENTRIES:
                 raise RefusedError(f"its archive has {len(entries):,} entries; at most {MAX_ENTRIES:,} are read")
             for entry in entries:
+                if entry.flag_bits & ENCRYPTED:
+                    raise RefusedError("its archive is encrypted")
                 if entry.compress_type != zipfile.ZIP_STORED or entry.file_size != entry.compress_size:
                     raise RefusedError(f"{entry.filename!r} in it is compressed, which torch.save never does")
             if (declared := sum(entry.file_size for entry in entries)) > size:
                 raise RefusedError(f"its archive declares {declared:,} bytes, but the file has {size:,}")
-            return _from_archive(archive, {entry.filename: entry for entry in entries})
+            return _from_archive(archive, {entry.filename: entry for entry in entries}, size)
     except BadPickleError:
         raise
     except (zipfile.BadZipFile, EOFError, OSError, NotImplementedError, ValueError) as error:
         raise RefusedError(f"its archive is damaged or cut short ({error})") from None
-    except RuntimeError:  # zipfile has no type of its own for it
-        raise RefusedError("its archive is encrypted") from None
 
 
-def _from_archive(archive: zipfile.ZipFile, entries: dict[str, zipfile.ZipInfo]) -> Weights:
+def _from_archive(archive: zipfile.ZipFile, entries: dict[str, zipfile.ZipInfo], size: int) -> Weights:
     roots = [name.removesuffix("data.pkl") for name in entries if name.endswith("/data.pkl")]
     if len(roots) != 1:
         raise RefusedError("it is an archive, but not one of torch.save (which holds one data.pkl)")
@@ -147,13 +159,15 @@ def _from_archive(archive: zipfile.ZipFile, entries: dict[str, zipfile.ZipInfo])
     reader = PickleReader()
     value = reader.read(io.BytesIO(archive.read(f"{root}data.pkl")))
     storages = {}
-    for key, (dtype, numel) in _declared(reader).items():
+    for key, (kind, numel) in _declared(reader).items():
+        if (dtype := STORAGES.get(kind)) is None:
+            continue
         entry = entries.get(f"{root}data/{key}")
         there = entry.file_size if entry is not None else 0
         if entry is None or there != numel * _itemsize(dtype):
             raise RefusedError(f"its storage {key!r} declares {numel:,} numbers, but has {there:,} bytes")
         storages[key] = Storage(dtype, numel, partial(archive.read, entry))
-    return _collect("torch archive", value, reader, storages)
+    return _collect("torch archive", value, reader, storages, size)
 
 
 def _read_sequence(data: mmap.mmap, size: int) -> Weights:
@@ -173,14 +187,19 @@ def _read_sequence(data: mmap.mmap, size: int) -> Weights:
         raise RefusedError("its list of storages is not that of its tensors")
     storages, at = {}, data.tell()
     for key in keys:
-        dtype, numel = declared[key]
-        there, length = int.from_bytes(data[at : at + 8], "little", signed=True), numel * _itemsize(dtype)
+        kind, numel = declared[key]
+        dtype = STORAGES.get(kind)
+        if dtype is None and kind not in UNREAD:
+            raise RefusedError(f"its storage {key!r} is a {kind}, of which it is not known how long it is")
+        length = numel * (UNREAD[kind] if dtype is None else _itemsize(dtype))
+        there = int.from_bytes(data[at : at + 8], "little", signed=True)
         if there != numel or at + 8 + length > size:
             left = max(0, size - at - 8)
             raise RefusedError(f"its storage {key!r} declares {numel:,} numbers, but {left:,} bytes are left")
-        storages[key] = Storage(dtype, numel, partial(_part, data, at + 8, at + 8 + length))
+        if dtype is not None:
+            storages[key] = Storage(dtype, numel, partial(_part, data, at + 8, at + 8 + length))
         at += 8 + length
-    return _collect("torch pickles", value, reader, storages)
+    return _collect("torch pickles", value, reader, storages, size)
 
 
 def _part(data: mmap.mmap, start: int, end: int) -> bytes:
@@ -188,29 +207,29 @@ def _part(data: mmap.mmap, start: int, end: int) -> bytes:
 
 
 def _declared(reader: PickleReader) -> dict[str, tuple[str, int]]:
-    """Type and length of every storage a pickle refers to, by key."""
+    """Class and length of every storage a pickle refers to, by key."""
     found: dict[str, tuple[str, int]] = {}
     for reference in reader.persistent:
         match reference.id:
             case ("storage", Global(module=module, name=name), str(key), _, int(numel), *view) if (
-                module in ("torch", "torch.cuda") and name in STORAGES and view in ([], [None])
+                module in ("torch", "torch.cuda", "torch.storage") and name.endswith("Storage") and view in ([], [None])
             ):
                 if numel < 0:
                     raise RefusedError(f"its storage {key!r} declares {numel:,} numbers")
-                if found.setdefault(key, (STORAGES[name], numel)) != (STORAGES[name], numel):
+                if found.setdefault(key, (name, numel)) != (name, numel):
                     raise RefusedError(f"its storage {key!r} is declared twice, differently")
             case _:
                 raise RefusedError("it refers to something outside of its pickle that is no storage of torch")
     return found
 
 
-def _collect(form: str, value: Any, reader: PickleReader, storages: dict[str, Storage]) -> Weights:
-    """The tensors of the state dict within what a pickle described."""
+def _collect(form: str, value: Any, reader: PickleReader, storages: dict[str, Storage], size: int) -> Weights:
+    """The tensors of the state dict within what the pickle of a file of `size` bytes described."""
     for name in reader.globals:
         if name.module.partition(".")[0] in RUNNERS or (name.module in BUILTINS and name.name in RUNNING):
             raise RefusedError(f"its pickle names {name}, which runs commands when it is loaded; nothing was run")
     if isinstance(value, Call):
-        raise RefusedError(f"it holds an object of {value.function}, not weights; save its state_dict() instead")
+        raise RefusedError(f"it holds an object of {value.function_name()}, not weights; save its state_dict() instead")
     if not isinstance(value, dict):
         raise RefusedError(f"it holds a {type(value).__name__}, not named weights")
     inside = next((name for name in INSIDE if isinstance(value.get(name), dict)), None)
@@ -226,13 +245,16 @@ def _collect(form: str, value: Any, reader: PickleReader, storages: dict[str, St
         if not isinstance(key, str):
             continue
         _check_key(key)
-        if (tensor := _tensor(item, storages, key)) is None:
-            weights.unread[key] = str(item.function) if isinstance(item, Call) else type(item).__name__
+        found = _tensor(item)
+        storage = storages.get(found[0]) if found else None
+        if found is None or storage is None:
+            weights.unread[key] = item.function_name() if isinstance(item, Call) else type(item).__name__
             continue
-        total += tensor.nbytes
-        if total > MAX_FILE:
-            raise RefusedError(f"its tensors take more than {MAX_FILE:,} bytes together")
-        weights.tensors[key] = tensor
+        array = _view(storage, *found[1:], key)
+        total += array.size * _itemsize(storage.dtype)
+        if total > min(2 * size, MAX_FILE):  # tied weights name a storage twice
+            raise RefusedError(f"its tensors take {total:,} bytes and more, but the file has {size:,}")
+        weights.tensors[key] = _widened(array, storage.dtype)
     return weights
 
 
@@ -241,8 +263,8 @@ def _check_key(key: str) -> None:
         raise RefusedError(f"it names a weight {ascii(key)[:80]}, which is no name")
 
 
-def _tensor(item: Any, storages: dict[str, Storage], key: str) -> NDArray[Any] | None:
-    """The array a pickled tensor or parameter stands for; None where it is anything else."""
+def _tensor(item: Any) -> tuple[str, int, tuple[Any, ...], tuple[Any, ...]] | None:
+    """Storage, offset, shape and strides of a pickled tensor or parameter; None where it is anything else."""
     match item:
         case Call(Global("torch._utils", "_rebuild_parameter" | "_rebuild_parameter_with_state"), (data, *_)):
             item = data
@@ -251,7 +273,7 @@ def _tensor(item: Any, storages: dict[str, Storage], key: str) -> NDArray[Any] |
             Global("torch._utils", "_rebuild_tensor" | "_rebuild_tensor_v2"),
             (Persistent(id=reference), int(offset), tuple(shape), tuple(strides), *_),
         ):
-            return _view(storages[reference[2]], offset, shape, strides, key)
+            return reference[2], offset, shape, strides
     return None
 
 
@@ -264,11 +286,11 @@ def _view(storage: Storage, offset: int, shape: tuple[Any, ...], strides: tuple[
     if not whole or numel > storage.numel or last >= max(storage.numel, 1):
         raise RefusedError(f"{key!r} in it declares {_times(shape)} numbers of a storage of {storage.numel:,}")
     if not numel:
-        return np.zeros(shape, "<f4")
+        return np.zeros(shape, STORED_AS.get(storage.dtype, storage.dtype))
     stored = storage.numbers[offset:]
     steps = tuple(step * stored.itemsize for step in strides)
     array = np.ascontiguousarray(np.lib.stride_tricks.as_strided(stored, shape, steps, writeable=False))
-    return _widened(array.reshape(shape), storage.dtype)  # ascontiguousarray gives a scalar an axis
+    return array.reshape(shape)  # ascontiguousarray gives a scalar an axis
 
 
 def _read_safetensors(data: mmap.mmap, size: int) -> Weights:
@@ -278,11 +300,12 @@ def _read_safetensors(data: mmap.mmap, size: int) -> Weights:
     try:
         table = json.loads(data[8 : 8 + length])
         table.pop("__metadata__", None)
-        tensors, start, total = {}, 8 + length, 0
+        weights, start, total = Weights("safetensors", {}), 8 + length, 0
         for key, entry in table.items():
             _check_key(key)
             if (dtype := SAFETENSORS.get(entry["dtype"])) is None:
-                raise RefusedError(f"{key!r} in it is of type {entry['dtype']}; choices: {', '.join(SAFETENSORS)}")
+                weights.unread[key] = f"tensor of {entry['dtype'][:20]}"
+                continue
             shape, (first, end) = tuple(entry["shape"]), entry["data_offsets"]
             whole = len(shape) <= MAX_AXES and all(type(n) is int and 0 <= n <= MAX_FILE for n in (*shape, first, end))
             if not whole or math.prod(shape) * _itemsize(dtype) != end - first or start + end > size:
@@ -291,10 +314,10 @@ def _read_safetensors(data: mmap.mmap, size: int) -> Weights:
             if total > size:
                 raise RefusedError("its tensors overlap")
             array = np.frombuffer(data[start + first : start + end], STORED_AS.get(dtype, dtype))
-            tensors[key] = _widened(array.reshape(shape), dtype)
+            weights.tensors[key] = _widened(array.reshape(shape), dtype)
     except (ValueError, TypeError, AttributeError, KeyError, RecursionError):
         raise RefusedError("its header is not that of safetensors") from None
-    return Weights("safetensors", tensors)
+    return weights
 
 
 def _widened(array: NDArray[Any], dtype: str) -> NDArray[Any]:
@@ -307,4 +330,5 @@ def _itemsize(dtype: str) -> int:
 
 
 def _times(shape: Iterable[Any]) -> str:
-    return "×".join(str(n)[:20] for n in list(shape)[: MAX_AXES + 1]) or "1"
+    known = (str(n)[:20] if isinstance(n, int | str) else "?" for n in list(shape)[: MAX_AXES + 1])
+    return "×".join(known) or "1"

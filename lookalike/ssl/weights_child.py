@@ -33,7 +33,7 @@ def main(file: Path, folder: Path) -> None:
         save_file(weights.tensors, folder / TENSORS)
         report = {
             "format": weights.format,
-            "unread": {_printable(key): _printable(what) for key, what in list(weights.unread.items())[:LISTED]},
+            "unread": {_printable(key): _printable(what) for key, what in weights.unread.items()},
             "outside": [_printable(name) for name in weights.outside[:LISTED]],
             "foreign": [_printable(name) for name in weights.foreign[:LISTED]],
         }
