@@ -42,7 +42,9 @@ def count_missing(values: NDArray[Any]) -> int:
     """How many of a column's stored values (N,) are NaN or blank; whole numbers never are."""
     if values.dtype.kind == "f":
         return int(np.count_nonzero(np.isnan(values)))
-    return int(np.count_nonzero(values == b"")) if values.dtype.kind == "S" else 0
+    if values.dtype.kind != "S":
+        return 0
+    return int(np.count_nonzero(np.char.strip(np.char.decode(values, "utf-8", "replace")) == ""))
 
 
 class Samples:

@@ -312,6 +312,78 @@ def test_objects_in_one_place_do_not_find_each_other(folder: Path, tmp_path: Pat
     assert report["precision_at_k"] != as_json(run(folder, embeddings=mine))["precision_at_k"]
 
 
+def test_chance_is_that_of_the_objects_a_query_may_find(folder: Path, tmp_path: Path) -> None:
+    """In each place stand two of a kind, which do not find each other."""
+    twins = np.repeat(NAMES[KIND[::2]], 2)
+    report = run(folder, samples=write(tmp_path, kind=twins), max_overlap=0.25)
+    _, half = halves()
+    expected = []
+    for query in half:
+        others = [row for row in half if row // 2 != query // 2]
+        expected.append(np.mean([twins[row] == twins[query] for row in others]))
+    assert report.chance == pytest.approx(np.mean(expected), abs=1e-12)
+
+
+@pytest.mark.parametrize("factor", [1e200, 1e-200, 1e307, 1e-310])
+def test_labels_of_any_size_are_predicted_alike(folder: Path, tmp_path: Path, factor: float) -> None:
+    report = run(folder, "age", samples=write(tmp_path, age=AGE * factor, weight=WEIGHT * 1e307), weights="weight")
+    plain = run(folder, "age", weights="weight")
+    for name in plain.scores:
+        assert report.scores[name].metrics["r2"].value == pytest.approx(plain.scores[name].metrics["r2"].value)
+
+
+def test_labels_that_one_outlier_dwarfs_are_refused(folder: Path, tmp_path: Path) -> None:
+    """The outlier is found, but its weight of 0 keeps it from asking."""
+    tuning, _ = halves()
+    dwarfed, weight = AGE.copy(), np.ones(N)
+    dwarfed[tuning[0]], weight[tuning[0]] = 1e200, 0
+    with pytest.raises(InputError, match="column 'age' span too much"):
+        run(folder, "age", samples=write(tmp_path, age=dwarfed, weight=weight), weights="weight")
+
+
+def test_pictures_that_are_all_alike_are_refused(folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(f"{__name__}.pictures", lambda: np.full((N, 3, SIZE, SIZE), 9, np.uint8))
+    with pytest.raises(InputError, match=r"Pictures must differ .* but the \d+ compared are all alike"):
+        run(folder, samples=write(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("changed", "options", "message"),
+    [
+        ({}, {"max_overlap": 2}, "share from 0 to 1, but 2 was given"),
+        ({}, {"max_overlap": float("nan")}, "share from 0 to 1, but nan was given"),
+        ({"x": np.full(N, "a")}, {"max_overlap": 0.2}, "Overlaps need x and y"),
+        ({}, {"label": "own"}, "At least 10 objects must have another to find"),
+        ({}, {"label": "age", "max_queries": 1}, "within the 1 objects that ask"),
+    ],
+    ids=["share", "no number", "no positions", "too few", "too few asked"],
+)
+def test_options_are_checked_before_a_picture_is_described(
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    changed: dict[str, Any],
+    options: dict[str, Any],
+    message: str,
+) -> None:
+    def described(*_: Any, **__: Any) -> None:
+        pytest.fail("the pictures were described")
+
+    monkeypatch.setattr("lookalike.probes.evaluate_retrieval.represent", described)
+    with pytest.raises(InputError, match=message):
+        run(folder, samples=write(tmp_path, **changed), **options)
+
+
+def test_blanks_around_a_text_make_no_class_of_their_own(folder: Path, tmp_path: Path) -> None:
+    odd = np.where(np.arange(N) % 2, np.char.add(NAMES[KIND], " "), NAMES[KIND])
+    odd[:3] = ["  ", "", "\u00a0"]
+    samples = Samples(write(tmp_path, kind=odd))
+    labels = read_labels(samples, "kind")
+    assert labels.classes == ("disk", "edge-on", "round")
+    assert labels.values.tolist() == KIND[3:].tolist()
+    assert labels.without_label == samples.missing()["kind"] == 3
+
+
 def test_without_positions_overlap_is_refused(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="Overlaps need x and y"):
         run(folder, samples=write(tmp_path, x=np.full(N, "a")), max_overlap=0.2)
@@ -323,6 +395,15 @@ def test_fewer_may_ask(folder: Path) -> None:
     report = run(folder, max_queries=30)
     assert report.queries == 30
     assert report.candidates == report.sizes["reporting"] - 1
+
+
+def test_those_left_to_ask_must_differ(folder: Path, tmp_path: Path) -> None:
+    """One object of another kind is there, but is not among the few that ask."""
+    rare = np.where(np.isin(np.arange(N), [half[at] for half in halves() for at in (0, 1)]), "rare", "usual")
+    samples = write(tmp_path, kind=rare)
+    assert run(folder, samples=samples).queries == len(halves()[1])
+    with pytest.raises(InputError, match=r"within the 12 objects that ask; see --max-queries"):
+        run(folder, samples=samples, max_queries=12)
 
 
 def test_shards_are_one_data_set(folder: Path, tmp_path: Path) -> None:

@@ -73,7 +73,8 @@ def retrieval(
     split: Annotated[str, typer.Option(help="half: choose on one half, report the other; none: no halves.")] = "half",
     tune: Annotated[bool, typer.Option("--tune/--report", help="Show the tuning half, or the reporting one.")] = False,
     max_overlap: Annotated[
-        float | None, typer.Option(help="Leave out footprints sharing more than this (0 to 1) with the query's.")
+        float | None,
+        typer.Option(min=0, max=1, help="Leave out footprints sharing more than this (0 to 1) with the query's."),
     ] = None,
     layer: Annotated[str, typer.Option(help="embedding or projection.")] = "embedding",
     resamples: Annotated[int, typer.Option(min=1, help="Bootstrap resamples.")] = 2000,

@@ -41,6 +41,9 @@ from lookalike.probes.ranking import (
 )
 from lookalike.probes.representations import Representations, represent
 from lookalike.samples import Samples
+from lookalike.ssl.checkpoint import read_config
+from lookalike.ssl.plan import make_plan
+from lookalike.ssl.settings import TrainConfig
 
 KS = (1, 3, 5, 10, 20, 50, 100)  # of the k-nearest-neighbor predictions, tried on the tuning half
 SPLITS = ("half", "none")
@@ -121,7 +124,8 @@ def evaluate_retrieval(
     max_overlap : objects covering more than this share (0 to 1) of the query's footprint are not found.
     max_queries : at most so many objects of a half ask, chosen by seed; all are found.
 
-    InputError where a column, a value or a combination is wrong, or too few objects have a label.
+    InputError where a column, a value or a combination is wrong, too few objects have a label, or all pictures are
+    alike; but for the last, before any picture is described.
     """
     if split not in SPLITS:
         raise unknown("split", split, SPLITS)
@@ -131,10 +135,16 @@ def evaluate_retrieval(
         raise InputError(
             f"k, resamples and max_queries are at least 1, but {k}, {resamples} and {max_queries} were given."
         )
+    if max_overlap is not None and not 0 <= max_overlap <= 1:
+        raise InputError(f"max_overlap is a share from 0 to 1, but {max_overlap} was given.")
     samples = Samples(existing_files(list(samples_paths)))
     labels = read_labels(samples, label, kind=kind, weights=weights)
     parted = halves(samples, labels, split, seed)
     check_sizes(parted, labels, k)
+    barred = None
+    if max_overlap is not None:
+        barred = overlapping(samples, labels.rows, _view(samples, checkpoint), max_overlap)
+    parts = {name: make_part(labels, places, barred, max_queries, seed) for name, places in parted.items()}
     found = represent(
         samples,
         labels.rows,
@@ -145,9 +155,9 @@ def evaluate_retrieval(
         device=device,
         quiet=quiet,
     )
-    barred = overlapping(samples, labels.rows, found.view, max_overlap)
+    if not found.pixels:
+        raise InputError(f"Pictures must differ to be told apart, but the {found.fitted:,} compared are all alike.")
     ks = tuple(n for n in KS if n < min(len(half) for half in parted.values()))
-    parts = {name: make_part(labels, places, barred, max_queries, seed) for name, places in parted.items()}
     half = "all" if split == "none" else "tuning" if tune else "reporting"
     tuning, shown = parts["all" if split == "none" else "tuning"], parts[half]
     chosen = {name: _choose(name, found, tuning, labels, k, ks) for name in ("encoder", *BASELINES)}
@@ -182,6 +192,13 @@ def evaluate_retrieval(
     )
 
 
+def _view(samples: Samples, checkpoint: Path | None) -> int:
+    """The side in px of what the encoder sees, the domain's default where there is no checkpoint."""
+    if checkpoint is not None:
+        return read_config(checkpoint).preprocess.size
+    return make_plan(samples, TrainConfig(batch_size=4)).preprocess.size
+
+
 def _vectors(name: str, found: Representations, chosen: dict[str, int]) -> NDArray[np.float32]:
     if name == "pixels_pca":
         return found.pixels[chosen["components"]]
@@ -197,6 +214,11 @@ def _choose(
     for option in [{"components": count} for count in found.pixels] if name == "pixels_pca" else [{}]:
         asked = _ask(_vectors(name, found, option), part, labels, k, ks)
         predictions = _prediction_scores(asked, part, labels)
+        if not np.isfinite(predictions).any():
+            raise InputError(
+                f"R² compares how far labels are apart, but those in column {labels.column!r} span too much: "
+                "beside the largest, all those of the objects that ask are the same."
+            )
         place = int(np.nanargmax(predictions))
         score = predictions[place]
         if labels.categorical:
@@ -238,9 +260,9 @@ def _prediction_scores(asked: Asked, part: Part, labels: Labels) -> list[float]:
 
 
 def _chance(part: Part) -> float:
-    """The precision to expect of lists in random order: each query's share of its class among the others."""
-    same = np.bincount(part.values.astype(np.int64))[part.values[part.queries].astype(np.int64)] - 1
-    return weighted_mean(same / (len(part.places) - 1), part.weights[part.queries])
+    """The precision to expect of lists in random order: each query's share of its class among those it may find."""
+    share = part.alike[part.queries] / part.candidates[part.queries]
+    return weighted_mean(share, part.weights[part.queries])
 
 
 def _estimates(

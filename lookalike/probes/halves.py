@@ -21,7 +21,11 @@ Rows = NDArray[np.int64]
 @dataclass(frozen=True)
 class Part:
     """The objects of one half: their places (M,) among the labelled ones, values and weights (M,), the rows of the half
-    that ask (Q,), how many ask in vain, and what each row may not find (places within the half)."""
+    that ask (Q,), how many ask in vain, and what each row may not find (places within the half).
+
+    candidates, alike : (M,) how many each row may find, and how many of those are of its class (all, if continuous).
+    Values that are continuous, and the weights, are scaled by a power of 2 each, which no score depends on.
+    """
 
     places: Rows
     values: NDArray[np.generic]
@@ -29,6 +33,8 @@ class Part:
     queries: Rows
     alone: int
     left_out: list[Rows] | None
+    candidates: Rows
+    alike: Rows
 
 
 def halves(samples: Samples, labels: Labels, split: str, seed: int) -> dict[str, Rows]:
@@ -52,8 +58,6 @@ def overlapping(samples: Samples, rows: Rows, view: int, limit: float | None) ->
     """Per labelled object the places of those that overlap it by more than the limit, None without one."""
     if limit is None:
         return None
-    if not 0 <= limit <= 1:
-        raise InputError(f"max_overlap is a share from 0 to 1, but {limit} was given.")
     footprints, why_not = Footprints.of(samples, view)
     if footprints is None:
         raise InputError(
@@ -67,21 +71,20 @@ def overlapping(samples: Samples, rows: Rows, view: int, limit: float | None) ->
 
 
 def make_part(labels: Labels, places: Rows, barred: list[Rows] | None, max_queries: int | None, seed: int) -> Part:
+    """One half, after checking that those who ask there can tell anything; InputError where they cannot."""
     values, weights = labels.values[places], labels.weights[places]
     left_out = None
-    counts = np.full(len(places), len(places) - 1)
-    if labels.categorical:
-        counts = np.bincount(values)[values] - 1  # candidates of the same class
+    candidates = np.full(len(places), len(places) - 1)
+    alike = np.bincount(values)[values] - 1 if labels.categorical else candidates.copy()
     if barred is not None:
         inside = np.full(len(labels.rows), -1)
         inside[places] = np.arange(len(places))
         left_out = [inside[barred[place]][inside[barred[place]] >= 0] for place in places]
         for row, others in enumerate(left_out):
-            counts[row] -= np.count_nonzero(values[others] == values[row]) if labels.categorical else len(others)
-    answerable, counting = counts > 0, weights > 0
+            candidates[row] -= len(others)
+            alike[row] -= np.count_nonzero(values[others] == values[row]) if labels.categorical else len(others)
+    answerable, counting = alike > 0, weights > 0
     queries = np.flatnonzero(answerable & counting)
-    if len(np.unique(values[queries])) == 1:
-        raise InputError(f"Labels must differ, but column {labels.column!r} does not within one half; see --split.")
     if len(queries) < FEWEST:
         raise InputError(
             f"At least {FEWEST} objects must have another to find (of their own class, and a weight above 0), but "
@@ -89,4 +92,24 @@ def make_part(labels: Labels, places: Rows, barred: list[Rows] | None, max_queri
         )
     if max_queries is not None and max_queries < len(queries):
         queries = np.sort(np.random.default_rng(seed).permutation(queries)[:max_queries])
-    return Part(places, values, weights, queries, int(np.count_nonzero(~answerable & counting)), left_out)
+    if len(np.unique(values[queries])) == 1:
+        asking = f"the {len(queries):,} objects that ask" if max_queries is not None else "one half"
+        option = "--max-queries and --split" if max_queries is not None else "--split"
+        raise InputError(f"Labels must differ, but column {labels.column!r} does not within {asking}; see {option}.")
+    return Part(
+        places,
+        values if labels.categorical else _scaled(values),
+        _scaled(weights),
+        queries,
+        int(np.count_nonzero(~answerable & counting)),
+        left_out,
+        candidates,
+        alike,
+    )
+
+
+def _scaled(values: Floats) -> Floats:
+    """Values over a power of 2, the largest about 1: squares of very large ones are infinite, of very small ones 0."""
+    _, exponent = np.frexp(np.abs(values).max(initial=0.0))
+    scaled: Floats = np.ldexp(values, -exponent)
+    return scaled

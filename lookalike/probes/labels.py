@@ -41,7 +41,9 @@ class Labels:
 
 
 def read_labels(samples: Samples, column: str, *, kind: str | None = None, weights: str | None = None) -> Labels:
-    """The labels in a catalog column; an empty text and a number that is not finite are none.
+    """The labels in a catalog column; a blank text and a number that is not finite are none.
+
+    Blanks around a text are no part of it: “spiral ” and “spiral” are one class.
 
     kind : "categorical" or "continuous"; None decides: texts, and whole numbers of at most FEW different values, are
     classes. InputError where no two labels differ, texts are to be continuous, or a weight is negative.
@@ -50,7 +52,9 @@ def read_labels(samples: Samples, column: str, *, kind: str | None = None, weigh
         raise unknown("kind", kind, KINDS)
     given = samples.column(column)
     text = given.dtype.kind == "U"
-    has = np.char.strip(given) != "" if text else np.isfinite(given)
+    if text:
+        given = np.char.strip(given)
+    has = given != "" if text else np.isfinite(given)
     weight = np.ones(len(samples)) if weights is None else _weights(samples, weights)
     rows = np.flatnonzero(has & np.isfinite(weight))
     values = given[rows]

@@ -151,6 +151,9 @@ def weighted_mean(values: Floats, weights: Floats) -> float:
 
 
 def r2(truth: Floats, predicted: Floats, weights: Floats) -> float:
-    """The coefficient of determination, 1 − Σ w·(y − ŷ)² / Σ w·(y − ȳ)², with ȳ the weighted mean of (Q,)."""
+    """The coefficient of determination, 1 − Σ w·(y − ŷ)² / Σ w·(y − ȳ)², with ȳ the weighted mean of (Q,).
+
+    NaN where all values are the same.
+    """
     spread = weights @ np.square(truth - weighted_mean(truth, weights))
-    return float(1 - weights @ np.square(truth - predicted) / spread)
+    return float(1 - weights @ np.square(truth - predicted) / spread) if spread > 0 else float("nan")
