@@ -11,6 +11,7 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from lookalike.errors import InputError, NotFoundError, unknown
+from lookalike.wording import rule
 
 
 class Config(BaseModel):
@@ -96,7 +97,9 @@ def _first_line(model: type[BaseModel], error: ValidationError) -> InputError:
         reason = str(fault["ctx"]["error"])
         return InputError(f"Setting {path}: {reason}." if path else f"Settings: {reason}.", code="invalid_setting")
     given = "" if fault["type"] == "missing" else f", but {fault['input']!r} was given"
-    return InputError(f"Setting {path}: {fault['msg']}{given}.", code="invalid_setting")
+    told = rule(fault)
+    said = f"Setting {path}: {fault['msg']}" if told is None else f"Setting {path} {told}"
+    return InputError(f"{said}{given}.", code="invalid_setting")
 
 
 def _fields_at(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:

@@ -77,9 +77,8 @@ def test_the_services_error_comes_back_typed(client: Client) -> None:
         client.neighbors("blob-001", columns=["magg"])
     with pytest.raises(ApiError) as caught:
         client.neighbors("blob-001", k=0)
-    assert caught.value.detail == [
-        {"parameter": "k", "rule": "Input should be greater than or equal to 1", "given": "'0'"}
-    ]
+    assert caught.value.detail == [{"parameter": "k", "rule": "must be at least 1", "given": "'0'"}]
+    assert caught.value.message == "k must be at least 1, but '0' was given."
 
 
 ODD = ["a/b", "x?k=1", "é", "a b", "../../healthz", "%2e", ".", "..", "", "blob-001/neighbors", "a\n", "a" * 65]

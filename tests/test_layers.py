@@ -18,6 +18,7 @@ LAYERS = [
         "files",
         "hashing",
         "config",
+        "wording",
         "attributes",
         "provenance",
         "progress",

@@ -13,6 +13,7 @@ from starlette.responses import Response
 
 from lookalike.errors import InputError, LookalikeError, NotFoundError
 from lookalike.service.models import Failure, Problem
+from lookalike.wording import rule
 
 log = logging.getLogger("lookalike.service")
 
@@ -92,10 +93,11 @@ async def _invalid(request: Request, error: Exception) -> Response:
 def _fault(fault: dict[str, Any]) -> tuple[dict[str, str], str]:
     """One validation fault: as data, and as a sentence with the rule and the value given."""
     where = ".".join(str(part) for part in fault["loc"][1:]) or str(fault["loc"][0])
-    rule = str(fault["msg"])
+    told = rule(fault)
     given = "" if fault["type"] == "missing" else _shown(fault["input"])
-    sentence = f"{where}: {rule}, but {given} was given." if given else f"{where}: {rule}."
-    return {"parameter": where, "rule": rule, "given": given}, sentence
+    said = f"{where}: {fault['msg']}" if told is None else f"{where} {told}"
+    sentence = f"{said}, but {given} was given." if given else f"{said}."
+    return {"parameter": where, "rule": told or str(fault["msg"]), "given": given}, sentence
 
 
 def _shown(value: object) -> str:

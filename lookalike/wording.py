@@ -1,0 +1,49 @@
+"""How counts and rules are said, alike wherever a person reads them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+# pydantic's types of faults → our rule, with the limits it names
+RULES = {
+    "greater_than_equal": "must be at least {ge}",
+    "greater_than": "must be above {gt}",
+    "less_than_equal": "must be at most {le}",
+    "less_than": "must be below {lt}",
+    "int_parsing": "must be a whole number",
+    "int_parsing_size": "must be a whole number of fewer digits",
+    "int_type": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "float_parsing": "must be a number",
+    "float_type": "must be a number",
+    "finite_number": "must be a finite number",
+    "bool_parsing": "must be true or false",
+    "bool_type": "must be true or false",
+    "string_type": "must be a text",
+    "string_pattern_mismatch": "must match {pattern}",
+    "literal_error": "must be {expected}",
+    "missing": "is missing",
+    "list_type": "must be a list",
+    "tuple_type": "must be a list",
+    "dict_type": "must hold named values",
+    "model_type": "must hold named values",
+    "too_short": "must hold at least {min_length} values",
+    "too_long": "must hold at most {max_length} values",
+}
+
+
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """A number with its noun: `1 object`, `2,103 objects`; `plural` where it does not just end in s."""
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
+def rule(fault: Mapping[str, Any]) -> str | None:
+    """What a value must be, from one of pydantic's faults: `must be at least 1`; None for a kind not worded here."""
+    text = RULES.get(str(fault["type"]))
+    return None if text is None else text.format(**{key: _limit(value) for key, value in fault.get("ctx", {}).items()})
+
+
+def _limit(value: object) -> str:
+    """A limit as people write it: 1 for 1.0."""
+    return f"{value:.15g}" if isinstance(value, float) else str(value)
