@@ -99,6 +99,15 @@ def test_the_projection_of_a_small_stem_from_uint8(tmp_path: Path) -> None:
         np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, rtol=1e-5)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "uint8"])
+def test_bands_with_a_mean_and_std_each(tmp_path: Path, dtype: str) -> None:
+    given = SCALED.model_copy(update={"mean": (0.4, 0.6), "std": (0.2, 0.4), "dtype": dtype})
+    folder = checkpoint(tmp_path / "checkpoint", given)
+    export_onnx(folder, tmp_path / "m.onnx")
+    images = np.random.default_rng(3).integers(0, 256, (4, 2, 24, 24)).astype(dtype)
+    compare(computed(tmp_path / "m.onnx", images), embed_images(images, *load_encoder(folder)))
+
+
 def test_the_file_describes_itself(exported: Path) -> None:
     model = onnx.load(exported)
     onnx.checker.check_model(model, full_check=True)

@@ -404,6 +404,80 @@ def test_a_head_of_another_shape_is_left_out() -> None:
     assert torch.equal(found.state["head.0.weight"], recognize(network.state_dict()).state["head.0.weight"])
 
 
+def linear(D: int = 512, length: int = 512) -> nn.Module:
+    return nn.Linear(D, length)
+
+
+@pytest.mark.parametrize(
+    "layers",
+    [
+        [linear(), nn.ReLU(), linear(), nn.ReLU(), linear(length=24)],
+        [linear(), nn.BatchNorm1d(512), linear(length=24)],
+        [linear(), nn.ReLU(), linear(length=24), nn.BatchNorm1d(24)],
+    ],
+    ids=["three layers", "batch norm within", "batch norm after"],
+)
+def test_a_head_that_holds_more_than_ours_is_left_out(layers: list[nn.Module]) -> None:
+    """Taken for two layers, it would give other vectors than its source."""
+    backbone = prefixed(source(head="classes"), "encoder_q.")
+    backbone = {key: tensor for key, tensor in backbone.items() if ".fc." not in key}
+    head = nn.Sequential(*layers)
+    for prefix in ("encoder_q.fc.", "projection_head.layers."):
+        found = recognize(backbone | prefixed(head, prefix))
+        assert found.head == "none"
+        assert found.unused == sorted(prefixed(head, prefix))
+    two = prefixed(nn.Sequential(linear(), nn.ReLU(), linear(length=24)), "encoder_q.fc.")
+    assert recognize(backbone | two).head == "moco-v2"
+    assert recognize(backbone | two, unread={"encoder_q.fc.4.weight": "tensor of F8_E4M3"}).head == "none"
+    one = prefixed(linear(length=24), "encoder_q.fc.")
+    assert recognize(backbone | one).head == "moco-v1"
+    assert recognize(backbone | one | {"encoder_q.fc.weight_g": torch.ones(24, 1)}).head == "none"
+
+
+def test_a_momentum_encoder_has_its_own_head() -> None:
+    network = source(head="classes")
+    del network.fc
+    both = prefixed(network, "backbone.") | prefixed(network, "backbone_momentum.")
+    last = linear(length=24)
+    heads = [nn.Sequential(linear(), nn.ReLU(), layer) for layer in (linear(length=24), last)]
+    query = both | prefixed(heads[0], "projection_head.layers.")
+    assert recognize(query).head == "lightly"
+    assert recognize(query, "backbone_momentum").head == "none"
+    found = recognize(query | prefixed(heads[1], "projection_head_momentum.layers."), "backbone_momentum")
+    assert found.head == "lightly"
+    assert torch.equal(found.state["head.2.bias"], last.state_dict()["bias"])
+    other = {key.replace("backbone_momentum", "net_momentum"): tensor for key, tensor in query.items()}
+    assert recognize(other, "net_momentum").head == "none"
+
+
+def test_one_weight_under_two_names_is_refused() -> None:
+    state = dict(source().state_dict())
+    message = "Each weight has one name, but this file holds '0.weight' and 'conv1.weight', which are the same"
+    with pytest.raises(InputError, match=message):
+        recognize(state | {"0.weight": torch.zeros_like(state["conv1.weight"])})
+    with pytest.raises(InputError, match=r"holds '1\.bias' and 'bn1\.bias', which are the same"):
+        recognize(state | dict(nn.Sequential(*list(source().children())[:-1]).state_dict()))
+
+
+def test_a_weight_of_an_unusual_type_is_refused_where_it_is_needed(tmp_path: Path) -> None:
+    state = dict(source().state_dict())
+    torch.save(state | {"angle": torch.zeros(3, dtype=torch.complex64)}, tmp_path / "beside.pth")
+    preprocess = read_preprocess([*OPTIONS, "bands=g,r,z"])
+    assert import_checkpoint(tmp_path / "beside.pth", tmp_path / "out", preprocess, "galaxy").unused == ["angle"]
+    for name in ("conv1.weight", "layer2.0.bn1.bias"):
+        torch.save(state | {name: state[name].to(torch.complex64)}, tmp_path / "within.pth")
+        with pytest.raises(InputError, match=f"is needed, but '{name}' is of a kind not read"):
+            import_checkpoint(tmp_path / "within.pth", tmp_path / "no", preprocess, "galaxy")
+
+
+def test_a_file_too_large_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    """A terabyte of nothing: reading all of it would take many minutes."""
+    with (tmp_path / "w.pth").open("wb") as file:
+        file.truncate(2**40)
+    with pytest.raises(InputError, match=r"w\.pth is refused: it has 1,099,511,627,776 bytes; at most"):
+        import_checkpoint(tmp_path / "w.pth", tmp_path / "out", read_preprocess(FULL), "galaxy")
+
+
 # Preprocessing
 
 
@@ -477,6 +551,50 @@ def test_scales_are_one_per_band_and_divisors_not_zero() -> None:
         read_preprocess([*FULL, *lupton, "scales=1,2"])
     with pytest.raises(InputError, match="std is greater than 0, but 0 was given"):
         read_preprocess([*FULL, "kind=scaled", "divisor=1", "mean=0", "std=0"])
+
+    with pytest.raises(InputError, match="the scale of r is greater than 0, but 0 was given"):
+        read_preprocess([*FULL, *lupton, "scales=1,0,2"])
+
+
+IMAGENET = ["kind=scaled", "size=32", "bands=R,G,B", "dtype=uint8", "unit=", "pixel_scale=unknown", "divisor=255"]
+IMAGENET += ["mean=0.485,0.456,0.406", "std=0.229,0.224,0.225"]
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_bands_normalized_each_by_its_own_numbers(tmp_path: Path) -> None:
+    """As torchvision normalizes photographs for its own weights."""
+    network, file = plain(tmp_path)
+    preprocess = read_preprocess(IMAGENET)
+    assert preprocess == read_preprocess([*IMAGENET, "mean=[0.485, 0.456, 0.406]"])
+    import_checkpoint(file, tmp_path / "out", preprocess, "image")
+    encoder, config = load_encoder(tmp_path / "out")
+    assert config.preprocess == preprocess
+    images = torch.randint(0, 256, (6, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(2))
+    normalize = torchvision.transforms.Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
+    embedding, _ = layers(network, normalize(images / 255))
+    found = embed_images(images.numpy(), encoder, config)
+    scale = float(embedding.abs().max())
+    np.testing.assert_allclose(found / scale, embedding.numpy() / scale, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("mean=0.4,0.5", "mean is one number or one per band, but 2 for 3 bands were given"),
+        ("std=0.4,0.5,0.6,0.7", "std is one number or one per band, but 4 for 3 bands were given"),
+        ("std=0.2,0,0.2", "std is greater than 0, but 0 was given"),
+        ("mean=0.4,x,0.5", "Setting mean"),
+    ],
+)
+def test_numbers_of_bands_that_cannot_be_are_refused(given: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        read_preprocess([*IMAGENET, given])
+
+
+def test_one_number_for_all_bands_is_stored_as_it_always_was() -> None:
+    """Content hashes of checkpoints cover it."""
+    stored = read_preprocess([*IMAGENET, "mean=0", "std=0.25"]).model_dump(mode="json")
+    assert json.dumps([stored["mean"], stored["std"]]) == "[0.0, 0.25]"
 
 
 # The command

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Self
+
+from pydantic import model_validator
 
 from lookalike.config import Config
 
@@ -15,7 +17,8 @@ class Preprocess(Config):
 
     kind `lupton`: the color image of Lupton et al. (2004) as the Legacy Surveys viewer draws it, unclipped:
     I = mean over bands of max(0, scale·flux + m); out = (scale·flux + m)·asinh(Q·I)/(√Q·I).
-    kind `scaled`: (pixel / divisor − mean) / std. kind `flux`: stored values as they are.
+    kind `scaled`: (pixel / divisor − mean) / std, with one mean and std for all bands or one for each. kind `flux`:
+    stored values as they are.
     `bands`, `unit`, `dtype` and `pixel_scale` (arcsec/px) say what pictures the encoder accepts.
     """
 
@@ -29,8 +32,16 @@ class Preprocess(Config):
     Q: float = 20.0
     scales: tuple[float, ...] = ()
     divisor: float = 1.0
-    mean: float = 0.0
-    std: float = 1.0
+    mean: float | tuple[float, ...] = 0.0
+    std: float | tuple[float, ...] = 1.0
+
+    @model_validator(mode="after")
+    def _one_per_band(self) -> Self:
+        for name, value in (("mean", self.mean), ("std", self.std)):
+            if isinstance(value, tuple) and len(value) != len(self.bands):
+                msg = f"{name} is one number or one per band, but {len(value)} for {len(self.bands)} bands were given"
+                raise ValueError(msg)
+        return self
 
 
 def encoder_input(images: torch.Tensor, preprocess: Preprocess) -> torch.Tensor:
@@ -44,8 +55,13 @@ def encoder_input(images: torch.Tensor, preprocess: Preprocess) -> torch.Tensor:
     if preprocess.kind == "lupton":
         return lupton(x, preprocess.scales, preprocess.m, preprocess.Q)
     if preprocess.kind == "scaled":
-        return (x / preprocess.divisor - preprocess.mean) / preprocess.std
+        return (x / preprocess.divisor - by_band(preprocess.mean, x)) / by_band(preprocess.std, x)
     return x
+
+
+def by_band(value: float | tuple[float, ...], like: torch.Tensor) -> torch.Tensor | float:
+    """A number as it is; one per band as a tensor (1, C, 1, 1) of the same type and device."""
+    return like.new_tensor(value).view(1, -1, 1, 1) if isinstance(value, tuple) else value
 
 
 def lupton(flux: torch.Tensor, scales: tuple[float, ...], m: float, Q: float) -> torch.Tensor:

@@ -181,7 +181,10 @@ def _seen(images: NDArray[Any], preprocess: Preprocess) -> NDArray[np.float32]:
 
 def _visible(images: NDArray[Any], x: NDArray[np.float32], preprocess: Preprocess) -> NDArray[Any]:
     """The same pixels with black at 0: as stored where they were only scaled, else as the encoder sees them."""
-    return x * preprocess.std + preprocess.mean if preprocess.kind == "scaled" else x
+    if preprocess.kind != "scaled":
+        return x
+    std, mean = (np.reshape(value, (-1, 1, 1)).astype(x.dtype) for value in (preprocess.std, preprocess.mean))
+    return x * std + mean  # (B, C, h, w)
 
 
 def _white(samples: Samples, rows: Rows, preprocess: Preprocess) -> float:

@@ -155,6 +155,8 @@ def _pixels(config: CheckpointConfig, B: int, H: int, W: int) -> torch.Tensor:
     """Random pixels (B, C, H, W) as they are stored, spread about as the encoder's own data are."""
     import torch
 
+    from lookalike.augmentations.preprocess import by_band
+
     wanted = config.preprocess
     draws = torch.Generator().manual_seed(B * 1_000_003 + H * 1009 + W)
     shape = (B, len(wanted.bands), H, W)
@@ -162,5 +164,5 @@ def _pixels(config: CheckpointConfig, B: int, H: int, W: int) -> torch.Tensor:
         return torch.randint(0, 256, shape, dtype=torch.uint8, generator=draws)
     noise = torch.randn(shape, generator=draws)
     if wanted.kind == "scaled":
-        return (noise * wanted.std + wanted.mean) * wanted.divisor
+        return (noise * by_band(wanted.std, noise) + by_band(wanted.mean, noise)) * wanted.divisor
     return noise / max(wanted.scales, default=1.0)

@@ -25,6 +25,7 @@ from lookalike.config import read_settings
 from lookalike.errors import InputError, unknown
 from lookalike.files import atomic_folder, existing_files, lock
 from lookalike.provenance import build_record, write_record
+from lookalike.ssl.weight_files import RefusedError, checked_size
 from lookalike.ssl.weights_child import REPORT, TENSORS
 
 TIMEOUT = 300  # seconds in all; the child itself may compute for weights_child.SECONDS
@@ -82,9 +83,13 @@ def import_checkpoint(
     with lock(out):
         if out.exists() and not (out.is_dir() and not any(out.iterdir())):
             raise InputError(f"A new folder is written here, but {out} exists; choose another --out.")
+        try:
+            checked_size(file)  # before every byte of it is read
+        except RefusedError as error:
+            raise _refused(file, str(error)) from None
         digest = _digest(file)
         tensors, told = read_tensors_apart(file)
-        found = recognize(tensors, prefix)
+        found = recognize(tensors, prefix, unread=told["unread"])
         if found.config.channels != len(preprocess.bands):
             raise InputError(
                 f"The encoder in {file} takes {found.config.channels} bands, but {len(preprocess.bands)} were given "
@@ -199,7 +204,8 @@ def _kinds() -> str:
 
 def _value(key: str, text: str) -> Any:
     """A value as JSON where it is JSON; lists may be given as a,b,c."""
-    if key in ("bands", "scales") and not text.startswith("["):
+    listed = key in ("bands", "scales") or (key in ("mean", "std") and "," in text)
+    if listed and not text.startswith("["):
         return [part.strip() for part in text.split(",") if part.strip()]
     if key in ("unit", "kind", "dtype"):  # texts, even where they look like numbers
         return text
@@ -216,7 +222,9 @@ def _check(preprocess: Preprocess) -> None:
         raise InputError(f"bands are at least one, each with a name of its own, but {', '.join(bands)!r} was given.")
     if preprocess.kind == "lupton" and len(preprocess.scales) != len(bands):
         raise InputError(f"scales are one per band, but {len(preprocess.scales)} for {len(bands)} bands were given.")
-    positive = {"size": preprocess.size, "Q": preprocess.Q, "std": preprocess.std, "divisor": preprocess.divisor}
+    positive = {f"the scale of {band}": scale for band, scale in zip(bands, preprocess.scales, strict=False)}
+    positive |= {"size": preprocess.size, "Q": preprocess.Q, "divisor": preprocess.divisor}
+    positive["std"] = min(preprocess.std) if isinstance(preprocess.std, tuple) else preprocess.std
     if preprocess.pixel_scale is not None:
         positive["pixel_scale"] = preprocess.pixel_scale
     for name, value in positive.items():
