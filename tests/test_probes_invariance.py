@@ -26,7 +26,7 @@ from lookalike.augmentations.draws import Draws
 from lookalike.augmentations.galaxy_settings import Distribution, GalaxySettings, Jitter, default_settings
 from lookalike.errors import InputError
 from lookalike.probes import published
-from lookalike.probes.checks import galaxy_checks
+from lookalike.probes.checks import ODDS, correlation_limit, galaxy_checks
 from lookalike.probes.compare import compare_representations
 from lookalike.probes.directions import Directions, standardization
 from lookalike.probes.faults import Flag, flags_of
@@ -35,12 +35,13 @@ from lookalike.probes.phantoms import distance, limit
 from lookalike.probes.published import EBV, NOISE, PSF, Stated, viewer_colors
 from lookalike.probes.report import as_json, as_text
 from lookalike.probes.report_html import page
-from lookalike.probes.retrieval import best, compared, nearest, overlap
+from lookalike.probes.retrieval import best, compared, found_again, nearest, overlap
+from lookalike.probes.scores import scored
 from lookalike.probes.steps import alone, chosen, switches
 from lookalike.samples import About, Column, Samples
 from lookalike.samples_writer import write_samples
 from lookalike.ssl.batches import Batches
-from lookalike.ssl.checkpoint import CheckpointConfig, save_encoder
+from lookalike.ssl.checkpoint import CheckpointConfig, load_encoder, save_encoder
 from lookalike.ssl.encoders import Encoder, EncoderConfig
 
 N, STORED = 40, 40
@@ -368,6 +369,19 @@ def test_standardizing_on_the_fly_is_standardizing() -> None:
     np.testing.assert_allclose(Directions(stored, mean, spread).unit(3, 9), expected[3:9])
 
 
+def test_an_object_without_rivals_is_neither_found_nor_missed() -> None:
+    stored, left_out = np.eye(4), [np.array([1, 2, 3]), *(np.array([], int) for _ in range(3))]
+    copies = stored.copy()
+    copies[1] = stored[2]  # the second looks like the third
+    found = compared(stored, copies, left_out, k=10)
+    scores = scored(found, overlap(nearest(stored, left_out, k=10), found.copy_lists))
+    assert (scores.copy_at[0].hits, scores.copy_at[0].n) == (2, 3)
+    assert (scores.original_at[1].hits, scores.original_at[1].n) == (3, 3)
+    assert scores.separation == pytest.approx(2 / 3)  # of the three, one has all its rivals ahead
+    assert sum(scores.cosine.counts) == 4
+    assert found_again(stored, copies, left_out).tolist() == [False, False, True, True]
+
+
 def test_pixel_change_by_hand() -> None:
     plain = torch.tensor([[[[0.0, 2.0]]], [[[5.0, 5.0]]]])
     change = pixel_change(plain + 0.5, plain)
@@ -417,6 +431,17 @@ def test_a_right_sample_keeps_within_the_limit() -> None:
     even = np.linspace(0, 1, 20_001)
     beyond = sum(distance(random.uniform(0, 1, 200), even) > limit(200, 0.01) + 1e-3 for _ in range(500))
     assert beyond <= 14  # binomial(500, 0.01) exceeds 14 with odds of 2e-4
+
+
+def test_independent_bands_pass_with_the_stated_odds() -> None:
+    """The two-sided tail of the largest of three normal correlations is below the odds, and not by much."""
+    for n in (1024, 4096):
+        tail = 3 * 2 * stats.norm.sf(correlation_limit(n, 3) * n**0.5)
+        assert ODDS / 3 < tail < ODDS
+    random = np.random.default_rng(8)
+    correlations = [np.corrcoef(random.gamma(12.0, size=(3, 500))) - np.eye(3) for _ in range(1500)]
+    beyond = sum(np.abs(each).max() > correlation_limit(500, 3, 0.02) for each in correlations)
+    assert 1 <= beyond <= 30  # 15 are expected; more than 30, or none, have odds below 1e-3
 
 
 # ---------------------------------------------------------------------------------------------- steps and refusals
@@ -482,6 +507,43 @@ def test_overlapping_footprints_do_not_compete(tmp_path: Path, checkpoint: Calla
     assert apart.scores["pixels"]["blur"].copy_at[0].value == 1.0
     assert crowded.scores["pixels"]["blur"].copy_at[0].value == 0.0  # the twins tie
     assert any("12 pairs overlap" in note for note in apart.notes)
+
+
+def test_what_overlaps_all_others_is_left_out_and_counted(tmp_path: Path, checkpoint: Callable[..., Path]) -> None:
+    """A chain of three: the middle one overlaps both ends, which do not overlap each other."""
+    images = np.random.default_rng(6).integers(0, 255, (3, 3, 24, 24)).astype(np.uint8)
+    about = About(domain="galaxy", bands=("R", "G", "B"), survey={"psf_sigma": dict.fromkeys("RGB", 0.8)})
+    for name, x in {"chain.h5": [0.0, 10.0, 20.0], "heap.h5": [0.0, 1.0, 2.0]}.items():
+        with write_samples(tmp_path / name, about, {"x": Column("px"), "y": Column("px")}) as writer:
+            writer.append(["a", "b", "c"], images, {"x": np.array(x), "y": np.zeros(3)})
+    folder, off = checkpoint(tmp_path / "chain.h5"), ["extinction", "noise"]
+    measured = measure([tmp_path / "chain.h5"], folder, without=off, quiet=True)
+    assert measured.scores["pixels"]["blur"].copy_at[0].n == 2
+    assert "footprints: 1 objects overlap every other; all scores but their cosines leave them out." in measured.notes
+    with pytest.raises(InputError, match=r"all 3 overlap each other by more than 25%; give a larger --max-overlap"):
+        measure([tmp_path / "heap.h5"], folder, without=off, quiet=True)
+
+
+def test_an_encoder_that_names_no_augmentations_gets_the_domains(
+    survey: Path, checkpoint: Callable[..., Path], blob_samples: Callable[..., Path]
+) -> None:
+    """As `checkpoint import` makes them."""
+    folder = checkpoint(survey)
+    named = measure([survey], folder, quiet=True)
+    encoder, config = load_encoder(folder)
+    save_encoder(folder, encoder, config.model_copy(update={"augment": {}}))
+    measured = measure([survey], folder, quiet=True)
+    assert measured.scores == named.scores
+    assert any("the checkpoint names none" in note for note in measured.notes)
+    assert not any("the checkpoint names none" in note for note in named.notes)
+
+    pictures = blob_samples(domain="image", n=20)  # of 24 px
+    folder = checkpoint(pictures, preprocess={"size": 16})
+    encoder, config = load_encoder(folder)
+    save_encoder(folder, encoder, config.model_copy(update={"augment": {}}))
+    measured = measure([pictures], folder, quiet=True)
+    # No mirror changes a radial profile or a histogram, so both see the same central crop.
+    assert measured.scores["hand_features"]["flip"].cosine.quantiles[0] == pytest.approx(1)
 
 
 def test_pixels_that_are_not_finite_are_refused(

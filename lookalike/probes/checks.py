@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from math import sqrt
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -19,7 +21,6 @@ from lookalike.probes.published import Stated
 
 Values = NDArray[np.float64]
 ODDS = 1e-6
-CORRELATED = 5.0  # standard errors of a correlation
 ALIKE = 2e-3  # by which two lengths may differ and be called equal
 NEARLY_UNIFORM = 0.03
 
@@ -178,7 +179,17 @@ def _independent(augmentation: str, sigma: Values) -> Iterator[Check]:
     if sigma.shape[1] > 1 and (sigma.std(axis=0) > 0).all():
         together = np.corrcoef(sigma.T) - np.eye(sigma.shape[1])
         value = float(np.abs(together).max())
-        yield Check(augmentation, "bands independent", "correlated", value, CORRELATED / len(sigma) ** 0.5)
+        yield Check(augmentation, "bands independent", "correlated", value, correlation_limit(*sigma.shape))
+
+
+def correlation_limit(n: int, bands: int, odds: float = ODDS) -> float:
+    """What the largest correlation of n independent draws in several bands exceeds with odds below `odds`.
+
+    A correlation is normal with a standard error of 1/√n, and any pair of bands, on either side, can be the largest;
+    half the odds are kept for draws that are a little skew.
+    """
+    pairs = bands * (bands - 1) // 2
+    return -NormalDist().inv_cdf(odds / 2 / (2 * pairs)) / sqrt(n)
 
 
 def _added(new: Values, old: float) -> Values:

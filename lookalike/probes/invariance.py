@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from lookalike.augmentations import get_domain
+from lookalike.augmentations.domain import Domain
 from lookalike.augmentations.draws import Draws
 from lookalike.errors import InputError
 from lookalike.indexer.footprints import Footprints
@@ -29,6 +30,7 @@ from lookalike.probes.steps import alone, chosen
 from lookalike.progress import progress
 from lookalike.samples import Samples
 from lookalike.ssl.batches import Batches
+from lookalike.ssl.checkpoint import CheckpointConfig
 from lookalike.ssl.embed import check_fits
 
 Rows = NDArray[np.int64]
@@ -74,8 +76,8 @@ def measure(
     objects covering more of a footprint than this do not compete with it. Each object is augmented and embedded once
     per augmentation, with the same draws alone and together; drawn anew, they are no training views.
 
-    InputError where the data are not the encoder's, fewer than 2 objects are there, a step is off and not named, or
-    an augmentation gives pixels that are not finite.
+    InputError where the data are not the encoder's, fewer than 2 objects are there or all overlap, a step is off and
+    not named, or an augmentation gives pixels that are not finite.
     """
     samples = Samples(list(samples_paths))
     if len(samples) < 2 or objects < 2:
@@ -83,14 +85,15 @@ def measure(
     describer = Describer(checkpoint, device)
     notes = check_fits(samples, describer.config, checkpoint)
     domain = get_domain(describer.config.domain)
-    settings = domain.settings_type.checked(describer.config.augment)
+    settings, whole, told = _settings(domain, describer.config, samples)
+    notes += told
     steps, off = chosen(settings, without, checkpoint)
     rows = _some(len(samples), objects, seed)
     if len(rows) < len(samples):
         notes.append(f"objects: {len(rows):,} of {len(samples):,}, a random part by seed {seed} (--objects).")
-    left_out, note = _barred(samples, rows, describer.config.preprocess.size, max_overlap)
-    notes += [note] if note else []
-    copies = Copies(samples, rows, describer, seed)
+    left_out, told = _barred(samples, rows, describer.config.preprocess.size, max_overlap)
+    notes += told
+    copies = Copies(samples, rows, describer, settings, whole, seed)
     scores: dict[str, dict[str, Scores]] = {name: {} for name in NAMES}
     change: dict[str, float] = {}
     with progress("invariance", len(rows) * (len(steps) + 2), "copies", quiet=quiet) as advance:
@@ -98,7 +101,7 @@ def measure(
         lists = {name: nearest(comparable(name, stored[name], stored[name]), left_out, k=K) for name in NAMES}
         for augmentation in [*steps, TOGETHER]:
             on = steps if augmentation == TOGETHER else [augmentation]
-            made, change[augmentation] = copies.augmented(settings, on, augmentation, advance)
+            made, change[augmentation] = copies.augmented(on, augmentation, advance)
             for name in NAMES:
                 base, queries = (comparable(name, stored[name], vectors[name]) for vectors in (stored, made))
                 found = compared(base, queries, left_out, k=K)
@@ -123,18 +126,21 @@ def measure(
 
 @dataclass
 class Copies:
-    """The chosen rows' pictures and their augmented copies, described block by block."""
+    """The chosen rows' pictures and their augmented copies, described block by block.
+
+    whole : whether the steps change the encoder's whole crop, and not the stored picture that it is cut from.
+    """
 
     samples: Samples
     rows: Rows
     describer: Describer
+    settings: Any
+    whole: bool
     seed: int
 
     def __post_init__(self) -> None:
-        config = self.describer.config
-        self.domain = get_domain(config.domain)
-        settings = self.domain.settings_type.checked(config.augment)
-        columns = self.domain.columns(settings, self.samples.about.bands, frozenset(self.samples.columns))
+        self.domain = get_domain(self.describer.config.domain)
+        columns = self.domain.columns(self.settings, self.samples.about.bands, frozenset(self.samples.columns))
         self.batches = Batches(self.samples, columns, self.describer.device)
         bytes_each = 4 * int(np.prod(self.samples.image_shape))
         self.block = max(16, min(256, BLOCK_BYTES // bytes_each))
@@ -150,15 +156,15 @@ class Copies:
             advance(len(rows))
         return {name: np.concatenate([part[name] for part in parts]) for name in NAMES}
 
-    def augmented(
-        self, settings: Any, steps: Sequence[str], name: str, advance: Callable[[int], object]
-    ) -> tuple[Vectors, float]:
+    def augmented(self, steps: Sequence[str], name: str, advance: Callable[[int], object]) -> tuple[Vectors, float]:
         """The copies with these steps on, (N, D) by description, and how much their pixels changed."""
-        on, off = alone(settings, *steps), alone(settings)
+        on, off = alone(self.settings, *steps), alone(self.settings)
         parts: list[Vectors] = []
         changes = []
         for rows in self._blocks():
             images, catalog = self.batches.fetch(rows)  # (B, C, H, W), {column: (B,)}
+            if self.whole:
+                images = _central(images, self.describer.config.preprocess.size)
             draws = Draws(self.seed, COPY_EPOCH, torch.from_numpy(rows).to(images.device), view=0)
             copies = self.domain.view(images.clone(), catalog, draws, on)  # (B, C, h, w)
             if not bool(copies.isfinite().all()):
@@ -189,6 +195,28 @@ def pixel_change(copies: torch.Tensor, plain: torch.Tensor) -> NDArray[np.float6
     return torch.where(contrast > 0, difference / contrast, torch.nan).cpu().numpy()
 
 
+def _settings(domain: Domain, config: CheckpointConfig, samples: Samples) -> tuple[Any, bool, list[str]]:
+    """The augmentations to measure: the checkpoint's, or where it names none the domain's for these samples.
+
+    Besides, `whole` of Copies, and notes.
+    """
+    if config.augment:
+        return domain.settings_type.checked(config.augment), False, []
+    about, stored = samples.about, min(samples.image_shape[1:])
+    settings: Any
+    settings, notes = domain.settings(about, stored, frozenset(samples.columns), str(samples.image_dtype))
+    told = "augmentations: the checkpoint names none, as one trained elsewhere does not; measured are those that "
+    # The views must be as large as the encoder was made for.
+    return (
+        settings.changed({"size": config.preprocess.size}),
+        settings.size == stored,
+        [
+            f"{told}`lookalike train` would use for these samples, in views of {config.preprocess.size} px.",
+            *(note for note in notes if not note.startswith("views:")),
+        ],
+    )
+
+
 def _some(n: int, objects: int, seed: int) -> Rows:
     """All rows, or a random part of them, increasing."""
     if n <= objects:
@@ -196,15 +224,26 @@ def _some(n: int, objects: int, seed: int) -> Rows:
     return np.sort(np.random.default_rng(seed).choice(n, objects, replace=False))
 
 
-def _barred(samples: Samples, rows: Rows, size: int, limit: float) -> tuple[list[Rows] | None, str]:
-    """For each chosen object the places among them of those that overlap it, as in the demo; and a note."""
+def _barred(samples: Samples, rows: Rows, size: int, limit: float) -> tuple[list[Rows] | None, list[str]]:
+    """For each chosen object the places among them of those that overlap it, as in the demo; and notes."""
     footprints, why_not = Footprints.of(samples, size)
     if footprints is None:
-        return None, why_not
+        return None, [why_not]
     here = Footprints(footprints.across[rows], footprints.along[rows], footprints.size, footprints.sky)
     barred = [here.overlapping(place, limit) for place in range(len(rows))]
     pairs = sum(len(others) for others in barred)
-    return barred, f"footprints: {pairs:,} pairs overlap by more than {limit:.0%} and do not compete." if pairs else ""
+    notes = [f"footprints: {pairs:,} pairs overlap by more than {limit:.0%} and do not compete."] if pairs else []
+    lonely = sum(len(others) == len(rows) - 1 for others in barred)
+    if lonely == len(rows):
+        raise InputError(
+            f"An object competes with others, but all {len(rows):,} overlap each other by more than {limit:.0%}; "
+            "give a larger --max-overlap."
+        )
+    if lonely:
+        notes.append(
+            f"footprints: {lonely:,} objects overlap every other; all scores but their cosines leave them out."
+        )
+    return barred, notes
 
 
 def _central(images: torch.Tensor, size: int) -> torch.Tensor:

@@ -54,9 +54,10 @@ def found_again(
 
     stored, copies : (N, D), row i of `copies` made from row i of `stored`; cosine similarity.
     left_out       : per object the rows that may not compete (neighbors whose footprint overlaps its own).
-    A tie with another object counts as a miss.
+    A tie with another object counts as a miss, and so does an object that no other competes with.
     """
-    found: NDArray[np.bool_] = compared(stored, copies, left_out).ahead_of_original == 0
+    ranked = compared(stored, copies, left_out)
+    found: NDArray[np.bool_] = (ranked.ahead_of_original == 0) & (ranked.rivals > 0)
     return found
 
 
@@ -68,7 +69,7 @@ class Compared:
     cosine_other      : of each copy and another object's original.
     ahead_of_original : asked with the copy, how many originals are as similar to it as its own, or more so.
     ahead_of_copy     : asked with the original, how many copies are as similar to it as its own, or more so.
-    rivals            : how many objects may compete with it.
+    rivals            : how many objects may compete with it; where none may, being ahead says nothing.
     copy_lists        : (N, k) rows of the originals most similar to the copy, its own left out, padded with −1.
     """
 

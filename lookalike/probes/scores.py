@@ -67,17 +67,21 @@ class Scores:
 
 
 def scored(found: Compared, overlaps: NDArray[np.float64]) -> Scores:
-    """The scores of copies (N,); a list without entries (all others barred) has no overlap and does not count."""
-    kept = overlaps[np.isfinite(overlaps)]
-    mean = float(kept.mean()) if len(kept) else 0.0
-    error = Z * float(kept.std()) / max(1, len(kept)) ** 0.5 if len(kept) else 0.0
-    rivals = np.maximum(found.rivals, 1)
+    """The scores of copies (N,); an object without rivals (all others barred) counts in its cosine alone.
+
+    At least one must have a rival.
+    """
+    rivaled = found.rivals > 0
+    ahead, ahead_of_copy = found.ahead_of_original[rivaled], found.ahead_of_copy[rivaled]
+    kept = overlaps[rivaled]
+    mean = float(kept.mean())
+    error = Z * float(kept.std()) / len(kept) ** 0.5
     return Scores(
-        (share(found.ahead_of_original < 1), share(found.ahead_of_original < K)),
-        (share(found.ahead_of_copy < 1), share(found.ahead_of_copy < K)),
+        (share(ahead < 1), share(ahead < K)),
+        (share(ahead_of_copy < 1), share(ahead_of_copy < K)),
         mean,
         (max(0.0, mean - error), min(1.0, mean + error)),
-        float(1 - (found.ahead_of_original / rivals).mean()),
+        float(1 - (ahead / found.rivals[rivaled]).mean()),
         *cosines(found.cosine, found.cosine_other),
     )
 
