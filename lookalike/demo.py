@@ -18,7 +18,7 @@ import numpy as np
 
 from lookalike import __version__
 from lookalike.embeddings import Embeddings
-from lookalike.errors import LookalikeError
+from lookalike.errors import LookalikeError, StoppedError
 from lookalike.files import lock, write_json
 from lookalike.provenance import read_record
 from lookalike.samples import Samples
@@ -121,14 +121,13 @@ def make_all(demo: Demo) -> Stages:
     from lookalike.indexer.audit import verify
     from lookalike.indexer.index import build_index
     from lookalike.ssl.embed import embed
-    from lookalike.ssl.train import train
 
     stages = Stages()
     stages.run("ingest", lambda: _samples_valid(demo), lambda: ingest("hubble", [], demo.samples, overwrite=True))
     stages.run(
         "train",
         lambda: _checkpoint_valid(demo),
-        lambda: train([demo.samples], demo.checkpoint, training(demo), resume=_can_resume(demo)),
+        lambda: _train(demo),
     )
     stages.run(
         "embed",
@@ -144,15 +143,26 @@ def make_all(demo: Demo) -> Stages:
     return stages
 
 
+def _train(demo: Demo) -> None:
+    from lookalike.ssl.train import train
+
+    try:
+        train([demo.samples], demo.checkpoint, training(demo), resume=_can_resume(demo))
+    except StoppedError as error:
+        raise StoppedError(
+            "Stopped, with the training saved; the same command goes on from there.", code=error.code
+        ) from None
+
+
 def training(demo: Demo) -> TrainConfig:
     """The demo's training settings: a small encoder, few minutes on two cores."""
     from lookalike.ssl.hardware import fast_precision, pick_device
     from lookalike.ssl.settings import TrainConfig
 
-    precision = fast_precision(pick_device("auto"))
+    epochs = demo.epochs or _epochs_before(demo) or EPOCHS[fast_precision(pick_device("auto"))]
 
     return TrainConfig(
-        epochs=demo.epochs or EPOCHS[precision],
+        epochs=epochs,
         seed=demo.seed,
         small_stem=False,  # the stem for small pictures costs eight times the work
         # Few steps on few objects: fewer negatives, a sharper contrast, a larger rate and a key encoder that follows
@@ -162,6 +172,17 @@ def training(demo: Demo) -> TrainConfig:
         temperature=0.1,
         lr=0.06,
     )
+
+
+def _epochs_before(demo: Demo) -> int | None:
+    """The epochs of a training in the folder, if they are a demo's own: it may have run on another machine."""
+    from lookalike.ssl.checkpoint import read_config
+
+    try:
+        epochs = read_config(demo.checkpoint).train.get("epochs")
+    except LookalikeError:
+        return None
+    return epochs if epochs in EPOCHS.values() else None
 
 
 def _samples_valid(demo: Demo) -> bool:

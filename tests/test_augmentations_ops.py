@@ -158,3 +158,34 @@ def test_blur_leaves_its_input_and_bands_of_no_sigma_alone() -> None:
 def test_transmission_is_ten_to_the_c_times_e() -> None:
     factor = ops.transmission(torch.tensor([0.0, 0.1]), torch.tensor([-1.2856, -0.866]))
     torch.testing.assert_close(factor, torch.tensor([[1.0, 1.0], [10**-0.12856, 10**-0.0866]]))
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (2, 7), (5, 9), (16, 3)])
+@pytest.mark.parametrize("sigma", [0.3, 1.7, 6.0, 40.0])
+def test_kernels_wider_than_the_picture_are_mirrored_as_often_as_it_takes(shape: tuple[int, int], sigma: float) -> None:
+    H, W = shape
+    image = np.random.default_rng(0).normal(size=shape)
+    reach = min(int(4 * sigma + 0.5), max(H, W))
+    taps = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
+    taps /= taps.sum()
+
+    def slow(line: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
+        n, period = len(line), np.concatenate([line, line[::-1]])
+        return np.array(
+            [
+                sum(t * period[(i + d) % (2 * n)] for d, t in zip(range(-reach, reach + 1), taps, strict=True))
+                for i in range(n)
+            ]
+        )
+
+    expected = np.apply_along_axis(slow, 0, np.apply_along_axis(slow, 1, image))
+    got = ops.blur(torch.from_numpy(image).float()[None, None], torch.tensor([[sigma]]))
+    np.testing.assert_allclose(got[0, 0], expected, atol=1e-5)
+
+
+def test_widths_that_are_no_widths_leave_the_band() -> None:
+    images = torch.randn(1, 4, 6, 6)
+    blurred = ops.blur(images, torch.tensor([[torch.nan, torch.inf, -1.0, 0.5]]))
+    assert torch.equal(blurred[0, :3], images[0, :3])
+    assert not torch.equal(blurred[0, 3], images[0, 3])
+    assert torch.isfinite(blurred).all()

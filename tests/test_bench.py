@@ -71,8 +71,11 @@ def test_the_report_holds_every_ratio(monkeypatch: pytest.MonkeyPatch, capsys: p
     case = training.measure(training.Case("resnet18", 51, 32), objects=128, rounds=1, steps=1, quiet=True)
     assert case["fraction_of_limit"] == case["loop_samples_per_s"] / case["limit_samples_per_s"]
     assert case["vs_lightly"] == case["loop_samples_per_s"] / case["lightly_samples_per_s"]
-    assert case["limit_format"] in training.FORMATS
-    assert case["lightly_at"] in {f"0 workers, {name}" for name in training.FORMATS}
+    assert case["fraction_of_limit_in_our_precision"] <= case["fraction_of_limit"] * 1.0001 or (
+        case["limit_in_our_precision_samples_per_s"] < case["limit_samples_per_s"]
+    )
+    assert case["limit_at"] in {f"float32, {name}" for name in training.FORMATS}
+    assert case["lightly_at"].split(", ")[1:] in [["0 workers", name] for name in training.FORMATS]
     monkeypatch.setattr(training, "measure", lambda chosen, **options: case)
     monkeypatch.setattr("sys.argv", ["lookalike", "bench", "train", "--case", "resnet18-64", "--json"])
     with pytest.raises(SystemExit) as end:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 import torch
 
 from lookalike.errors import InputError
-from lookalike.ssl.hardware import fast_precision, keep_memory, pick_device
+from lookalike.ssl.hardware import fast_precision, pick_device
 
 
 def test_unknown_device_is_an_error() -> None:
@@ -24,7 +27,31 @@ def test_precision_follows_what_the_processor_multiplies_fast(
     assert fast_precision(torch.device("cpu")) == precision
 
 
-def test_keeping_memory_can_be_asked_for_twice() -> None:
-    keep_memory()
-    keep_memory()
-    assert torch.ones(10_000_000).sum() == 10_000_000
+RESIDENT = """
+import sys, torch
+from lookalike.ssl.hardware import kept_memory
+
+def resident():
+    return int(open("/proc/self/statm").read().split()[1]) * 4096
+
+def work():  # blocks small enough for the kept heap, 240 MB together
+    blocks = [torch.ones(5_000_000) for _ in range(12)]
+    return len(blocks)
+
+before = resident()
+with kept_memory():
+    work()
+    kept = resident() - before
+given_back = resident() - before
+work()
+print(kept, given_back, resident() - before)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_memory_is_kept_between_steps_and_given_back_at_the_end() -> None:
+    done = subprocess.run([sys.executable, "-c", RESIDENT], capture_output=True, text=True, check=True)
+    kept, given_back, usual = map(int, done.stdout.split())
+    assert kept > 200e6
+    assert given_back < 60e6
+    assert usual < 60e6

@@ -125,13 +125,17 @@ def test_only_plain_convolutions_are_replaced_and_keep_their_weights() -> None:
     model = nn.Sequential(
         nn.Conv2d(3, 4, 3, bias=False),
         nn.Sequential(nn.Conv2d(4, 4, 3, bias=True), nn.Conv2d(4, 4, 3, groups=2, bias=False)),
+        nn.Sequential(nn.Conv2d(4, 4, (3, 1), bias=False), nn.Conv2d(4, 4, 1, stride=(1, 1), bias=False)),
+        nn.Sequential(nn.Conv2d(4, 4, 1, stride=(1, 2), bias=False), nn.Conv2d(4, 4, 3, padding="same", bias=False)),
+        nn.Sequential(nn.Conv2d(4, 4, 3, padding=1, padding_mode="reflect", bias=False)),
         nn.Sequential(nn.Conv2d(4, 5, 1, stride=2, bias=False)),
     )
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     use_fast_convolutions(model)
     kinds = [type(module) for module in model.modules() if isinstance(module, nn.Conv2d)]
-    assert kinds == [Conv2d, nn.Conv2d, nn.Conv2d, Conv2d]
+    plain = nn.Conv2d
+    assert kinds == [Conv2d, plain, plain, plain, Conv2d, plain, plain, plain, Conv2d]
     after = model.state_dict()
     assert list(after) == list(before)
     assert all(torch.equal(after[name], before[name]) for name in before)
-    assert model(torch.randn(2, 3, 9, 9)).shape == (2, 5, 2, 2)
+    assert model(torch.randn(2, 3, 13, 13)).shape == (2, 5, 3, 2)

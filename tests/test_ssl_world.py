@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +22,13 @@ from safetensors.torch import load_file
 from lookalike.errors import InputError
 from lookalike.samples import Samples
 from lookalike.ssl import batches
+from lookalike.ssl import train as train_module
 from lookalike.ssl.batches import Batches
 from lookalike.ssl.checkpoint import load_encoder
 from lookalike.ssl.encoders import Encoder, EncoderConfig
 from lookalike.ssl.log import read_log
 from lookalike.ssl.moco import MoCo
+from lookalike.ssl.plan import make_plan
 from lookalike.ssl.train import TrainConfig, train
 from lookalike.ssl.world import ALONE, World, join
 
@@ -185,16 +188,22 @@ def test_two_processes_normalize_and_shuffle_as_one(blob_samples: Write, tmp_pat
             torch.testing.assert_close(weights[1][name], weights[0][name], rtol=1e-3, atol=1e-4, msg=name)
 
 
-def test_a_cluster_that_takes_the_place_back_is_obeyed_without_failing(
-    blob_samples: Write, tmp_path: Path, agents: Agents
+@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGTERM])
+def test_a_cluster_that_takes_the_place_back_is_obeyed(
+    blob_samples: Write, tmp_path: Path, agents: Agents, number: signal.Signals
 ) -> None:
     data, out = blob_samples(n=70), tmp_path / "out"
     run = agents.start(data, "--out", out, "--resume")
     wait_for_steps(out, 2, run)
-    for worker in children(run.pid):
-        os.kill(worker, signal.SIGUSR1)
+    if number == signal.SIGUSR1:  # to the workers: torchrun itself does not handle it
+        for worker in children(run.pid):
+            os.kill(worker, number)
+    else:  # to all, as Slurm does; torchrun passes its own on, so that the workers have it twice
+        for pid in (*children(run.pid), run.pid):
+            os.kill(pid, number)
     said, _ = run.communicate(timeout=60)
-    assert run.returncode == 0, said
+    assert run.returncode == (0 if number == signal.SIGUSR1 else 1), said  # torchrun ends with 1 when it is told to end
+    assert said.count("Stopped and saved") == 1
     assert re.search(r"Stopped and saved after \d+ of 12 steps; the same command with --resume goes on", said)
     stopped = len(losses(out))
     assert stopped < 12
@@ -274,15 +283,41 @@ def test_processes_read_parts_of_the_same_number_of_batches(
         assert joined == [batch.rows.tolist() for batch in read.epoch(0, 0, B)]
 
 
-def test_a_batch_too_small_for_the_processes_is_refused(
-    blob_samples: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({}, "batch_size = 16 over 20 processes|sub_batches = 20"),
+        ({"sub_batches": 3}, "sub_batches = 3 over 20 processes"),
+    ],
+)
+def test_what_does_not_divide_among_the_processes_is_refused(
+    blob_samples: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: dict[str, int], said: str
 ) -> None:
-    from contextlib import nullcontext
-
-    from lookalike.ssl import train as module
-
     world = World(CPU, 0, 20)
-    monkeypatch.setattr(module, "join", lambda device: nullcontext(world))
+    monkeypatch.setattr(train_module, "join", lambda device: nullcontext(world))
     monkeypatch.setattr(World, "from_first", lambda self, make: make())
-    with pytest.raises(InputError, match="batch_size = 16 over 20 processes"):
-        train([blob_samples(n=70)], tmp_path / "out", TrainConfig.checked(SETTINGS), quiet=True)
+    with pytest.raises(InputError, match=said):
+        train([blob_samples(n=70)], tmp_path / "out", TrainConfig.checked(SETTINGS | given), quiet=True)
+
+
+def test_a_folder_that_not_all_machines_see_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(World, "mean", lambda self, values: [values[0] / 2])  # the other process sees nothing
+    (tmp_path / "config.json").touch()
+    with pytest.raises(InputError, match="All machines must see the same --out"):
+        train_module._refuse_unshared(tmp_path, World(CPU, 0, 2))
+
+
+def test_one_of_several_without_the_others_address_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.delenv("MASTER_ADDR", raising=False)
+    monkeypatch.delenv("MASTER_PORT", raising=False)
+    with pytest.raises(InputError, match="MASTER_ADDR, MASTER_PORT is not set; start them with torchrun"), join("cpu"):
+        pass
+
+
+def test_batch_norm_has_a_part_for_every_process(blob_samples: Write) -> None:
+    samples = Samples(blob_samples(n=70))
+    config = TrainConfig.checked(SETTINGS | {"batch_size": 24})
+    parts = [make_plan(samples, config, processes=size).config.sub_batches for size in (1, 2, 3, 4)]
+    assert parts == [2, 2, 3, 4]

@@ -65,19 +65,22 @@ def blur(images: Tensor, sigma: Tensor) -> Tensor:
 
     images : (B, C, H, W) float32. sigma : (B, C) px, 0 leaves a band as it is. Edges are mirrored about the outer
     edge of the border pixels (`reflect` in scipy.ndimage, d c b a | a b c d | d c b a), which conserves total flux;
-    kernels end at 4σ, at most one picture away. Returns a new (B, C, H, W).
+    kernels end at 4σ, at most the picture's longer side away. Returns a new (B, C, H, W).
     """
     H, W = images.shape[2:]
     planes = images.reshape(-1, H, W).clone()  # (B·C, H, W)
-    widths, order = torch.sort(sigma.reshape(-1).to(images.dtype))  # bands of one block have kernels of one length
-    wanted = int((widths > 0).sum())
-    widths, order = widths[len(widths) - wanted :], order[len(order) - wanted :]  # (n,)
-    per_block = BLUR_BLOCK if images.device.type == "cpu" else max(1, wanted)
+    widths = sigma.reshape(-1).to(images.dtype)
+    wanted = torch.nonzero((widths > 0) & widths.isfinite())[:, 0]  # (n,)
+    if not len(wanted):
+        return planes.view(images.shape)
+    widths, by_width = torch.sort(widths[wanted])  # bands of one block have kernels of one length
+    order = wanted[by_width]
+    per_block = BLUR_BLOCK if images.device.type == "cpu" else len(wanted)
     for rows, some in zip(torch.split(order, per_block), torch.split(widths, per_block), strict=True):
         # Blocks of one size and kernels of few lengths, since a convolution of a new shape has to be compiled first.
         spare = per_block - len(rows)
         x, some = F.pad(planes[rows], (0, 0, 0, 0, 0, spare)), F.pad(some, (0, spare), value=1.0)  # (n, H, W), (n,)
-        R = -(-_radius(float(some.max())) // RADIUS_STEP) * RADIUS_STEP
+        R = -(-min(_radius(float(some.max())), max(H, W)) // RADIUS_STEP) * RADIUS_STEP
         taps = gaussian_taps(some, R, max(H, W))  # (n, 2R + 1)
         x = F.conv2d(_mirrored(x, R, 2)[None], taps[:, None, None], groups=per_block)[0]  # along the rows
         x = F.conv2d(_mirrored(x, R, 1)[None], taps[:, None, :, None], groups=per_block)[0]  # down the columns

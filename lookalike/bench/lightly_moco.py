@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from lookalike.errors import InputError
 
-QUEUE = 4096
+ENDLESS = 10_000_000  # samples
 
 
 class Pictures(torch.utils.data.Dataset[Any]):
@@ -33,7 +33,16 @@ class LightlyMoCo:
     """lightly's training, a step at a time."""
 
     def __init__(
-        self, pictures: list[Image.Image], encoder: str, size: int, batch: int, workers: int, memory_format: Any
+        self,
+        pictures: list[Image.Image],
+        encoder: str,
+        size: int,
+        batch: int,
+        *,
+        queue: int,
+        workers: int,
+        memory_format: Any,
+        precision: str,
     ) -> None:
         try:
             from lightly.loss import NTXentLoss
@@ -48,13 +57,15 @@ class LightlyMoCo:
         self.key = copy.deepcopy(self.query).requires_grad_(False)
         for model in (self.query, self.key):
             model.to(memory_format=memory_format)
-        self.memory_format = memory_format
-        self.loss = NTXentLoss(temperature=0.1, memory_bank_size=(QUEUE, 128))
+        self.memory_format, self.bfloat16 = memory_format, precision == "bfloat16"
+        self.loss = NTXentLoss(temperature=0.1, memory_bank_size=(queue, 128))
         self.optimizer = torch.optim.SGD(self.query.parameters(), lr=0.06, momentum=0.9, weight_decay=1e-4)
+        data = Pictures(pictures, MoCoV2Transform(input_size=size))
         self.loader: torch.utils.data.DataLoader[Any] = torch.utils.data.DataLoader(
-            Pictures(pictures, MoCoV2Transform(input_size=size)),
+            data,
             batch_size=batch,
-            shuffle=True,
+            # One endless epoch, as on a large set: at the end of each the workers' prefetching starts anew.
+            sampler=torch.utils.data.RandomSampler(data, replacement=True, num_samples=ENDLESS),
             drop_last=True,
             num_workers=workers,
             persistent_workers=workers > 0,
@@ -71,11 +82,12 @@ class LightlyMoCo:
 
         im_q, im_k = next(self.batches)
         update_momentum(self.query, self.key, m=0.99)
-        q = self.query(im_q.to(memory_format=self.memory_format))
-        with torch.no_grad():
-            shuffled, order = batch_shuffle(im_k.to(memory_format=self.memory_format))
-            k = batch_unshuffle(self.key(shuffled), order)
-        loss = self.loss(q, k)
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.bfloat16):
+            q = self.query(im_q.to(memory_format=self.memory_format))
+            with torch.no_grad():
+                shuffled, order = batch_shuffle(im_k.to(memory_format=self.memory_format))
+                k = batch_unshuffle(self.key(shuffled), order)
+        loss = self.loss(q.float(), k.float())
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()

@@ -31,6 +31,20 @@ def view_of_one(
     return _add_noise(image, catalog, bands, random)
 
 
+def views_one_by_one(task: tuple[Image, list[dict[str, float]], int]) -> Image:
+    """Two views each of galaxies (B, C, H, W) with their catalog rows: (2·B, C, size, size)."""
+    images, catalogs, size = task
+    random = np.random.default_rng()
+    bands = tuple(name.removeprefix("psfsize_") for name in catalogs[0] if name.startswith("psfsize_"))
+    return np.stack(
+        [
+            view_of_one(image, catalog, bands, size, random)
+            for image, catalog in zip(images, catalogs, strict=True)
+            for _ in range(2)
+        ]
+    )
+
+
 def _lognormal(fit: Fit, random: np.random.Generator) -> float:
     """One draw, repeated until it lies within the fit's range."""
     while True:

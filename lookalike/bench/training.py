@@ -6,15 +6,17 @@ All contenders of a case take turns within one run, so that whatever else the ma
 from __future__ import annotations
 
 import itertools
+import multiprocessing
 import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
 import torch
 import torchvision
 from torch import Tensor, nn
@@ -22,20 +24,22 @@ from torch import Tensor, nn
 from lookalike.augmentations.draws import Draws
 from lookalike.bench.drawn import BANDS, as_pictures, draw_galaxies
 from lookalike.bench.lightly_moco import LightlyMoCo
-from lookalike.bench.per_sample import view_of_one
+from lookalike.bench.per_sample import views_one_by_one
 from lookalike.errors import unknown
 from lookalike.progress import progress
 from lookalike.samples import Samples
 from lookalike.ssl.batches import Batch
-from lookalike.ssl.hardware import keep_memory
+from lookalike.ssl.hardware import kept_memory
 from lookalike.ssl.plan import make_plan
 from lookalike.ssl.settings import TrainConfig
 from lookalike.ssl.trainer import Trainer
 from lookalike.ssl.world import ALONE
 
 BATCH = 64
-OBJECTS = 512
+OBJECTS = 2048
+MEMORY = 2**27  # bytes for pictures: fewer than there are, so that they are read from the file throughout
 ROUNDS = 5
+UNTIMED = 5  # steps before a turn counts: what a loader's workers prepared during the others' turns is used up
 FORMATS = {"contiguous": torch.contiguous_format, "channels-last": torch.channels_last}
 WORKERS = (0, 1, 2)
 
@@ -58,16 +62,13 @@ CASES = {case.name: case for case in (Case("resnet18", 102, 64), Case("resnet18"
 
 def bench_training(names: Sequence[str] = (), *, rounds: int = ROUNDS, quiet: bool = False) -> dict[str, Any]:
     """Measure the named cases (default: all); see `measure` for what each holds."""
-    keep_memory()
     for name in names:
         if name not in CASES:
             raise unknown("case", name, CASES)
     chosen = [CASES[name] for name in names or CASES]
-    return {
-        "threads": torch.get_num_threads(),
-        "batch": BATCH,
-        "cases": [measure(case, rounds=rounds, quiet=quiet) for case in chosen],
-    }
+    with kept_memory():
+        cases = [measure(case, rounds=rounds, quiet=quiet) for case in chosen]
+    return {"threads": torch.get_num_threads(), "batch": BATCH, "cases": cases}
 
 
 def measure(
@@ -75,62 +76,85 @@ def measure(
 ) -> dict[str, Any]:
     """Samples per second of every contender: the median of `rounds` turns of `steps` steps (default: about 3 s).
 
-    limit    : torchvision's model with plain batch norm, float32, the faster memory format, on a batch in memory:
-               query forward and backward, key forward; nothing else.
+    limit    : torchvision's model with plain batch norm, the faster memory format, on a batch in memory: query
+               forward and backward, key forward; nothing else. In float32, and in the precision of our loop.
     loop     : our training from an HDF5 file: reading each batch, both views, sub-batch norm, loss, backward,
-               optimizer, momentum update, queue; in the precision the machine is fast in (`precision`).
-    lightly  : lightly's MoCo v2 with its own transforms of 8-bit pictures in memory, at its fastest number of
-               workers and memory format.
-    augment, per_sample : both views of a batch as we make them, and one by one with NumPy and scikit-image.
+               optimizer, momentum update, queue; in the precision the machine is fast in.
+    lightly  : lightly's MoCo v2 with a queue as long, and its own transforms of 8-bit pictures in memory, at its
+               fastest precision, number of workers and memory format.
+    augment, per_sample : both views of a batch as we make them, and one by one with NumPy and scikit-image in as many
+               processes as we have threads.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "samples.h5"
-        draw_galaxies(path, objects, case.stored)
-        samples = Samples(path)
-        trainer = our_trainer(samples, case, Path(folder) / "checkpoint")
-        pictures = as_pictures(samples.images(slice(None)))
-        formats = {f"limit {name}": limit_step(case, layout) for name, layout in FORMATS.items()}
-        rivals = {
-            f"lightly, {workers} workers, {name}": LightlyMoCo(
-                pictures, case.encoder, case.size, BATCH, workers, layout
-            )
-            for workers in WORKERS
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        draw_galaxies(folder / "samples.h5", objects, case.stored)
+        samples = Samples(folder / "samples.h5")
+        trainer = our_trainer(samples, case, folder / "checkpoint")
+        precision = str(trainer.plan.config.precision)
+        limits = {
+            f"limit {chosen}, {name}": limit_step(case, layout, chosen)
+            for chosen in dict.fromkeys(("float32", precision))
             for name, layout in FORMATS.items()
         }
-        try:
-            lightly = _fastest({name: rival.step for name, rival in rivals.items()})
-            for name, rival in rivals.items():
-                if name != lightly:
-                    rival.close()
-            contenders: dict[str, Callable[[], object]] = {
-                **formats,
-                "loop": loop_step(trainer),
-                "lightly": rivals[lightly].step,
-                "augment": augment_step(trainer),
-                "per_sample": per_sample_step(samples, case.size),
-            }
-            rates = _take_turns(contenders, rounds, steps, f"measuring {case.name}", quiet)
-        finally:
-            for rival in rivals.values():
-                rival.close()
-    limit = max(rates[name] for name in formats)
+        at, lightly = fastest_lightly(samples, case, trainer.plan.K, precision, stack)
+        contenders: dict[str, Callable[[], object]] = {
+            **limits,
+            "loop": loop_step(trainer),
+            "lightly": lightly.step,
+            "augment": augment_step(trainer),
+            "per_sample": per_sample_step(samples, case.size, stack),
+        }
+        rates = _take_turns(contenders, rounds, steps, f"measuring {case.name}", quiet)
+    in_float32 = max((name for name in limits if "float32" in name), key=lambda name: rates[name])
+    in_ours = max((name for name in limits if precision in name), key=lambda name: rates[name])
     return {
         "case": case.name,
         "encoder": case.encoder,
         "stored": case.stored,
         "size": case.size,
-        "precision": trainer.plan.config.precision,
-        "limit_samples_per_s": limit,
-        "limit_format": max(formats, key=lambda name: rates[name]).removeprefix("limit "),
+        "precision": precision,
+        "limit_samples_per_s": rates[in_float32],
+        "limit_at": in_float32.removeprefix("limit "),
+        "limit_in_our_precision_samples_per_s": rates[in_ours],
         "loop_samples_per_s": rates["loop"],
         "lightly_samples_per_s": rates["lightly"],
-        "lightly_at": lightly.removeprefix("lightly, "),
+        "lightly_at": at,
         "augment_samples_per_s": rates["augment"],
         "per_sample_samples_per_s": rates["per_sample"],
-        "fraction_of_limit": rates["loop"] / limit,
+        "fraction_of_limit": rates["loop"] / rates[in_float32],
+        "fraction_of_limit_in_our_precision": rates["loop"] / rates[in_ours],
         "vs_lightly": rates["loop"] / rates["lightly"],
         "augment_speedup_vs_per_sample": rates["augment"] / rates["per_sample"],
     }
+
+
+def fastest_lightly(
+    samples: Samples, case: Case, queue: int, precision: str, stack: ExitStack
+) -> tuple[str, LightlyMoCo]:
+    """lightly's training at what a few steps of each found the fastest, and what that is; `stack` closes it."""
+    pictures = as_pictures(samples.images(slice(min(len(samples), 512))))
+    best: tuple[float, str, LightlyMoCo] | None = None
+    for chosen, workers, (name, layout) in itertools.product(
+        dict.fromkeys(("float32", precision)), WORKERS, FORMATS.items()
+    ):
+        rival = LightlyMoCo(
+            *(pictures, case.encoder, case.size, BATCH),
+            queue=queue,
+            workers=workers,
+            memory_format=layout,
+            precision=chosen,
+        )
+        _seconds(rival.step, UNTIMED)
+        seconds = _seconds(rival.step, 4)
+        if best is not None and seconds >= best[0]:
+            rival.close()
+            continue
+        if best is not None:
+            best[2].close()
+        best = seconds, f"{chosen}, {workers} workers, {name}", rival
+    assert best is not None
+    stack.callback(best[2].close)
+    return best[1], best[2]
 
 
 def our_trainer(samples: Samples, case: Case, out: Path) -> Trainer:
@@ -138,7 +162,7 @@ def our_trainer(samples: Samples, case: Case, out: Path) -> Trainer:
     config = TrainConfig(encoder=case.encoder, batch_size=BATCH, small_stem=False)
     plan = make_plan(samples, config)
     assert plan.preprocess.size == case.size
-    trainer = Trainer(plan, out, ALONE, checkpoint_seconds=1e9, memory=0)
+    trainer = Trainer(plan, out, ALONE, checkpoint_seconds=1e9, memory=min(MEMORY, len(samples) * BATCH))
     trainer.moco.train()
     return trainer
 
@@ -160,7 +184,7 @@ def loop_step(trainer: Trainer) -> Callable[[], object]:
     return step
 
 
-def limit_step(case: Case, memory_format: Any) -> Callable[[], object]:
+def limit_step(case: Case, memory_format: Any, precision: str) -> Callable[[], object]:
     """Query forward and backward and key forward of the bare model on one batch in memory."""
 
     def model() -> nn.Module:
@@ -173,10 +197,11 @@ def limit_step(case: Case, memory_format: Any) -> Callable[[], object]:
 
     def step() -> None:
         query.zero_grad(set_to_none=True)
-        loss: Tensor = query(batch).square().mean()
-        loss.backward()  # type: ignore[no-untyped-call]
-        with torch.no_grad():
-            key(batch)
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
+            embedding: Tensor = query(batch)
+            with torch.no_grad():
+                key(batch)
+        embedding.float().square().mean().backward()  # type: ignore[no-untyped-call]
 
     return step
 
@@ -193,18 +218,17 @@ def augment_step(trainer: Trainer) -> Callable[[], object]:
     return step
 
 
-def per_sample_step(samples: Samples, size: int) -> Callable[[], object]:
-    """Both views of each galaxy of one batch in memory, one galaxy at a time."""
+def per_sample_step(samples: Samples, size: int, stack: ExitStack) -> Callable[[], object]:
+    """Both views of each galaxy of one batch, one galaxy at a time in each of several processes."""
     images = samples.images(slice(BATCH))
     catalogs = [{name: float(samples.column(name)[row]) for name in samples.columns} for row in range(BATCH)]
-    random = np.random.default_rng(0)
-
-    def step() -> None:
-        for image, catalog in zip(images, catalogs, strict=True):
-            for _ in range(2):
-                view_of_one(image, catalog, BANDS, size, random)
-
-    return step
+    workers = torch.get_num_threads()
+    tasks = [
+        (images[part], catalogs[part.start : part.stop], size)
+        for part in (slice(BATCH * w // workers, BATCH * (w + 1) // workers) for w in range(workers))
+    ]
+    processes = stack.enter_context(ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")))
+    return lambda: list(processes.map(views_one_by_one, tasks))
 
 
 def _seconds(step: Callable[[], object], count: int) -> float:
@@ -212,15 +236,6 @@ def _seconds(step: Callable[[], object], count: int) -> float:
     for _ in range(count):
         step()
     return time.perf_counter() - start
-
-
-def _fastest(steps: dict[str, Callable[[], object]]) -> str:
-    """The name of the fastest of several, after a few steps of each."""
-    times = {}
-    for name, step in steps.items():
-        _seconds(step, 3)
-        times[name] = _seconds(step, 4)
-    return min(times, key=lambda name: times[name])
 
 
 def _take_turns(
@@ -235,7 +250,7 @@ def _take_turns(
     with progress(what, rounds * len(contenders), "turns", quiet=quiet) as advance:
         for _ in range(rounds):
             for name, step in contenders.items():
-                step()  # what a loader prepared during the others' turns is used up untimed
+                _seconds(step, UNTIMED if name in ("loop", "lightly") else 1)
                 rates[name].append(BATCH * counts[name] / _seconds(step, counts[name]))
                 advance(1)
     return {name: statistics.median(measured) for name, measured in rates.items()}

@@ -40,7 +40,7 @@ def main() -> None:
             message += f" Choices: {', '.join(_choices(error))}."
         _fail(message, error.exit_code, debug)
     except StoppedError as error:
-        _fail(error.message, 130 if error.code == "interrupted" else 0, debug)
+        _fail(error.message, 130 if error.code == "interrupted" else 143, debug)
     except LookalikeError as error:
         _fail(error.message, 2 if isinstance(error, InputError | NotFoundError) else 1, debug)
     except (KeyboardInterrupt, typer.Abort):

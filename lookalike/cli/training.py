@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as jsonlib
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -33,8 +34,8 @@ def train(
 ) -> None:
     """Train a MoCo v2 encoder on a data set.
 
-    SIGTERM and SIGUSR1, a cluster's notice that the time is up, save and end it; --resume goes on. On several GPUs or
-    machines: torchrun --nproc-per-node 4 -m lookalike.ssl.train samples.h5 --out checkpoints/mine --resume
+    SIGTERM and SIGUSR1, a cluster's notice that the time is up, save and end it with exit code 0; --resume goes on. On
+    several GPUs or machines that share --out: torchrun --nproc-per-node 4 -m lookalike.ssl.train, and the same options.
 
     Example: lookalike train samples.h5 --out checkpoints/mine --epochs 50 --set temperature=0.1
     """
@@ -51,7 +52,8 @@ def train(
     except StoppedError as error:
         if error.code == "interrupted":
             raise
-        say(error.message)  # the cluster asked for the place: all is saved, nothing failed
+        if os.environ.get("RANK", "0") == "0":
+            say(error.message)  # the cluster asked for the place: all is saved, nothing failed
         return
     if report.rank == 0:
         print(f"Trained {report.steps:,} steps in {report.seconds:.0f} s, loss {report.loss:.3f}: {out}")

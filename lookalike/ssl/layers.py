@@ -64,7 +64,8 @@ class Conv2d(nn.Conv2d):
             input, weight = input.to(dtype), weight.to(dtype)
         stride, padding, kernel = int(self.stride[0]), int(self.padding[0]), int(self.kernel_size[0])
         width = (max(input.shape[2:]) + 2 * padding - kernel) // stride + 1
-        if width > PRODUCTS_UP_TO.get(input.dtype, 0):
+        # Where one side is 1 px the library's bfloat16 gradient cannot be had at all, see below.
+        if width > PRODUCTS_UP_TO.get(input.dtype, 0) and min(input.shape[2:]) > 1:
             return F.conv2d(input, weight, None, stride, padding)
         return cast(Tensor, _Convolution.apply(input, weight, stride, padding))
 
@@ -126,7 +127,7 @@ def _meeting(place: int, outputs: int, inputs: int, stride: int, padding: int) -
 def use_fast_convolutions(module: nn.Module) -> None:
     """Put a Conv2d of ours, with the same weight, in the place of every plain convolution inside `module`."""
     for name, child in module.named_children():
-        if type(child) is nn.Conv2d and child.bias is None and child.groups == 1 and child.dilation == (1, 1):
+        if type(child) is nn.Conv2d and _is_plain(child):
             size: dict[str, Any] = {"stride": child.stride, "padding": child.padding}
             with torch.device("meta"):  # its own weight is never made
                 fast = Conv2d(child.in_channels, child.out_channels, child.kernel_size, bias=False, **size)  # type: ignore[arg-type]
@@ -134,3 +135,13 @@ def use_fast_convolutions(module: nn.Module) -> None:
             setattr(module, name, fast)
         else:
             use_fast_convolutions(child)
+
+
+def _is_plain(convolution: nn.Conv2d) -> bool:
+    """Whether a convolution is one that Conv2d can stand for: as in a ResNet, square in all respects."""
+    square = all(
+        isinstance(sides, tuple) and len(set(sides)) == 1
+        for sides in (convolution.kernel_size, convolution.stride, convolution.padding)
+    )
+    once = convolution.groups == 1 and convolution.dilation == (1, 1) and convolution.padding_mode == "zeros"
+    return square and once and convolution.bias is None

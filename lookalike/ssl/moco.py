@@ -29,7 +29,7 @@ class Contrast(NamedTuple):
 
     loss: Tensor  # () InfoNCE
     logits: Tensor  # (b, 1 + K)
-    embedding: Tensor  # (b, D) of the queries, detached
+    embedding: Tensor  # (B, D) of the whole batch's queries, detached
     projection: Tensor  # (B, projection) of the whole batch's queries, detached
 
 
@@ -60,6 +60,11 @@ class MoCo(nn.Module):
         world: World = ALONE,
     ) -> None:
         super().__init__()
+        if sub_batches % world.size:
+            raise InputError(
+                f"Each process has as many of batch norm's parts as the others, but sub_batches = {sub_batches} over "
+                f"{world.size} processes."
+            )
         if not (K >= 1 and 0 <= m < 1 and T > 0 and sub_batches >= 1):
             raise InputError(
                 "MoCo needs K >= 1, 0 <= m < 1, T > 0 and sub_batches >= 1, "
@@ -71,7 +76,7 @@ class MoCo(nn.Module):
         self.encoder_k = copy.deepcopy(encoder_q)
         self.world = world
         for encoder in (self.encoder_q, self.encoder_k):
-            encoder.set_sub_batches(max(1, sub_batches // world.size))
+            encoder.set_sub_batches(sub_batches // world.size)
         for parameter in self.encoder_k.parameters():
             parameter.requires_grad = False  # follows encoder_q, takes no gradient
         start = torch.randn(encoder_q.config.projection, K, generator=torch.Generator().manual_seed(seed))
@@ -137,4 +142,5 @@ class MoCo(nn.Module):
         # The processes' gradients are averaged, so each loss counts by the share of the batch it is of.
         loss = F.cross_entropy(logits, labels) * (len(q) * self.world.size / B)
         self._dequeue_and_enqueue(keys)
-        return Contrast(loss, logits.detach(), embedding.detach(), self.world.gather(q.detach(), B))
+        whole = (self.world.gather(part.detach(), B) for part in (embedding, q))
+        return Contrast(loss, logits.detach(), *whole)

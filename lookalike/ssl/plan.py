@@ -82,9 +82,17 @@ class Plan:
 
 
 def make_plan(
-    samples: Samples, config: TrainConfig, stored: CheckpointConfig | None = None, device: torch.device = CPU
+    samples: Samples,
+    config: TrainConfig,
+    stored: CheckpointConfig | None = None,
+    *,
+    precision: str | None = None,
+    processes: int = 1,
 ) -> Plan:
-    """Fill in the open settings by data and device; on resume take the stored ones, which may change in epochs only."""
+    """Fill in the open settings by data and machine; on resume take the stored ones, which may change in epochs only.
+
+    precision : what the device multiplies fast (None: what this CPU does). processes : how many train together.
+    """
     about = samples.about
     domain = get_domain(about.domain)
     grown: list[str] = []
@@ -106,7 +114,8 @@ def make_plan(
         objects=len(samples),
         view_size=preprocess.size,
         default_encoder=domain.default_encoder,
-        precision=fast_precision(device),
+        precision=precision or fast_precision(CPU),
+        processes=processes,
     )
     plan = Plan(samples, domain, augment, preprocess, config, notes)
     notes += [*_undefined(samples, plan.columns), *_describe(config, len(samples), preprocess), *grown]

@@ -33,23 +33,37 @@ class TrainConfig(Config):
     sgd_momentum: float = Field(0.9, ge=0, lt=1)
     seed: int = Field(0, ge=0, lt=2**31)
     precision: Literal["float32", "bfloat16"] | None = None  # bfloat16 where the device multiplies it faster
-    sub_batches: int | None = Field(None, ge=1)  # parts batch norm sees: batch / 32, at least 2
+    sub_batches: int | None = Field(
+        None, ge=1
+    )  # parts batch norm sees: batch / 32, at least 2, some multiple of the processes
     projection: int = Field(128, ge=2, le=4096)
     augment: dict[str, Any] = Field(default_factory=dict)  # changes to the domain's own settings
 
 
 def resolved(
-    config: TrainConfig, *, objects: int, view_size: int, default_encoder: str, precision: str = "float32"
+    config: TrainConfig,
+    *,
+    objects: int,
+    view_size: int,
+    default_encoder: str,
+    precision: str = "float32",
+    processes: int = 1,
 ) -> TrainConfig:
     """The same settings with every open value filled in for N = `objects` and views of `view_size` px.
 
-    precision : what the device multiplies fast.
+    precision : what the device multiplies fast. processes : how many share a batch, each with equally many of batch
+    norm's parts.
     InputError where the data are too few for the batch or the queue.
     """
     encoder = config.encoder or default_encoder
     if encoder not in ENCODERS:
         raise unknown("encoder", encoder, ENCODERS)
-    sub_batches = config.sub_batches or max(2, config.batch_size // 32)
+    sub_batches = config.sub_batches or -(-max(2, config.batch_size // 32) // processes) * processes
+    if sub_batches % processes:
+        raise InputError(
+            f"Each process has as many of batch norm's parts as the others, but sub_batches = {sub_batches} over "
+            f"{processes} processes."
+        )
     if sub_batches > config.batch_size // 2:
         raise InputError(
             f"Batch norm needs at least 2 objects in each part of a batch, but sub_batches = {sub_batches} "

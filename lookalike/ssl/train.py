@@ -14,8 +14,9 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -26,7 +27,7 @@ from lookalike.ssl.batches import refuse_constant
 from lookalike.ssl.budget import epochs_within, samples_per_second
 from lookalike.ssl.checkpoint import read_config
 from lookalike.ssl.curves import check_copy, plot_log
-from lookalike.ssl.hardware import keep_memory
+from lookalike.ssl.hardware import fast_precision, kept_memory
 from lookalike.ssl.log import LOG, last_steps
 from lookalike.ssl.plan import Plan, make_plan
 from lookalike.ssl.quality import LabelWatch
@@ -81,16 +82,17 @@ def train(
     InputError for settings or data that cannot work, CollapsedError when the encoder collapses.
     """
     began = time.monotonic()
-    keep_memory()
     if out.name in ("", ".."):
         raise InputError(f"A checkpoint is a folder with a name of its own, but {str(out)!r} was given.")
     check_copy(plot)
     if budget is not None and config.epochs is not None:
         raise InputError(f"The epochs follow from --budget, so it goes without --epochs ({config.epochs}).")
     samples = Samples(list(samples_paths))
-    with join(device) as world, _writing(out, world):
+    with kept_memory(), join(device) as world, _writing(out, world):
         quiet = quiet or not world.first
         resumed = world.from_first(lambda: _may_write(out, resume))
+        if resumed:
+            _refuse_unshared(out, world)
         plan = _plan(samples, config, out, world, resumed=resumed, budget=budget)
         if not quiet:
             print(*plan.notes, sep="\n", file=sys.stderr, flush=True)
@@ -102,27 +104,32 @@ def train(
         else:
             world.from_first(lambda: refuse_constant(samples))
             trainer.save()
+            _refuse_unshared(out, world)
         trainer.run(quiet)
-        world.wait()
-        if world.first:
-            plot_log(out, plan.K, plot)
-        return _report(out, plan, world, time.monotonic() - began, quiet)
+        seconds = time.monotonic() - began
+        report = world.from_first(lambda: _report(out, plan, seconds, quiet, plot))
+        return replace(report, rank=world.rank)
+
+
+def _refuse_unshared(out: Path, world: World) -> None:
+    """InputError in all processes where one does not see what the first has written."""
+    if world.mean([(out / "config.json").exists()])[0] < 1:
+        raise InputError(f"All machines must see the same --out, but {out} is not on a file system that they share.")
 
 
 def _plan(
     samples: Samples, config: TrainConfig, out: Path, world: World, *, resumed: bool, budget: float | None
 ) -> Plan:
     """The run with nothing left open; of a new one under a budget, its epochs too."""
-    plan = make_plan(samples, config, read_config(out) if resumed else None, world.device)
-    if plan.config.batch_size < 2 * world.size:
-        raise InputError(
-            f"Batch norm needs at least 2 objects of a batch in each process, but batch_size = "
-            f"{plan.config.batch_size} over {world.size} processes."
-        )
+    machine: dict[str, Any] = {
+        "precision": world.from_first(lambda: fast_precision(world.device)),
+        "processes": world.size,
+    }
+    plan = make_plan(samples, config, read_config(out) if resumed else None, **machine)
     if budget is None or resumed:
         return plan
     epochs, note = epochs_within(budget, plan, samples_per_second(plan, out, world))
-    plan = make_plan(samples, config.model_copy(update={"epochs": epochs}), None, world.device)
+    plan = make_plan(samples, config.model_copy(update={"epochs": epochs}), **machine)
     plan.notes.append(note)
     return plan
 
@@ -140,8 +147,9 @@ def _writing(out: Path, world: World) -> Iterator[None]:
         yield
 
 
-def _report(out: Path, plan: Plan, world: World, seconds: float, quiet: bool) -> TrainReport:
-    """What the run came to, from its log."""
+def _report(out: Path, plan: Plan, seconds: float, quiet: bool, plot: Path | None) -> TrainReport:
+    """What the run came to, from its log, and its curves."""
+    plot_log(out, plan.K, plot)
     begin = plan.steps - plan.steps_per_epoch
     last = [step for step in last_steps(out, plan.steps_per_epoch) if step["step"] > begin]
     if not last:
@@ -157,7 +165,6 @@ def _report(out: Path, plan: Plan, world: World, seconds: float, quiet: bool) ->
         seconds=seconds,
         content_hash=read_config(out).content_hash,
         config=plan.config,
-        rank=world.rank,
         notes=plan.notes,
     )
 

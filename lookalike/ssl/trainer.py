@@ -32,17 +32,20 @@ from lookalike.ssl.plan import Plan
 from lookalike.ssl.quality import EVALUATIONS, LabelWatch, alignment, queue_age, uniformity
 from lookalike.ssl.world import World, shared
 
+PATIENCE = 15.0  # seconds from a cluster's signal in which its repeats are ignored
 SAVE_SHARE = 0.1  # saving at the end of an epoch takes at most this share of the time
 
 
 class StopSignals:
-    """Remembers the first of SIGINT, SIGTERM and SIGUSR1 while the run goes on; a second one acts as it always did.
+    """Remembers that SIGINT, SIGTERM or SIGUSR1 came while the run goes on; a second Ctrl-C acts as it always did.
 
-    Clusters announce the end of a job's time by SIGTERM or, where asked to, SIGUSR1.
+    Clusters announce the end of a job's time by SIGTERM or, where asked to, SIGUSR1, often to each process and to
+    torchrun, which passes it on: of these a repeat acts only after PATIENCE.
     """
 
     def __init__(self) -> None:
         self.came = 0  # the signal's number
+        self._first = 0.0  # when it came
 
     def __enter__(self) -> Self:
         self._before: dict[signal.Signals, Any] = {}
@@ -52,8 +55,13 @@ class StopSignals:
         return self
 
     def _remember(self, number: int, frame: object) -> None:
-        self.came = number
-        signal.signal(number, self._before[signal.Signals(number)])
+        now = time.monotonic()
+        first = self._first = self._first or now
+        self.came = self.came or number
+        if number == signal.SIGINT or now - first > PATIENCE:
+            signal.signal(number, self._before[signal.Signals(number)])
+            if now - first > PATIENCE:
+                signal.raise_signal(number)
 
     def __exit__(self, *error: object) -> None:
         for number, handler in self._before.items():
@@ -166,13 +174,11 @@ class Trainer:
 
         share = len(batch.rows) * self.world.size / B  # of the batch, for means over its objects
         positive = contrast.logits[:, 0] * config.temperature  # (b,)
-        loss, accuracy, aligned, embedding_std, rank = self.world.mean(
+        loss, accuracy, aligned = self.world.mean(
             [
                 float(contrast.loss.detach()),
                 float((contrast.logits.argmax(dim=1) == 0).float().mean()) * share,
                 float(alignment(positive)) * share,
-                std_of_unit(contrast.embedding),
-                effective_rank(contrast.embedding),
             ]
         )
         projection_spread = self.watch.check(self.step, loss, contrast.projection)
@@ -183,9 +189,9 @@ class Trainer:
             "accuracy": accuracy,
             "lr": lr,
             "samples_per_second": B / (time.monotonic() - began),
-            "embedding_std": embedding_std,
+            "embedding_std": std_of_unit(contrast.embedding),
             "projection_spread": projection_spread,
-            "effective_rank": rank,
+            "effective_rank": effective_rank(contrast.embedding),
             "alignment": aligned,
             "uniformity": uniformity(contrast.projection),
             "queue_age": queue_age(self.step, self.plan.K, B),

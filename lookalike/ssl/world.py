@@ -16,7 +16,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from lookalike.errors import LookalikeError
+from lookalike.errors import InputError, LookalikeError
 from lookalike.ssl.hardware import pick_device
 from lookalike.ssl.layers import part_sizes
 
@@ -79,8 +79,9 @@ class World:
         if self.first:
             try:
                 told[0] = make()
-            except LookalikeError as error:
-                told[1] = error
+            except Exception as error:
+                # The others must not wait for what will not come.
+                told[1] = error if isinstance(error, LookalikeError) else LookalikeError(str(error))
         dist.broadcast_object_list(told, src=0, device=self.device)
         if told[1] is not None:
             raise told[1]
@@ -105,9 +106,16 @@ def join(device: str) -> Iterator[World]:
     if size == 1 or "RANK" not in os.environ:
         yield World(pick_device(device))
         return
+    missing = [name for name in ("MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
+    if missing:
+        raise InputError(
+            f"WORLD_SIZE = {size} says that this is one of several processes, but {', '.join(missing)} is not set; "
+            "start them with torchrun, or unset WORLD_SIZE and RANK."
+        )
     place = pick_device(device)
     if place.type == "cuda":
-        place = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        # Where each process sees one GPU only, that is its own.
+        place = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
         torch.cuda.set_device(place)
     dist.init_process_group("nccl" if place.type == "cuda" else "gloo")
     try:
