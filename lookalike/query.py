@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import difflib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,15 +13,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lookalike.about import id_from_name
 from lookalike.errors import InputError, NotFoundError
 
 if TYPE_CHECKING:
     from lookalike.indexer.search import Answer, Searcher
 
+COMPARED = 4000  # ids that a wrong one is compared with
+
 
 @dataclass(frozen=True)
 class Query:
-    """Exactly one of an id, a picture and a vector; `at` holds `column=value` for the latter two."""
+    """Exactly one of an id, a picture and a vector; `at` holds `column=value`, the center of the window.
+
+    An id has a value of its own, which `at` stands in for.
+    """
 
     id: str | None = None
     image: Path | None = None
@@ -30,8 +39,6 @@ class Query:
         if len(given) != 1:
             named = ", ".join(f"--{name}" for name in given) or "none"
             raise InputError(f"A search takes exactly one of --id, --image and --vector, but {named} was given.")
-        if self.at and self.id is not None:
-            raise InputError("--at places a picture or a vector in the window; an id has its own value.")
 
 
 def answer(
@@ -51,11 +58,17 @@ def answer(
 
     check_names(columns)
     searcher = Searcher(index, samples=samples, embeddings=embeddings, checkpoint=checkpoint)
+    at = dict(_parse_at(text) for text in query.at)
     if query.id is not None:
-        return searcher.neighbors(query.id, k, columns=columns, max_overlap=max_overlap)
+        try:
+            return searcher.neighbors(query.id, k, columns=columns, max_overlap=max_overlap, at=at)
+        except NotFoundError as error:
+            if error.code != "unknown_id":
+                raise
+            raise NotFoundError(f"{error.message} {like(query.id, searcher.samples.ids)}", code=error.code) from None
     if max_overlap is not None:
         raise InputError("--max-overlap needs a query with a place in the data set: use it with --id.")
-    at = dict(_parse_at(text) for text in query.at)
+    searcher.check(k, at=at, columns=columns)
     if query.vector is not None:
         return searcher.by_vector(read_vector(query.vector), k, at=at, columns=columns)
     assert query.image is not None
@@ -65,18 +78,20 @@ def answer(
 
 def read_vector(path: Path) -> NDArray[np.float64]:
     """One vector (D,) from a .npy file, (1, D) being taken as (D,)."""
-    try:
-        vector = np.load(path, allow_pickle=False)
-    except FileNotFoundError:
-        raise NotFoundError(f"No such file: {path}") from None
-    except (ValueError, EOFError, OSError) as error:
-        raise InputError(f"{path} is not a .npy array: {error}") from None
-    if not isinstance(vector, np.ndarray) or vector.dtype.kind not in "fiu":
-        raise InputError(f"A vector is one array of numbers, but {path} holds something else.")
-    if vector.ndim == 2 and len(vector) == 1:
-        vector = vector[0]
-    if vector.ndim != 1:
-        raise InputError(f"A vector has the shape (D,), but {path} holds {vector.shape}.")
+    from lookalike.datasets.numpy_arrays import read_header
+
+    if not path.is_file():
+        raise NotFoundError(f"No such file: {path}")
+    with path.open("rb") as file:
+        shape, dtype, _ = read_header(file, str(path))
+        held = path.stat().st_size - file.tell()
+    if dtype.kind not in "fiu":
+        raise InputError(f"A vector is one array of numbers, but {path} holds {dtype}.")
+    if len(shape) != 1 and not (len(shape) == 2 and shape[0] == 1):
+        raise InputError(f"A vector has the shape (D,), but {path} holds {shape}.")
+    if (needed := math.prod(shape) * dtype.itemsize) != held:
+        raise InputError(f"{path} declares {needed:,} bytes of values, but holds {held:,}.")
+    vector = np.load(path, allow_pickle=False).reshape(-1)  # (D,)
     wide: NDArray[np.float64] = vector.astype(np.float64)
     return wide
 
@@ -87,14 +102,13 @@ def embed_picture(searcher: Searcher, path: Path) -> NDArray[Any]:
     Of the encoder's two outputs it is the one the stored vectors are.
     """
     from lookalike.datasets.uploads import read_picture
-    from lookalike.ssl.checkpoint import load_encoder
+
+    folder, stored = searcher.checkpoint(), searcher.samples
+    picture = read_picture(path, path.name, stored.about, shape=stored.image_shape, dtype=stored.image_dtype)
+    from lookalike.ssl.checkpoint import load_encoder  # torch takes seconds to load, so all else is checked before
     from lookalike.ssl.embed import embed_images
 
-    if not path.is_file():
-        raise NotFoundError(f"No such file: {path}")
-    encoder, config = load_encoder(searcher.checkpoint())
-    stored = searcher.samples
-    picture = read_picture(path, path.name, stored.about, shape=stored.image_shape, dtype=stored.image_dtype)
+    encoder, config = load_encoder(folder)
     layer = searcher.embeddings().layer or "embedding"
     vector: NDArray[Any] = embed_images(picture[None], encoder, config, layer=layer)[0]  # (D,)
     return vector
@@ -108,3 +122,17 @@ def _parse_at(text: str) -> tuple[str, float]:
     except ValueError:
         pass
     raise InputError(f"--at takes column=value, e.g. mag=18.2, but {text!r} was given.")
+
+
+def like(name: str, ids: NDArray[np.bytes_]) -> str:
+    """A hint at the id that was meant: the file's name made one, the nearest in spelling, else one as an example."""
+    with contextlib.suppress(InputError):
+        made = id_from_name(name)
+        if made.encode() in ids:
+            return f"Did you mean {made!r}? Ids are file names without their ending."
+    order = np.argsort(ids, kind="stable")
+    place = int(np.searchsorted(ids, name.encode("ascii", "replace"), sorter=order))
+    first = max(0, min(place - COMPARED // 2, len(ids) - COMPARED))
+    near = [row.decode() for row in ids[order[first : first + COMPARED]].tolist()]  # the longest common beginnings
+    found = difflib.get_close_matches(name, near, n=1)
+    return f"Did you mean {found[0]!r}?" if found else f"An id here is, for instance, {ids[0].decode()!r}."

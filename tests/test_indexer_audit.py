@@ -100,6 +100,21 @@ def test_a_folder_that_cannot_be_written_to_is_audited_all_the_same(
     assert "the report was not kept" in report.notes[-1]
 
 
+def test_an_encoder_that_was_trained_further_is_a_note(vector_set: Write, tmp_path: Path) -> None:
+    embeddings, samples = vector_set(np.random.default_rng(0).normal(size=(30, 4)), {})
+    encoder = tmp_path / "encoder"
+    encoder.mkdir()
+    (encoder / "config.json").write_text('{"content_hash": "abcd", "preprocess": {"size": 12}}')
+    build_index(embeddings, samples, tmp_path / "index", k=3, window=None, checkpoint=encoder, quiet=True)
+    (encoder / "config.json").write_text('{"content_hash": "beef", "preprocess": {"size": 12}}')
+    report = verify(tmp_path / "index", quiet=True)
+    assert report.recall == 1
+    assert report.notes[0].startswith("The encoder was not checked, and pictures cannot be searched from: ")
+    assert "another encoder (content hash abcd…)" in report.notes[0]
+    with pytest.raises(InputError, match="another encoder"):  # one that is named is to be checked
+        verify(tmp_path / "index", checkpoint=encoder, quiet=True)
+
+
 def test_an_index_of_empty_lists_is_sound(vector_set: Write, tmp_path: Path) -> None:
     embeddings, samples = vector_set(np.eye(5), {"mag": np.arange(5.0)})
     build_index(embeddings, samples, tmp_path / "index", k=3, window="mag:0.5", quiet=True)

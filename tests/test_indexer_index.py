@@ -136,7 +136,30 @@ def test_more_neighbors_than_objects_are_capped_and_said(vector_set: Write, tmp_
     embeddings, samples = vector_set(*toy())
     report = build_index(embeddings, samples, tmp_path / "index", k=999, window=None, quiet=True)
     assert report.k == 59
-    assert "only 59 other" in report.notes[0]
+    assert report.notes[0] == "k = 999 was asked for, but there are only 59 other objects: k = 59 is stored."
+    unasked = build_index(embeddings, samples, tmp_path / "index", window=None, quiet=True)
+    assert (unasked.k, unasked.reused) == (59, True)
+    assert unasked.notes[0] == "k is 999 by default, but there are only 59 other objects: k = 59 is stored."
+
+
+def test_a_version_that_answers_otherwise_than_the_one_before_says_so(vector_set: Write, tmp_path: Path) -> None:
+    embeddings, samples = vector_set(*toy())
+    build = partial(build_index, embeddings, samples, tmp_path / "index", quiet=True)
+
+    def told(k: int, window: str | None) -> list[str]:
+        return [note for note in build(k=k, window=window).notes if "served until now" in note]
+
+    assert told(5, "mag:0.5") == told(5, "mag:0.5") == []
+    assert told(5, None) == [
+        "Version v000001, served until now, had the window mag ± 0.5; this one has no window. To have the former "
+        "again, build with --window mag:0.5."
+    ]
+    assert told(6, "log(mag):0.2") == [
+        "Version v000002, served until now, had no window and k = 5; this one has the window log(mag) ± 0.2 and k = 6. "
+        "To have the former again, build with no --window and -k 5."
+    ]
+    assert "build with --window 'log(mag):0.2'." in told(6, "mag:0.5")[0]
+    assert "had k = 6; this one has k = 7." in told(7, "mag:0.5")[0]
 
 
 def test_an_encoder_that_cannot_be_checked_is_said(vector_set: Write, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import math
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
@@ -27,7 +28,8 @@ from lookalike.indexer.footprints import Footprints, view_size
 from lookalike.indexer.index import build_index
 from lookalike.indexer.live import prepared, ranking
 from lookalike.indexer.search import Searcher
-from lookalike.query import Query
+from lookalike.indexer.windows import Window
+from lookalike.query import Query, like, read_vector
 from lookalike.query import answer as ask
 from lookalike.samples import About, Column, Samples
 from lookalike.samples_writer import write_samples
@@ -124,10 +126,31 @@ def test_a_list_that_runs_short_by_overlaps_is_finished_live(searcher: Searcher)
 def test_a_query_without_window_value_has_no_neighbors_and_says_why(searcher: Searcher) -> None:
     answer = searcher.neighbors("o4", 5)
     assert answer.results == ()
-    assert "o4 has no mag" in answer.notes[0]
+    assert answer.notes == (
+        "o4 has no mag, so it is in no window: `--at mag=VALUE` on the command line places it in one, and an index "
+        "built without --window finds its likes among all.",
+    )
     assert answer.window == {"column": "mag", "log": False, "center": None, "half_width": WIDTH}
     found = searcher.by_vector(searcher.embeddings().vectors[4], 1)
     assert found.results[0].id == "o4"  # found only without a window
+
+
+@pytest.mark.parametrize("row", [0, 4, 21])  # o4 has no value of its own
+@pytest.mark.parametrize("max_overlap", [None, 0.25])
+@pytest.mark.parametrize("at", [19.7, 20.25, 30.0])
+def test_an_id_can_be_placed_in_another_window(
+    searcher: Searcher, row: int, max_overlap: float | None, at: float
+) -> None:
+    columns = catalog()
+    answer = searcher.neighbors(f"o{row}", 9, at={"mag": at}, max_overlap=max_overlap)
+    inside = [j for j in range(N) if j != row and abs(columns["mag"][j] - at) <= WIDTH]
+    if max_overlap is not None:
+        inside = [j for j in inside if slow_share(columns["x"], columns["y"], row, j, SIDE) <= max_overlap]
+    expected = slow_ranking(searcher, searcher.embeddings().vectors[row], inside)[:9]
+    assert [(r.row, np.float32(r.similarity)) for r in answer.results] == expected
+    assert (answer.source, answer.query) == ("live", {"id": f"o{row}", "at": {"mag": at}})
+    assert answer.window == {"column": "mag", "log": False, "center": at, "half_width": WIDTH}
+    assert len(expected) == 9 or f"Only {len(expected)} objects are within mag ± 0.3" in answer.notes[0]
 
 
 @pytest.mark.parametrize("at", [None, 19.7, 20.0, 30.0])
@@ -145,7 +168,7 @@ def test_by_vector_equals_the_slow_definition(searcher: Searcher, at: float | No
         if at is None:
             assert answer.window is None
             assert "No window was applied" in answer.notes[0]
-            assert "`--at mag=VALUE` on the command line, `at` in the API" in answer.notes[0]
+            assert "To search within mag ± 0.3, give it one: `--at mag=VALUE` on the command line." in answer.notes[0]
         else:
             assert answer.window == {"column": "mag", "log": False, "center": at, "half_width": WIDTH}
 
@@ -339,7 +362,7 @@ def test_without_a_window_every_other_object_is_a_candidate(vector_set: Write, t
     searcher = Searcher(tmp_path / "index")
     answer = searcher.neighbors("o4", N)
     assert (answer.source, len(answer.results), answer.window) == ("live", N - 1, None)
-    with pytest.raises(InputError, match=r"Unknown window column 'mag'. Choices: \(none\)"):
+    with pytest.raises(InputError, match="was built without a window, so no mag can place the query"):
         searcher.by_vector(np.ones(6), 3, at={"mag": 20})
 
 
@@ -456,5 +479,78 @@ def test_a_checkpoint_says_how_large_its_views_are(vector_set: Write, tmp_path: 
     assert searcher.index.manifest.footprint_px == 12
     assert searcher.checkpoint().resolve() == folder
     (folder / "config.json").write_text(json.dumps({"content_hash": "cd" * 32, "preprocess": {"size": 12}}))
-    with pytest.raises(InputError, match="built with other checkpoint"):
+    again = "trained further since, embed and index again; or give the former one with --checkpoint DIR"
+    with pytest.raises(InputError, match=rf"was built with another encoder \(content hash abab.*{again}"):
         searcher.checkpoint()
+
+
+# queries of the command line
+
+
+@pytest.mark.parametrize(
+    ("text", "words", "logged"),
+    [("mag:0.5", "mag ± 0.5", False), ("z:30", "z ± 30", False), ("log(pt):0.1", "log(pt) ± 0.1", True)],
+)
+def test_a_window_is_told_in_one_form(text: str, words: str, logged: bool) -> None:
+    window = Window.parse(text)
+    assert (window.words, window.log) == (words, logged)
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b"1 2 3\n", "is not a NumPy array: it does not begin as the .npy files of numpy.save do"),
+        (b"", "is not a NumPy array: it does not begin"),
+        (np.array([{}], object), "pickled objects, which are never loaded"),
+        (np.array(["a"]), "holds <U1"),
+        (np.ones((2, 3)), r"shape \(D,\), but .* holds \(2, 3\)"),
+    ],
+)
+def test_what_is_no_vector_is_told_in_our_words(tmp_path: Path, content: Any, why: str) -> None:
+    path = tmp_path / "v.npy"
+    path.write_bytes(content) if isinstance(content, bytes) else np.save(path, content, allow_pickle=True)
+    with pytest.raises(InputError, match=why) as caught:
+        read_vector(path)
+    assert "allow_pickle" not in caught.value.message
+    np.save(path, np.arange(3, dtype=np.float32)[None])
+    assert read_vector(path).tolist() == [0, 1, 2]
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(InputError, match="declares 12 bytes of values, but holds 11"):
+        read_vector(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("photo_17.png", "Did you mean 'photo_17'? Ids are file names without their ending."),
+        ("my photo (1).jpg", "Did you mean 'my_photo__1_'? Ids are file names without their ending."),
+        ("photo_99999", "Did you mean 'photo_9999'?"),
+        ("@é", "An id here is, for instance, 'my_photo__1_'."),
+    ],
+)
+def test_a_wrong_id_is_answered_with_one_that_is_there(name: str, hint: str) -> None:
+    ids = np.array(["my_photo__1_", *(f"photo_{i}" for i in range(20_000))], "S")
+    began = time.perf_counter()
+    assert like(name, ids) == hint
+    assert time.perf_counter() - began < 5
+
+
+def test_what_needs_no_encoder_is_checked_before_torch_is_loaded(vector_set: Write, tmp_path: Path) -> None:
+    embeddings, samples = vector_set(vectors(), catalog())
+    folder = tmp_path / "encoder"
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps({"content_hash": "ab" * 32, "preprocess": {"size": 12}}))
+    build_index(embeddings, samples, tmp_path / "index", k=5, window="mag:0.3", checkpoint=folder, quiet=True)
+    (tmp_path / "no.png").write_text("1 2 3")
+    program = (
+        "import sys; from pathlib import Path; from lookalike.query import Query, answer;"
+        "from lookalike.errors import LookalikeError\n"
+        "for at, k, columns in [(('mga=1',), 3, ()), (('mag=1',), 0, ()), ((), 3, ('mga',)), ((), 3, ())]:\n"
+        "    try: answer(Path(sys.argv[1]), Query(image=Path(sys.argv[2]), at=at), k=k, columns=columns)\n"
+        "    except LookalikeError as error: print(error.message, 'torch' in sys.modules)"
+    )
+    asked = [sys.executable, "-c", program, tmp_path / "index", tmp_path / "no.png"]
+    said = subprocess.run(asked, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert [line.split()[-1] for line in said] == ["False"] * 4
+    for line, rule in zip(said, ("window column 'mga'", "k must be", "column 'mga'", "none of PNG"), strict=True):
+        assert rule in line

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from lookalike.cli.common import Checkpoint, Embeddings, Json, Out, Samples, app, say, show
+from lookalike.wording import counted
 
 
 @app.command()
@@ -18,7 +19,7 @@ def index(
     *,
     samples: Annotated[list[Path], typer.Option("--samples", help="Its samples files; repeat for several shards.")],
     out: Out,
-    k: Annotated[int, typer.Option("-k", min=1, help="Neighbors stored per object.")] = 999,
+    k: Annotated[int | None, typer.Option("-k", min=1, help="Neighbors stored per object (default: 999).")] = None,
     window: Annotated[str | None, typer.Option(help="column:half-width, e.g. mag:0.5 or log(pt):0.1")] = None,
     checkpoint: Annotated[Path | None, typer.Option(help="The encoder's folder, for picture queries.")] = None,
 ) -> None:
@@ -27,17 +28,21 @@ def index(
     Example: lookalike index embeddings.h5 --samples samples.h5 --checkpoint checkpoints/mine --out INDEX -k 100
     """
     from lookalike.indexer.index import build_index
+    from lookalike.indexer.windows import Window
 
     report = build_index(embeddings, samples, out, k=k, window=window, checkpoint=checkpoint)
     for note in report.notes:
         say(note)
-    if report.short_lists:
-        rest = f"; {report.nan_count:,} of them have no value there, and none" if report.nan_count else ""
+    if report.short_lists and report.window is not None:
+        has, them = ("has", "it") if report.short_lists == 1 else ("have", "them")
+        have = "has" if report.nan_count == 1 else "have"
+        rest = f"; {report.nan_count:,} of them {have} no value there, and none" if report.nan_count else ""
+        within = Window.parse(report.window).words
         say(
-            f"{report.short_lists:,} of {report.n:,} objects have fewer than {report.k:,} neighbors, since fewer lie "
-            f"within {report.window} of them{rest}."
+            f"{report.short_lists:,} of {counted(report.n, 'object')} {has} fewer than "
+            f"{counted(report.k, 'neighbor')}, since fewer lie within {within} of {them}{rest}."
         )
-    print(f"Index version {report.version} of {report.n:,} objects, k = {report.k}, in {out}")
+    print(f"Index version {report.version} of {counted(report.n, 'object')}, k = {report.k}, in {out}")
 
 
 @app.command()
@@ -48,7 +53,9 @@ def search(
     image: Annotated[Path | None, typer.Option(help="Search from a picture (PNG, JPEG, FITS, NPY).")] = None,
     vector: Annotated[Path | None, typer.Option(help="Search from a vector (.npy).")] = None,
     k: Annotated[int, typer.Option("-k", help="Number of results.")] = 100,
-    at: Annotated[list[str] | None, typer.Option("--at", help="column=value: center of the window.")] = None,
+    at: Annotated[
+        list[str] | None, typer.Option("--at", help="column=value: center of the window (an id has its own).")
+    ] = None,
     columns: Annotated[str, typer.Option(help="Catalog columns to print, e.g. mag,size")] = "",
     max_overlap: Annotated[
         float | None, typer.Option(help="Leave out footprints sharing more than this (0 to 1) with the query's.")
@@ -81,7 +88,8 @@ def search(
         return
     for note in found.notes:
         say(note)
-    say(f"index version {found.index_version}, {_within(found.window)}, source {found.source}")
+    how = "the stored list" if found.source == "stored" else "live search"
+    say(f"index version {found.index_version}, {_within(found.window)}, from {how}")
     for result in found.results:
         values = "  ".join(f"{name}={value}" for name, value in result.columns.items())
         print(f"{result.rank:5d}  {result.similarity:.6f}  {result.id}  {values}".rstrip())
@@ -91,8 +99,12 @@ def _within(window: Mapping[str, Any] | None) -> str:
     """A window as a person reads it."""
     if window is None:
         return "no window"
-    name = f"log({window['column']})" if window["log"] else window["column"]
-    return f"within {name} ± {window['half_width']:g} of {window['column']} = {window['center']}"
+    from lookalike.indexer.windows import Window
+
+    if window["center"] is None:
+        return f"in no window (no {window['column']})"
+    made = Window(window["column"], window["half_width"], window["log"])
+    return f"within {made.words} of {window['column']} = {window['center']}"
 
 
 @app.command()
@@ -116,7 +128,8 @@ def verify(
         return
     for note in report.notes:
         say(note)
-    print(f"OK: every byte matches its hash; {report.recomputed:,} lists recomputed by brute force, all equal.")
+    lists = counted(report.recomputed, "list")
+    print(f"OK: every byte matches its hash; {lists} recomputed by brute force, all equal.")
     shown = {name: value for name, value in report.to_json().items() if name != "notes"}
     show(shown | {"seconds": f"{report.seconds:.1f}"}, json)
 
@@ -142,4 +155,4 @@ def gc(
     for name in found.removed:
         print(name)
     count = f"{len(found.removed):,} {'to remove' if dry_run else 'removed'}"
-    print(f"{count}, {found.bytes:,} bytes; kept {', '.join(found.kept)}.")
+    print(f"{count}, {counted(found.bytes, 'byte')}; kept {', '.join(found.kept)}.")

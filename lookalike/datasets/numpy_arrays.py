@@ -28,6 +28,7 @@ from lookalike.samples import KINDS, About, Column
 from lookalike.samples_writer import write_samples
 
 BLOCK_BYTES = 32 * 1024**2
+MAGIC = b"\x93NUMPY"
 MEMBER = "images"  # the array of an .npz file that holds the pictures
 SMALL_MEMBER = 256 * 1024**2  # bytes of another array of an .npz file
 
@@ -181,8 +182,13 @@ def reading(name: str) -> Iterator[None]:
 
 def read_header(file: IO[bytes], where: str) -> tuple[tuple[int, ...], np.dtype[Any], bool]:
     """Shape, dtype and whether Fortran order of an array in .npy format, leaving `file` at its first value."""
+    begin = file.read(len(MAGIC))
+    if begin != MAGIC:
+        raise InputError(
+            f"{where} is not a NumPy array: it does not begin as the .npy files of numpy.save do.", code="bad_file"
+        )
     try:
-        version = np.lib.format.read_magic(file)
+        version = (file.read(1)[0], file.read(1)[0])
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, fortran, dtype = read(file)
     except Exception as error:  # the header is a Python literal, and what it is read from may be damaged

@@ -175,15 +175,24 @@ def _hash_arrays(index: Index, rows: Any, similarity: Any) -> None:
 
 
 def _check_checkpoint(index: Index, moved: Path | None) -> tuple[str, ...]:
-    """Verify the recorded encoder's weights where they are still there, or where they are said to be."""
+    """Verify the recorded encoder's weights where they are still there, or where they are said to be.
+
+    One that was trained further or replaced since is a note, since searches by id go on without it.
+    """
     recorded = index.manifest.checkpoint
     if moved is None and (recorded is None or not recorded.paths):
         return ()
     if moved is None and recorded is not None and not (index.folder / recorded.paths[0]).exists():
         return (f"The encoder is not at {recorded.paths[0]} any more and was not checked.",)
+    try:
+        place = index.checkpoint(moved)
+    except InputError as error:  # the lists do not depend on it, unless it was given to be checked
+        if moved is not None or error.code != "other_checkpoint":
+            raise
+        return (f"The encoder was not checked, and pictures cannot be searched from: {error.message}",)
     from lookalike.ssl.checkpoint import load_encoder
 
-    load_encoder(index.checkpoint(moved))
+    load_encoder(place)
     return ()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -41,6 +42,7 @@ from lookalike.samples import Samples
 __all__ = ["BuildReport", "Index", "build_index"]
 
 MEMORY_BYTES = 2**30
+DEFAULT_K = 999
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,7 @@ def build_index(
     samples: Sequence[Path],
     out: Path,
     *,
-    k: int,
+    k: int | None = None,
     window: str | None,
     checkpoint: Path | None = None,
     memory_bytes: int = MEMORY_BYTES,
@@ -103,7 +105,8 @@ def build_index(
 ) -> BuildReport:
     """Store every object's exact k most similar ones within its window as a new version of the folder `out`.
 
-    samples : the shards the embeddings were made from; any other are refused. window : "mag:0.5", "log(pt):0.1" or
+    samples : the shards the embeddings were made from; any other are refused. k : neighbors per object, by default
+    999 or as many as there are. window : "mag:0.5", "log(pt):0.1" or
     None. checkpoint : the encoder's folder, for picture queries and footprints. memory_bytes : about what is held
     at once; the result does not depend on it. A killed build leaves the served version as it was, and the next
     one cleans up. Errors: InputError, NotFoundError, CorruptError, LockedError (another process builds here).
@@ -119,7 +122,7 @@ def build_index(
         if _foreign(out):
             raise InputError(f"{out} holds other files; choose an empty or new folder for the index.")
         current, finished = _opened(out), unpublished(out)
-        notes += _without_encoder(plan, current)
+        notes += [*_without_encoder(plan, current), *_changed(plan, current)]
         if current is not None and plan.made(current.manifest) and current.intact():
             clean(out)
             notes.append(f"{out} already holds this index as version {current.version}; nothing was built.")
@@ -208,16 +211,24 @@ def _build(
 
 
 def _plan(
-    embeddings: Embeddings, samples: Samples, out: Path, k: int, window: Window | None, checkpoint: Path | None
+    embeddings: Embeddings,
+    samples: Samples,
+    out: Path,
+    asked: int | None,
+    window: Window | None,
+    checkpoint: Path | None,
 ) -> tuple[_Plan, list[str]]:
     """Check what was asked for, and note where it was changed."""
     n, notes = len(embeddings), []
+    k = DEFAULT_K if asked is None else asked
     if k < 1:
         raise InputError(f"k must be at least 1, but {k} was given.")
     if n < 2:
         raise InputError(f"An index needs at least 2 objects, but {embeddings.path} holds {n}.")
     if k > n - 1:
-        notes.append(f"k = {k} was asked for, but there are only {n - 1} other objects: k = {n - 1} is stored.")
+        what = f"k = {k:,} was asked for" if asked is not None else f"k is {k:,} by default"
+        others = "is only 1 other object" if n == 2 else f"are only {n - 1:,} other objects"
+        notes.append(f"{what}, but there {others}: k = {n - 1:,} is stored.")
         k = n - 1
     if window is not None:
         window.values(samples)  # a missing column is said before anything is written
@@ -259,6 +270,29 @@ def _without_encoder(plan: _Plan, current: Index | None) -> list[str]:
         f"Queries by picture are off, since no --checkpoint was given ({what}): build again with --checkpoint DIR, the "
         "encoder's folder, or give it to each `lookalike search --image`."
     ]
+
+
+def _changed(plan: _Plan, current: Index | None) -> list[str]:
+    """What the version served so far answers otherwise: its window and k, and how to have them again."""
+    if current is None or (current.window == plan.window and current.k == plan.k):
+        return []
+    before, now, again = [], [], []
+    if current.window != plan.window:
+        before.append(_told(current.window))
+        now.append(_told(plan.window))
+        again.append("no --window" if current.window is None else f"--window {shlex.quote(str(current.window))}")
+    if current.k != plan.k:
+        before.append(f"k = {current.k:,}")
+        now.append(f"k = {plan.k:,}")
+        again.append(f"-k {current.k}")
+    return [
+        f"Version {current.version}, served until now, had {' and '.join(before)}; this one has {' and '.join(now)}. "
+        f"To have the former again, build with {' and '.join(again)}."
+    ]
+
+
+def _told(window: Window | None) -> str:
+    return "no window" if window is None else f"the window {window.words}"
 
 
 def _check_match(embeddings: Embeddings, samples: Samples) -> None:

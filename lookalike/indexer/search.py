@@ -18,6 +18,7 @@ from lookalike.indexer.footprints import DEFAULT_LIMIT, Footprints
 from lookalike.indexer.live import prepared, ranking
 from lookalike.indexer.similarity import similarities
 from lookalike.indexer.store import Index
+from lookalike.wording import counted
 
 __all__ = ["Answer", "Result", "Searcher"]
 
@@ -59,23 +60,32 @@ class Searcher:
         self._window_values: NDArray[np.float64] | None = None
 
     def neighbors(
-        self, id: str, k: int, *, offset: int = 0, max_overlap: float | None = None, columns: Sequence[str] = ()
+        self,
+        id: str,
+        k: int,
+        *,
+        offset: int = 0,
+        max_overlap: float | None = None,
+        columns: Sequence[str] = (),
+        at: Mapping[str, float] | None = None,
     ) -> Answer:
         """The k most similar objects within the object's own window, from rank offset + 1 on, itself left out.
 
-        max_overlap : leave out objects covering more than this share (0 to 1) of the query's footprint. columns :
-        catalog columns to give with each result. A stored list that is too short is finished by a live search
-        under the same conditions, and the answer says so.
+        at : {column: value} to center the window on instead, found by a live search. max_overlap : leave out objects
+        covering more than this share (0 to 1) of the query's footprint. columns : catalog columns to give with each
+        result. A stored list that is too short is finished by a live search under the same conditions, and the answer
+        says so.
         """
         row = self.samples.row(id)
         k, capped = self._check(k, offset, columns, self.n - 1)
         last = offset + k
         stored = self._stored(row)
         over = self._overlap(row, stored, max_overlap)
-        live = self._runs_short(over, last)
-        center = self._center(row)
+        live = bool(at) or self._runs_short(over, last)
+        placed, _ = self._placed(at) if at else (None, ())
+        center = self._center(row) if placed is None else placed
         if live:
-            rows, similarity, left_out = self._finish_live(row, offset, last, max_overlap)
+            rows, similarity, left_out = self._finish_live(row, placed, offset, last, max_overlap)
         else:
             kept = np.flatnonzero(~over)[:last]
             rows, similarity = stored[kept], self.index.similarity[row][kept]
@@ -83,7 +93,7 @@ class Searcher:
             left_out = int(over[:end].sum())
         return Answer(
             self.version,
-            {"id": id},
+            {"id": id, "at": dict(at)} if at else {"id": id},
             self._window_at(center),
             "live" if live else "stored",
             k,
@@ -117,19 +127,19 @@ class Searcher:
         the answer says so. exclude : ids never to return. query : what the answer is to name as its query.
         """
         k, capped = self._check(k, offset, columns, self.n)
+        center, notes = self._placed(at)
         embeddings = self.embeddings()
         wanted = prepared(vector, embeddings.dimensions, embeddings.vectors.dtype)
-        center, notes = self._placed(at)
         candidates: Rows | None = None
         if center is not None:
-            assert self.window is not None
-            candidates = np.flatnonzero(self.window.inside(float(self.window.scale(np.array(center))), self._x()))
+            candidates = self._inside(self._scaled(center))
         if exclude:
             everyone = np.arange(self.n) if candidates is None else candidates
             candidates = np.setdiff1d(everyone, [self.samples.row(name) for name in exclude])
         rows, similarity = self._rank(candidates, wanted, offset + k)
         if len(rows) < offset + k:
-            notes = (*notes, f"Only {len(rows):,} objects are candidates.")
+            where = "to find" if center is None or self.window is None else f"within {self.window.words}"
+            notes = (*notes, f"Only {_are(len(rows), 'object')} {where}.")
         return Answer(
             self.version,
             query if query is not None else {"vector_dimensions": len(wanted), "at": dict(at or {})},
@@ -140,6 +150,11 @@ class Searcher:
             offset,
             notes=(*capped, *notes),
         )
+
+    def check(self, k: int, *, at: Mapping[str, float] | None = None, columns: Sequence[str] = ()) -> None:
+        """Refuse a question that `by_vector` would refuse whatever the vector, before one is made at some cost."""
+        self._check(k, 0, columns, self.n)
+        self._placed(at)
 
     def object(self, id: str) -> dict[str, Value]:
         """Every catalog column of one object; undefined is None."""
@@ -177,14 +192,13 @@ class Searcher:
         return not whole and len(over) - int(over.sum()) < last
 
     def _finish_live(
-        self, row: int, offset: int, last: int, max_overlap: float | None
+        self, row: int, placed: float | None, offset: int, last: int, max_overlap: float | None
     ) -> tuple[Rows, NDArray[np.float32], int]:
         """The `last` best of a query's window without its overlapping objects, and how many of those rank above."""
         vectors = self.embeddings().vectors
         candidates = np.arange(self.n)
         if self.window is not None:
-            x = self._x()
-            candidates = np.flatnonzero(self.window.inside(float(x[row]), x))
+            candidates = self._inside(float(self._x()[row]) if placed is None else self._scaled(placed))
         over = np.intersect1d(self.overlapping(row, max_overlap), candidates) if max_overlap is not None else NONE
         candidates = np.setdiff1d(candidates, np.append(over, row))
         if offset >= len(candidates):  # beyond the end: nothing is shown, so nothing need be ranked
@@ -210,7 +224,8 @@ class Searcher:
                 raise unknown("column", name, self.samples.columns)
         if k <= most:
             return k, ()
-        return most, (f"k = {k:,} was asked for, but there are only {most:,} objects to find: k = {most:,} was taken.",)
+        there = f"{'is' if most == 1 else 'are'} only {counted(most, 'object')}"
+        return most, (f"k = {k:,} was asked for, but there {there} to find: k = {most:,} was taken.",)
 
     def _overlap(self, row: int, others: Rows, max_overlap: float | None) -> NDArray[np.bool_]:
         """Which of the rows cover more than max_overlap of the query's footprint."""
@@ -239,21 +254,35 @@ class Searcher:
     def _placed(self, at: Mapping[str, float] | None) -> tuple[float | None, tuple[str, ...]]:
         """The center of a vector's window, None for no window, and what to say about it."""
         window = self.window
-        choices = [] if window is None else [window.column]
         for name in at or {}:
-            if name not in choices:
-                raise unknown("window column", name, choices)
+            if window is None:
+                raise InputError(
+                    f"{self.folder} was built without a window, so no {name} can place the query in one; leave it out.",
+                    code="no_window",
+                )
+            if name != window.column:
+                raise unknown("window column", name, [window.column])
         if window is None:
             return None, ()
         if not at:
             return None, (
-                f"No window was applied, since the query has no {window.column} of its own. To search within {window}, "
-                f"give it one: `--at {window.column}=VALUE` on the command line, `at` in the API and in Python.",
+                f"No window was applied, since the query has no {window.column} of its own. To search within "
+                f"{window.words}, give it one: `--at {window.column}=VALUE` on the command line.",
             )
         center = float(at[window.column])
-        if not math.isfinite(float(window.scale(np.array(center)))):
-            raise InputError(f"{window.column} = {center} is in no window {window}; give a defined value.")
+        if not math.isfinite(self._scaled(center)):
+            raise InputError(f"{window.column} = {center:g} is in no window {window.words}; give a defined value.")
         return center, ()
+
+    def _scaled(self, center: float) -> float:
+        """A value of the window's column on the window's own scale."""
+        assert self.window is not None
+        return float(self.window.scale(np.array(center)))
+
+    def _inside(self, x: float) -> Rows:
+        """Rows within the window around a value on its scale."""
+        assert self.window is not None
+        return np.flatnonzero(self.window.inside(x, self._x()))
 
     def _x(self) -> NDArray[np.float64]:
         """The window's values (N,) on its own scale, read once."""
@@ -280,14 +309,21 @@ class Searcher:
 
     def _notes(self, id: str, center: Value, last: int, found: int) -> tuple[str, ...]:
         if self.window is not None and self._undefined(center):
-            return (f"{id} has no {self.window.column}: it is in no window, and only a search without one finds it.",)
+            return (
+                f"{id} has no {self.window.column}, so it is in no window: `--at {self.window.column}=VALUE` on the "
+                "command line places it in one, and an index built without --window finds its likes among all.",
+            )
         if found < last and self.window is not None:
-            return (f"Only {found:,} objects are within the window {self.window} and not left out.",)
+            return (f"Only {_are(found, 'object')} within {self.window.words} and not left out.",)
         if found < last:
-            return (f"Only {found:,} other objects are not left out.",)
+            return (f"Only {_are(found, 'other object')} not left out.",)
         return ()
 
     def _undefined(self, center: Value) -> bool:
         """Whether a query's own value is in no window: there is none, or its log is undefined."""
         assert self.window is not None
         return center is None or bool(np.isnan(self.window.scale(np.array(center))))
+
+
+def _are(number: int, noun: str) -> str:
+    return f"{counted(number, noun)} {'is' if number == 1 else 'are'}"

@@ -40,6 +40,14 @@ NEIGHBORS, MANIFEST, CURRENT = "neighbors.h5", "manifest.json", "CURRENT"
 ARRAYS = ("neighbor_row", "similarity")
 VERSION = re.compile(r"v\d{6,}")
 AGAIN = "build it again with `lookalike index`."
+OTHER = {  # what an index belongs to: how another one is called, and what to do about it
+    "samples": ("other samples", "give those with --samples, or embed and index these"),
+    "embeddings": ("other embeddings", "give those with --embeddings, or index these"),
+    "checkpoint": (
+        "another encoder",
+        "if it was trained further since, embed and index again; or give the former one with --checkpoint DIR",
+    ),
+}
 
 
 class StoredArray(Config):
@@ -269,9 +277,11 @@ class Index:
         """The folder of the encoder that made the embeddings, likewise; NotFoundError where none was recorded."""
         recorded = self.manifest.checkpoint
         if recorded is None or not (path or recorded.paths):
+            how = (
+                "give --checkpoint DIR, or build it again with that." if recorded else "build it with --checkpoint DIR."
+            )
             raise NotFoundError(
-                f"{self.folder} was built without its encoder, which a search from a picture needs: build it with "
-                "--checkpoint DIR, or name it here.",
+                f"{self.folder} was built without its encoder, which a search from a picture needs: {how}",
                 code="no_checkpoint",
             )
         place = path or _there([self._place(recorded.paths[0])], "checkpoint", self.folder)[0]
@@ -284,8 +294,8 @@ class Index:
     def _check_belongs(self, what: str, place: str, found: str, recorded: BelongsTo) -> None:
         if found != recorded.content_hash:
             raise InputError(
-                f"{self.folder} was built with other {what}: their content hash is {recorded.content_hash[:12]}…, "
-                f"that of {place} is {found[:12]}….",
+                f"{self.folder} was built with {OTHER[what][0]} (content hash {recorded.content_hash[:12]}…) than "
+                f"{place} ({found[:12]}…): {OTHER[what][1]}.",
                 code=f"other_{what}",
             )
 

@@ -43,7 +43,9 @@ class Window:
         """Read `mag:0.5` or `log(pt):0.1`; InputError for anything else."""
         found = _PATTERN.fullmatch(text.strip())
         if found is None:
-            raise InputError(f"A window is column:half-width or log(column):half-width, but {text!r} was given.")
+            raise InputError(
+                f"A window is column:half-width or log(column):half-width, e.g. mag:0.5, but {text!r} was given."
+            )
         try:
             half_width = float(found["width"])
         except ValueError:
@@ -61,6 +63,12 @@ class Window:
     def __str__(self) -> str:
         name = f"log({self.column})" if self.log else self.column
         return f"{name}:{self.half_width!r}"
+
+    @property
+    def words(self) -> str:
+        """The window as people read it: `mag ± 0.5`, `log(pt) ± 0.1`."""
+        name = f"log({self.column})" if self.log else self.column
+        return f"{name} ± {self.half_width!r}".removesuffix(".0")
 
     def scale(self, values: NDArray[Any]) -> Values:
         """Column values (…) as float64 on the window's own scale; undefined ones, and logs of ≤ 0, are NaN."""
