@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from lookalike.augmentations.preprocess import encoder_input
 from lookalike.probes.directions import Directions, standardization
 from lookalike.probes.features import hand_features, raw_pixels
-from lookalike.ssl.checkpoint import CheckpointConfig, load_encoder
+from lookalike.ssl.checkpoint import CheckpointConfig, has_head, load_encoder
 from lookalike.ssl.encoders import Encoder
 from lookalike.ssl.hardware import pick_device
 
@@ -24,11 +24,11 @@ NAMES = (*TRAINED, *UNTRAINED, *BY_HAND)
 
 
 class Describer:
-    """Six descriptions (NAMES) of pictures in stored units.
+    """Descriptions of pictures in stored units: `names`, of NAMES all but the projections where no head was trained.
 
     Trained and untrained encoder, of the same architecture, give their embedding and their projection; the untrained
     one is drawn from the checkpoint's own seed, as its training began. `top` : the brightest pixel that the
-    hand-made color histogram tells from brighter ones.
+    hand-made color histogram tells from brighter ones. `notes` : what is left out, and why.
     """
 
     def __init__(self, checkpoint: Path, device: str = "auto") -> None:
@@ -37,16 +37,22 @@ class Describer:
         self.encoder.to(self.device)
         self.untrained = untrained(self.config).to(self.device)
         self.top = 255.0
+        self.names: tuple[str, ...] = NAMES
+        self.notes: list[str] = []
+        if not has_head(self.config):
+            self.names = tuple(name for name in NAMES if "projection" not in name)
+            self.notes = ["projection: the encoder was imported without a head, so it has none."]
 
     def __call__(self, images: torch.Tensor) -> Vectors:
-        """Vectors (B, D) by name, for images (B, C, h, w) as large as the encoder's view."""
+        """Vectors (B, D) by name, in the order of `names`, for images (B, C, h, w) as large as the encoder's view."""
         plain = images.cpu().numpy()
         x = encoder_input(images, self.config.preprocess)
         found: Vectors = {}
         for names, encoder in ((TRAINED, self.encoder), (UNTRAINED, self.untrained)):
             with torch.inference_mode():
                 layers = encoder(x)  # (B, D), (B, projection)
-            found |= {name: layer.float().cpu().numpy() for name, layer in zip(names, layers, strict=True)}
+            vectors = dict(zip(names, layers, strict=True))
+            found |= {name: layer.float().cpu().numpy() for name, layer in vectors.items() if name in self.names}
         found["pixels"] = raw_pixels(plain).astype(np.float32)
         found["hand_features"] = hand_features(plain, self.top)
         return found

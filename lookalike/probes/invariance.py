@@ -22,7 +22,7 @@ from lookalike.augmentations.draws import Draws
 from lookalike.errors import InputError
 from lookalike.indexer.footprints import Footprints
 from lookalike.probes.checks import ODDS
-from lookalike.probes.describe import NAMES, Describer, Vectors, comparable
+from lookalike.probes.describe import Describer, Vectors, comparable
 from lookalike.probes.faults import Flag, Judged, flags_of, judged
 from lookalike.probes.retrieval import compared, nearest, overlap
 from lookalike.probes.scores import K, Scores, scored
@@ -83,7 +83,7 @@ def measure(
     if len(samples) < 2 or objects < 2:
         raise InputError(f"At least 2 objects are compared, but there are {min(len(samples), objects)}.")
     describer = Describer(checkpoint, device)
-    notes = check_fits(samples, describer.config, checkpoint)
+    names, notes = describer.names, check_fits(samples, describer.config, checkpoint) + describer.notes
     domain = get_domain(describer.config.domain)
     settings, whole, told = _settings(domain, describer.config, samples)
     notes += told
@@ -94,20 +94,20 @@ def measure(
     left_out, told = _barred(samples, rows, describer.config.preprocess.size, max_overlap)
     notes += told
     copies = Copies(samples, rows, describer, settings, whole, seed)
-    scores: dict[str, dict[str, Scores]] = {name: {} for name in NAMES}
+    scores: dict[str, dict[str, Scores]] = {name: {} for name in names}
     change: dict[str, float] = {}
     with progress("invariance", len(rows) * (len(steps) + 2), "copies", quiet=quiet) as advance:
         stored = copies.originals(advance)
-        lists = {name: nearest(comparable(name, stored[name], stored[name]), left_out, k=K) for name in NAMES}
+        lists = {name: nearest(comparable(name, stored[name], stored[name]), left_out, k=K) for name in names}
         for augmentation in [*steps, TOGETHER]:
             on = steps if augmentation == TOGETHER else [augmentation]
             made, change[augmentation] = copies.augmented(on, augmentation, advance)
-            for name in NAMES:
+            for name in names:
                 base, queries = (comparable(name, stored[name], vectors[name]) for vectors in (stored, made))
                 found = compared(base, queries, left_out, k=K)
                 scores[name][augmentation] = scored(found, overlap(lists[name], found.copy_lists))
     verdict = judged(domain, samples, rows, describer.config, settings, steps)
-    separation = {step: max(scores[name][step].separation for name in NAMES) for step in [*steps, TOGETHER]}
+    separation = {step: max(scores[name][step].separation for name in names) for step in [*steps, TOGETHER]}
     return Invariance(
         samples,
         checkpoint,
@@ -154,7 +154,7 @@ class Copies:
             images, _ = self.batches.fetch(rows)  # (B, C, H, W)
             parts.append(self.describer(_central(images, self.describer.config.preprocess.size)))
             advance(len(rows))
-        return {name: np.concatenate([part[name] for part in parts]) for name in NAMES}
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
     def augmented(self, steps: Sequence[str], name: str, advance: Callable[[int], object]) -> tuple[Vectors, float]:
         """The copies with these steps on, (N, D) by description, and how much their pixels changed."""
@@ -172,7 +172,7 @@ class Copies:
             changes.append(pixel_change(copies, self.domain.view(images, catalog, draws, off)))
             parts.append(self.describer(copies))
             advance(len(rows))
-        vectors = {each: np.concatenate([part[each] for part in parts]) for each in NAMES}
+        vectors = {each: np.concatenate([part[each] for part in parts]) for each in parts[0]}
         change = np.concatenate(changes)
         return vectors, float(np.mean(change[np.isfinite(change)])) if np.isfinite(change).any() else 0.0
 

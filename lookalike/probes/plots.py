@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
@@ -43,12 +43,13 @@ def quantile_plot(rows: Sequence[tuple[str, Sequence[Bar]]], low: float, title: 
     return _plot([(label, [_barred(bar, low) for bar in bars]) for label, bars in rows], low, title)
 
 
-def legend(names: Sequence[str]) -> str:
-    """The marks of the series, each with its name."""
+def legend(names: Sequence[str] | Mapping[int, str]) -> str:
+    """The marks of the series, each with its name; numbered in order, or as given."""
+    numbered = names.items() if isinstance(names, Mapping) else enumerate(names)
     items = [
         f'<span class="key"><svg width="16" height="16" viewBox="0 0 16 16" aria-hidden="true">'
         f"{_shape(series, 8, 8)}</svg>{escape(name)}</span>"
-        for series, name in enumerate(names)
+        for series, name in numbered
     ]
     return f'<p class="legend">{"".join(items)}</p>'
 

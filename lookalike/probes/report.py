@@ -16,10 +16,12 @@ SCHEMA = 1
 def as_json(measured: Invariance) -> dict[str, Any]:
     """The whole report: the searched layer at the top, the other one, of the same shape, under `projection`.
 
+    `projection` is null where the encoder has no trained head.
     `all` is null where a step was left out; `together` then holds the steps that are on. `untrained`, `pixels` and
     `hand_features` hold the numbers of `together`, and `augmentations` those of each alone.
     """
-    embedding, projection = (_layer(measured, layer) for layer in range(2))
+    embedding, projection = (_layer(measured, layer) if TRAINED[layer] in measured.scores else None for layer in (0, 1))
+    assert embedding is not None
     return {
         "schema": SCHEMA,
         **embedding,
@@ -94,13 +96,13 @@ def as_text(measured: Invariance) -> str:
         _row("", ("pixel", "copy → original", "", "", "original → copy", "", "cosine")),
         _row("", ("change", "@1 (95 %)", f"@{K}", f"overlap@{K}", "@1 (95 %)", f"@{K}", "median")),
     ]
-    for layer in TRAINED:
+    for layer in (layer for layer in TRAINED if layer in measured.scores):
         lines += [layer]
         for name in [*steps, TOGETHER]:
             cells = _cells(measured.scores[layer][name], measured.pixel_change[name])
             lines.append(_row(f"  {together if name == TOGETHER else name}", cells))
     lines += [f"beside it, {together}"]
-    for name in ("untrained embedding", "untrained projection", "pixels", "hand_features"):
+    for name in (name for name in measured.scores if name not in TRAINED):
         lines.append(_row(f"  {name.replace('_', ' ')}", _cells(measured.scores[name][TOGETHER], None)))
     lines += ["", *(f"FLAG {flag.kind}: {flag.message}" for flag in measured.flags)]
     if not measured.flags:

@@ -12,6 +12,7 @@ from lookalike.probes.checks import ODDS
 from lookalike.probes.describe import TRAINED
 from lookalike.probes.faults import DEAD, DESTROYED
 from lookalike.probes.invariance import TOGETHER, Invariance
+from lookalike.probes.outputs import check_page
 from lookalike.probes.plots import Bar, Mark, interval_plot, legend, quantile_plot
 from lookalike.probes.retrieval import Share
 from lookalike.probes.scores import K, Scores
@@ -47,7 +48,8 @@ th:first-child, td:first-child { text-align: left; } th { color: var(--faint); f
 
 
 def write_page(measured: Invariance, path: Path) -> None:
-    """Write the report to an HTML file, whole or not at all."""
+    """Write the report to an HTML file, whole or not at all; InputError where that would replace what was measured."""
+    check_page(path, [*measured.samples.paths, measured.checkpoint])
     with atomic_path(path) as temporary:
         temporary.write_text(page(measured), encoding="utf-8")
 
@@ -96,10 +98,20 @@ def _flags(measured: Invariance) -> list[str]:
 def _retrieval(measured: Invariance, place: int, title: str) -> list[str]:
     rows = []
     for name in _names(measured):
-        shares = [measured.scores[series][name].copy_at[place] for series in SERIES]
-        marks = [_mark(i, part, label) for i, (part, label) in enumerate(zip(shares, SERIES.values(), strict=True))]
+        marks = [
+            _mark(i, measured.scores[series][name].copy_at[place], label) for i, series, label in _series(measured)
+        ]
         rows.append((_label(measured, name), marks))
-    return [f"<h2>{escape(title)}</h2>", legend(list(SERIES.values())), interval_plot(rows, title)]
+    return [f"<h2>{escape(title)}</h2>", _legend(measured), interval_plot(rows, title)]
+
+
+def _series(measured: Invariance) -> list[tuple[int, str, str]]:
+    """Color, name and label of each of SERIES that was measured; a color is always the same one's."""
+    return [(i, name, label) for i, (name, label) in enumerate(SERIES.items()) if name in measured.scores]
+
+
+def _legend(measured: Invariance) -> str:
+    return legend({i: label for i, _, label in _series(measured)})
 
 
 def _mark(series: int, part: Share, label: str) -> Mark:
@@ -111,11 +123,11 @@ def _overlap(measured: Invariance) -> list[str]:
     rows = []
     for name in _names(measured):
         marks = []
-        for i, (series, label) in enumerate(SERIES.items()):
+        for i, series, label in _series(measured):
             found = measured.scores[series][name]
             marks.append(Mark(i, found.overlap, *found.overlap_interval, f"{label}: {found.overlap:.3f}"))
         rows.append((_label(measured, name), marks))
-    return [f"<h2>{escape(title)}</h2>", legend(list(SERIES.values())), interval_plot(rows, title)]
+    return [f"<h2>{escape(title)}</h2>", _legend(measured), interval_plot(rows, title)]
 
 
 def _cosines(measured: Invariance) -> list[str]:
@@ -125,7 +137,7 @@ def _cosines(measured: Invariance) -> list[str]:
         '<p class="faint">Bars from the 5th to the 95th percentile, thick from the 25th to the 75th, the mark at the '
         "median. The gray bar is the copy with another object's original: what matters is the gap.</p>",
     ]
-    for series, layer in enumerate(TRAINED):
+    for series, layer in enumerate(layer for layer in TRAINED if layer in measured.scores):
         scores = measured.scores[layer]
         low = math.floor(2 * min(scores[name].cosine.low for name in _names(measured))) / 2
         rows = []

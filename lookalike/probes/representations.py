@@ -20,7 +20,7 @@ from lookalike.probes.principal import objects_fitted, principal_components
 from lookalike.probes.ranking import unit_vectors
 from lookalike.progress import progress
 from lookalike.samples import Samples
-from lookalike.ssl.checkpoint import CheckpointConfig, load_encoder
+from lookalike.ssl.checkpoint import CheckpointConfig, load_encoder, require_layer
 from lookalike.ssl.embed import LAYERS, check_fits, embed_images
 from lookalike.ssl.encoders import Encoder
 from lookalike.ssl.hardware import pick_device
@@ -76,6 +76,8 @@ def represent(
     trained, config, notes = _encoder(samples, checkpoint, embeddings)
     read = None if embeddings is None else _stored(embeddings, samples, config, checkpoint)
     layer = layer if read is None else read.layer or layer
+    if checkpoint is not None:
+        require_layer(config, layer, checkpoint)
     place = pick_device(device)
     fresh = untrained(config).to(place)
     if trained is not None:

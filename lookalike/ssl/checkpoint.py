@@ -156,10 +156,15 @@ def read_config(folder: Path) -> CheckpointConfig:
     return config
 
 
+def has_head(config: CheckpointConfig) -> bool:
+    """Whether the projection head was trained; an encoder made elsewhere may have come without one."""
+    imported = config.train.get("imported")
+    return not (isinstance(imported, dict) and imported.get("head") == "none")
+
+
 def require_layer(config: CheckpointConfig, layer: str, folder: Path) -> None:
     """InputError where an encoder made elsewhere came without the head that the projection needs."""
-    imported = config.train.get("imported")
-    if layer == "projection" and isinstance(imported, dict) and imported.get("head") == "none":
+    if layer == "projection" and not has_head(config):
         raise InputError(f"{folder} was imported without a projection head, so it has the layer embedding only.")
 
 
