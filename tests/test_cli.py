@@ -183,7 +183,7 @@ def test_ingest_says_each_thing_once_and_keeps_what_is_there(command: Run, tmp_p
     assert done.stderr.splitlines()[-4:] == [
         "Column 'mag' of t.csv is stored as text: 1 of its 3 values is no number, the first '?' in row 2 (counted from "
         "1). Only a column of numbers can be a window.",
-        "1 of 4 pictures have no row in t.csv and are left out, '3.png' first.",
+        "1 of 4 pictures has no row in t.csv and is left out, '3.png' first.",
         "3 of 3 pictures have a side below 32 px and are enlarged.",
         "The shorter side is resized to 32 px and the center kept.",
     ]

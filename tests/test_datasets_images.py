@@ -56,7 +56,21 @@ def test_a_folder_becomes_rgb_with_names_in_natural_order(tmp_path: Path) -> Non
     assert samples.about.bands == ("R", "G", "B")
     assert (samples.about.domain, samples.about.origin) == ("image", "upper")
     assert (samples.images([0])[0] == pixels(seed=5).transpose(2, 0, 1)).all()
-    assert any("1 files that do not end in" in note for note in report.notes)
+    assert any("1 file that does not end in" in note for note in report.notes)
+
+
+def test_ids_that_are_not_the_names_are_told(tmp_path: Path) -> None:
+    for name in ("my photo (1).png", "a/photo_1.png", "plain.b.png"):
+        save(tmp_path / "in" / name, pixels())
+    report, samples = run([tmp_path / "in"], tmp_path / "out.h5")
+    assert [samples.id(row) for row in range(3)] == ["a_photo_1", "my_photo__1_", "plain.b"]
+    told = (
+        "2 of 3 ids are not just the file's name, since an id holds only A-Z a-z 0-9 . _ : + - (others become _): "
+        "'a/photo_1.png' has the id 'a_photo_1'."
+    )
+    assert [note for note in report.notes if "ids" in note] == [told]
+    report, _ = run([tmp_path / "in" / "plain.b.png"], tmp_path / "plain.h5")
+    assert not [note for note in report.notes if "ids" in note]
 
 
 def test_two_names_that_make_one_id_are_an_error_that_names_both(tmp_path: Path) -> None:
@@ -105,7 +119,7 @@ def test_catalog_faults_are_named(tmp_path: Path) -> None:
     table.write_text("file,mag\na.png,1\n")
     report, _ = run([tmp_path / "in"], tmp_path / "out.h5", catalog=table)
     assert (report.n, report.counts) == (1, {"pictures without a row in the catalog": 1})
-    assert "1 of 2 pictures have no row in t.csv and are left out, 'b.png' first." in report.notes
+    assert "1 of 2 pictures has no row in t.csv and is left out, 'b.png' first." in report.notes
     assert report.told == {"pictures without a row in the catalog"}  # which need not be said a second time
 
 

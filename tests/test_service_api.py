@@ -277,7 +277,12 @@ def test_a_foreign_name_for_this_machine_is_refused(api: httpx.Client, host: str
         assert repr(host) in failed(response, 421, "unknown_host")["message"]
 
 
-def test_nothing_is_redirected(api: httpx.Client) -> None:
+def test_only_the_root_is_redirected_and_to_no_host(api: httpx.Client) -> None:
+    root = api.get("/", follow_redirects=False)
+    assert (root.status_code, root.headers["Location"]) == (307, "/docs")
+    assert api.get("/", follow_redirects=True).text == api.get("/docs").text
+    assert "/" not in api.get("/openapi.json").json()["paths"]
+    assert failed(api.post("/", follow_redirects=False), 405, "method_not_allowed")
     for path in ("/v1/index/", "/healthz/", "/v1/objects/blob-001/"):
         failed(api.get(path), 404, "unknown_address")
 

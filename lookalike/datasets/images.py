@@ -28,6 +28,7 @@ from lookalike.files import natural_key
 from lookalike.progress import progress
 from lookalike.samples import About, Column
 from lookalike.samples_writer import write_samples
+from lookalike.wording import counted
 
 ENDINGS = (".png", ".jpg", ".jpeg")
 BATCH = 256
@@ -70,6 +71,8 @@ def ingest(files: list[Path], out: Path, options: Options, ledger: Ledger) -> No
         )
     table = merged(own, catalog, ledger)
     ids = table.ids(options.id_column) if options.id_column else unique_ids(pictures)
+    if not options.id_column:
+        _tell_changed(pictures, ids, ledger)
     _write(pictures, ids, without_reserved(table, ids, ledger), out, options, ledger)
 
 
@@ -90,7 +93,8 @@ def find(given: Sequence[Path], ledger: Ledger) -> list[tuple[Path, str]]:
         others += len(inside) - len(pictures)
         found += [(file, file.relative_to(path).as_posix()) for file in pictures]
     if others:
-        ledger.note(f"{others:,} files that do not end in {', '.join(ENDINGS)} are left out.")
+        do = "does" if others == 1 else "do"
+        ledger.note(f"{counted(others, 'file')} that {do} not end in {', '.join(ENDINGS)} {_be(others)} left out.")
     if not found:
         raise InputError(f"No file ends in {', '.join(ENDINGS)} in {', '.join(map(str, given))}.")
     repeated = first_repeated(name for _, name in found)
@@ -136,6 +140,20 @@ def unique_ids(pictures: Sequence[Picture]) -> list[str]:
     return list(owner)
 
 
+def _tell_changed(pictures: Sequence[Picture], ids: Sequence[str], ledger: Ledger) -> None:
+    """Say how many ids are not just the file's name without its ending, with one example."""
+    names = [picture.name.removesuffix(Path(picture.name).suffix) for picture in pictures]
+    changed = [place for place, (name, made) in enumerate(zip(names, ids, strict=True)) if name != made]
+    if changed:
+        first = changed[0]
+        ledger.tell(
+            "ids changed",
+            len(changed),
+            f"{len(changed):,} of {counted(len(ids), 'id')} {_be(len(changed))} not just the file's name, since an id "
+            f"holds only A-Z a-z 0-9 . _ : + - (others become _): {pictures[first].name!r} has the id {ids[first]!r}.",
+        )
+
+
 def _text_columns(options: Options) -> list[str]:
     return ["file", "id", *(options.id_column or "").split(":")]
 
@@ -168,7 +186,7 @@ def match(pictures: Sequence[Picture], catalog: Table, options: Options, ledger:
     unused = [picture.name for picture in pictures if picture.name not in rows]
     if not rows:
         raise InputError(
-            f"None of the {len(pictures):,} pictures is named in {catalog.name}: the first picture is "
+            f"None of the {counted(len(pictures), 'picture')} is named in {catalog.name}: the first picture is "
             f"{_keys(unused[0], by_stem=by_stem)[0]!r}, the first of {len(keys):,} names in column "
             f"{options.id_column if by_stem else 'file'!r} is {keys[0]!r}."
         )
@@ -182,7 +200,7 @@ def match(pictures: Sequence[Picture], catalog: Table, options: Options, ledger:
         ledger.tell(
             "pictures without a row in the catalog",
             len(unused),
-            f"{len(unused):,} of {len(pictures):,} pictures have no row in {catalog.name} and are left out, "
+            f"{_of(len(unused), pictures, 'has', 'have')} no row in {catalog.name} and {_be(len(unused))} left out, "
             f"{unused[0]!r} first{_other_side('a name in the catalog without a picture is', missing)}.",
         )
     listed_already = {key for name, _ in ledger.skipped for key in _keys(name, by_stem=by_stem)}
@@ -190,6 +208,15 @@ def match(pictures: Sequence[Picture], catalog: Table, options: Options, ledger:
         if key not in listed_already:
             ledger.drop(key, f"a row of {catalog.name} without a picture", "catalog rows without a picture")
     return rows
+
+
+def _of(number: int, pictures: Sequence[Picture], one: str, more: str) -> str:
+    """`1 of 4 pictures has`, `2 of 4 pictures have`."""
+    return f"{number:,} of {counted(len(pictures), 'picture')} {one if number == 1 else more}"
+
+
+def _be(number: int) -> str:
+    return "is" if number == 1 else "are"
 
 
 def _other_side(what: str, names: Sequence[str]) -> str:
@@ -228,7 +255,7 @@ def _about(pictures: Sequence[Picture], options: Options, ledger: Ledger) -> Abo
     gray = all(picture.gray for picture in pictures)
     mixed = sum(picture.gray for picture in pictures)
     if mixed and not gray:
-        ledger.note(f"{mixed:,} of {len(pictures):,} pictures are gray and stored as three equal bands.")
+        ledger.note(f"{_of(mixed, pictures, 'is', 'are')} gray and stored as three equal bands.")
     shapes = {(picture.height, picture.width) for picture in pictures}
     if options.size is None:
         first = pictures[0]
@@ -245,7 +272,7 @@ def _about(pictures: Sequence[Picture], options: Options, ledger: Ledger) -> Abo
         preprocess = stored_as(options.size, "uint8", "resize") | {"resize": options.size, "filter": FILTER}
         small = sum(min(picture.height, picture.width) < options.size for picture in pictures)
         if small:
-            text = f"{small:,} of {len(pictures):,} pictures have a side below {options.size} px and are enlarged."
+            text = f"{_of(small, pictures, 'has', 'have')} a side below {options.size} px and {_be(small)} enlarged."
             ledger.tell("enlarged", small, text)
         if len(shapes) > 1 or shapes != {(options.size, options.size)}:
             ledger.note(f"The shorter side is resized to {options.size} px and the center kept.")

@@ -9,7 +9,7 @@ from functools import cache, lru_cache
 
 from fastapi import FastAPI
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, Response
+from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 import lookalike
 from lookalike.indexer.search import Searcher
@@ -67,7 +67,10 @@ def create_app(
 
 
 def _add_docs(app: FastAPI) -> None:
-    """/openapi.json and /docs, made when first asked for; the page's examples name the address it was asked at."""
+    """/openapi.json and /docs, made when first asked for, and / to the latter.
+
+    The page's examples name the address it was asked at.
+    """
 
     @cache
     def document() -> str:
@@ -76,6 +79,10 @@ def _add_docs(app: FastAPI) -> None:
     @lru_cache(maxsize=8)
     def page(address: str) -> str:
         return render(app.openapi(), address)
+
+    @app.get("/", include_in_schema=False)
+    async def root() -> RedirectResponse:
+        return RedirectResponse("/docs")  # without a host, so that the one that was asked stays
 
     @app.get("/openapi.json", include_in_schema=False)
     async def openapi() -> Response:
