@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -492,6 +493,38 @@ def test_the_command_prints_a_table_a_plot_and_a_page(
     code, out, err = command(*common, "--plot", tmp_path / "a.gif")
     assert (code, out) == (2, "")
     assert err.splitlines()[-1].startswith("lookalike: A plot ends in .png, .svg, .pdf")
+
+
+@pytest.mark.parametrize("option", ["--html", "--plot"])
+def test_reports_replace_nothing_but_reports(
+    folder: Path, tmp_path: Path, command: Callable[..., tuple[int, str, str]], option: str
+) -> None:
+    checkpoint, ending = tmp_path / "checkpoint", {"--html": ".html", "--plot": ".png"}[option]
+    (checkpoint / "more").mkdir(parents=True)
+    notes, loss, disguised = tmp_path / "notes.txt", checkpoint / f"loss{ending}", tmp_path / f"samples{ending}"
+    link, linked = tmp_path / f"link{ending}", tmp_path / f"linked{ending}"
+    for file in (notes, loss):
+        file.write_text("kept")
+    disguised.write_bytes((folder / "samples.h5").read_bytes())
+    link.symlink_to(notes)
+    linked.symlink_to(folder / "mine.h5")
+    inputs = (folder / "samples.h5", disguised, "--embeddings", folder / "mine.h5", "--checkpoint", checkpoint)
+    before = {file: file.read_bytes() for file in [folder / "samples.h5", folder / "mine.h5", disguised, notes, loss]}
+    for file, message in {
+        folder / "samples.h5": "samples.h5 is read here and cannot be written",
+        disguised: "is read here and cannot be written",
+        folder / "mine.h5": "mine.h5 is read here and cannot be written",
+        linked: "is read here and cannot be written",
+        loss: f"lies in {checkpoint}, which is read here, and cannot be written",
+        checkpoint / "more" / f"new{ending}": "which is read here, and cannot be written",
+        notes: f"ends in {ending}, ",
+        link: f"ends in {ending}, .*which leads to .*notes.txt, was given",
+        tmp_path: "is a folder",
+    }.items():
+        code, out, err = command(*inputs, "--label", "kind", option, file)
+        assert (code, out) == (2, "")
+        assert re.search(message, err.splitlines()[-1]), err
+    assert {file: file.read_bytes() for file in before} == before
 
 
 def test_without_halves_the_table_says_that_it_flatters(folder: Path) -> None:

@@ -611,6 +611,16 @@ def test_the_command(
     assert refused.stdout == ""
     assert len(refused.stderr.splitlines()) == 1
     assert "noise is off" in refused.stderr
+    before = survey.read_bytes()
+    for html, message in {
+        survey: "is read here and cannot be written too",
+        folder / "page.html": "which is read here, and cannot be written too",
+        tmp_path / "page.txt": "A page ends in .html, .htm, but",
+    }.items():
+        refused = lookalike("evaluate", "invariance", survey, "--checkpoint", folder, "--html", html)
+        assert (refused.returncode, refused.stdout) == (2, "")
+        assert message in refused.stderr
+    assert survey.read_bytes() == before
     html = tmp_path / "page.html"
     done = lookalike(
         "evaluate", "invariance", survey, "--checkpoint", folder, "--without", "noise", "--json", "--html", html

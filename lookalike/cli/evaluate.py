@@ -34,12 +34,14 @@ def invariance(
 
     Example: lookalike evaluate invariance samples.h5 --checkpoint checkpoints/mine --html invariance.html
     """
-    from lookalike.files import file_output
+    from lookalike.probes.outputs import check_page
+
+    if html is not None:
+        check_page(html, [*samples, checkpoint])  # before the work, not after it
+
     from lookalike.probes.invariance import measure
     from lookalike.probes.report import as_json, as_text
 
-    if html is not None:
-        file_output(html)  # before the work, not after it
     measured = measure(
         samples,
         checkpoint,
@@ -89,15 +91,17 @@ def retrieval(
 
     Example: lookalike evaluate retrieval samples.h5 --checkpoint checkpoints/mine --label class --plot retrieval.png
     """
-    from lookalike.files import file_output
-    from lookalike.probes.evaluate_retrieval import evaluate_retrieval
-    from lookalike.probes.retrieval_page import check_picture, draw, write_page
-    from lookalike.probes.retrieval_report import as_json, as_text
+    from lookalike.probes.outputs import check_page, check_picture
 
     if plot is not None:
-        check_picture(plot)
+        check_picture(plot, [*samples, embeddings, checkpoint])
     if html is not None:
-        file_output(html)  # refused before the work is done
+        check_page(html, [*samples, embeddings, checkpoint])
+
+    from lookalike.probes.evaluate_retrieval import evaluate_retrieval
+    from lookalike.probes.retrieval_page import draw, write_page
+    from lookalike.probes.retrieval_report import as_json, as_text
+
     report = evaluate_retrieval(
         samples,
         label=label,

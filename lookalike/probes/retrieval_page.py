@@ -7,15 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
-from lookalike.errors import InputError
-from lookalike.files import atomic_path, file_output
+from lookalike.files import atomic_path
 from lookalike.probes.bootstrap import Estimate
 from lookalike.probes.evaluate_retrieval import BASELINES, RetrievalReport
+from lookalike.probes.outputs import check_page, check_picture
 from lookalike.probes.plots import Mark, interval_plot, legend
 from lookalike.probes.report_html import STYLE
 from lookalike.probes.retrieval_report import head_lines, name_of, signed, title
 
-PICTURES = (".png", ".svg", ".pdf")
 COLORS = ("#0b62c4", "#b23a00", "#6b7280", "#0f7a45")
 
 
@@ -43,13 +42,6 @@ def draw(report: RetrievalReport, path: Path) -> None:
         figure.savefig(temporary, format=path.suffix[1:].lower(), dpi=150)
 
 
-def check_picture(path: Path) -> None:
-    """InputError where the file's ending is none a picture can have, or a folder has its name."""
-    if path.suffix.lower() not in PICTURES:
-        raise InputError(f"A plot ends in {', '.join(PICTURES)}, but {path} was given.")
-    file_output(path)
-
-
 def _bars(axes: object, place: int, of: int, values: list[Estimate], label: str, color: int | None = None) -> None:
     """One representation's bars, beside the others' at every metric."""
     at = np.arange(len(values)) + (place - (of - 1) / 2) * 0.8 / of
@@ -62,6 +54,7 @@ def _bars(axes: object, place: int, of: int, values: list[Estimate], label: str,
 
 def write_page(report: RetrievalReport, path: Path) -> None:
     """Write the report to an HTML file, whole or not at all."""
+    check_page(path)
     with atomic_path(path) as temporary:
         temporary.write_text(page(report), encoding="utf-8")
 
