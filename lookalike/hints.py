@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 from pathlib import Path
 
+from lookalike.errors import InputError
+
 SOURCES = {
     "images": (".png", ".jpg", ".jpeg"),
     "fits": (".fits", ".fit", ".fits.gz", ".fits.fz"),
@@ -16,6 +18,16 @@ LOOKED_AT = 1000  # files of a folder
 def is_foreign(path: Path) -> bool:
     """Whether a file's name says that a source reads it, so that it is no samples file."""
     return _source(path) is not None
+
+
+def refuse_foreign_name(out: Path) -> None:
+    """InputError where a samples file, or what a link of that name leads to, would be named like a source's file."""
+    for path in (out, out.resolve()):
+        if (source := _source(path)) is not None:
+            raise InputError(
+                f"A samples file is written here, but {path} has the name of a file that `lookalike ingest {source}` "
+                f"reads; give one such as {path.with_suffix('.h5').name}."
+            )
 
 
 def ingest_command(path: Path) -> str:

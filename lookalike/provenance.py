@@ -17,8 +17,15 @@ from lookalike import __version__
 from lookalike.attributes import as_text
 from lookalike.errors import CorruptError, InputError
 from lookalike.files import read_json, write_json
+from lookalike.onnx_files import file_hash, read_about
 
 WAYS_OUT = "Choose another --out, or replace it with --overwrite."
+
+PARTS: dict[str, type] = {
+    **dict.fromkeys(("command", "content_hash", "time", "host", "folder"), str),
+    **dict.fromkeys(("settings", "inputs", "versions", "counts", "missing"), dict),
+    **dict.fromkeys(("arguments", "notes"), list),
+}
 
 RECORDED = (
     "torch",
@@ -69,13 +76,22 @@ def drop_record(made: Path) -> None:
 
 
 def read_record(made: Path) -> dict[str, Any] | None:
-    """The record of `made`; None where it was moved without it, or where the one there tells of another file."""
+    """The record of `made`; None where it was moved without it, or where the one there tells of another file.
+
+    CorruptError where what is there cannot be read or is no build record.
+    """
     path = record_path(made)
     if not path.exists():
         return None
-    record = read_json(path)
+    try:
+        record = read_json(path)
+    except OSError as error:
+        raise CorruptError(f"{path} cannot be read: {error.strerror}") from None
     if not isinstance(record, dict):
         raise CorruptError(f"{path} is not a build record.")
+    for name, kind in PARTS.items():
+        if not isinstance(record.get(name, kind()), kind):
+            raise CorruptError(f"{path} is not a build record: its {name!r} is {record[name]!r}.")
     told = record.get("content_hash")
     return record if told is None or made.is_dir() or told == recorded_hash(made) else None
 
@@ -94,7 +110,9 @@ def refuse_input(out: Path, inputs: Iterable[Path]) -> None:
 
 
 def recorded_hash(made: Path) -> str | None:
-    """The content hash one of our HDF5 files holds, None where it holds none or cannot be read."""
+    """The content hash one of our HDF5 or ONNX files holds, None where it holds none or cannot be read."""
+    if read_about(made) is not None:
+        return file_hash(made)
     try:
         with h5py.File(made, "r", locking=False) as file:
             return as_text(file.attrs["content_hash"])

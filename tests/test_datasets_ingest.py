@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from lookalike.datasets import IngestReport, ingest
 from lookalike.datasets.contract import Ledger
+from lookalike.datasets.inputs import changes
 from lookalike.datasets.lost_numbers import NO_VALUE, note_lost_numbers
 from lookalike.errors import InputError
-from lookalike.provenance import read_record
+from lookalike.provenance import read_record, record_path, write_record
 from lookalike.samples import Samples
 
 N = 6
@@ -91,9 +93,9 @@ def test_an_output_of_other_content_is_kept_unless_it_may_be_replaced(arrays: Pa
     record = read_record(first.out)
     with pytest.raises(InputError, match=r"made with other options \(size\)\. .*--overwrite"):
         run(arrays, size=6, catalog="mag\n1\n2\n3\n4\n5\n6\n")
-    with pytest.raises(InputError, match=r"made from other files\. "):
+    with pytest.raises(InputError, match=r"made from other files \(t.csv has changed\)\. "):
         run(arrays, "mag\n1\n2\n3\n4\n5\n7\n")
-    with pytest.raises(InputError, match=r"made from other files\. "):
+    with pytest.raises(InputError, match=r"made from other files \(t.csv is not read now\)\. "):
         run(arrays)
     assert (first.out.read_bytes(), read_record(first.out)) == (kept, record)
     again = run(arrays, "mag\n1\n2\n3\n4\n5\n6\n")
@@ -106,8 +108,8 @@ def test_an_output_of_other_content_is_kept_unless_it_may_be_replaced(arrays: Pa
 def test_files_that_changed_under_their_names_are_found_out_before_anything_is_lost(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A folder's or a large file's record names no hash of what is in it."""
-    monkeypatch.setattr("lookalike.datasets.HASHED_BYTES", 0)
+    """A large file's record names no hash of what is in it."""
+    monkeypatch.setattr("lookalike.datasets.inputs.HASHED_BYTES", 0)
     path = tmp_path / "a.npy"
     np.save(path, np.zeros((2, 3, 8, 8), np.uint8))
     first = run(path)
@@ -122,6 +124,89 @@ def test_what_is_read_is_not_written(arrays: Path) -> None:
     with pytest.raises(InputError, match=r"a.npy is read here and cannot be written too"):
         run(arrays, out="a.npy", overwrite=True)
     assert np.load(arrays).shape == (N, 3, 8, 8)
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """A folder of three pictures, the third a link to a file without an ending."""
+    folder = tmp_path / "ph"
+    (folder / "more").mkdir(parents=True)
+    for name in ("ph/p1.png", "ph/more/p2.PNG", "stored"):
+        Image.fromarray(np.full((8, 8), len(name), np.uint8)).save(tmp_path / name, format="png")
+    (folder / "p3.png").symlink_to(tmp_path / "stored")
+    return folder
+
+
+@pytest.mark.parametrize("out", ["ph/p1.png", "ph/more/p2.PNG", "ph/p3.png", "stored"])
+def test_a_picture_of_a_folder_that_is_read_is_not_written(pictures: Path, out: str) -> None:
+    path = pictures.parent / out
+    before = path.read_bytes()
+    with pytest.raises(InputError, match=rf"{out} is read here, as part of .*ph, and cannot be written; choose"):
+        ingest("images", [pictures], path, overwrite=True, quiet=True)
+    assert path.read_bytes() == before
+    assert ingest("images", [pictures], pictures / "samples.h5", quiet=True).n == 3
+    ingest("images", [pictures], pictures / "samples.h5", overwrite=True, quiet=True)
+
+
+@pytest.mark.parametrize("name", ["b.npy", "b.NPZ", "b.fits.gz", "b.jpeg", "link.h5"])
+def test_a_name_that_no_samples_file_can_have_is_refused_before_the_work(
+    arrays: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    (arrays.parent / "link.h5").symlink_to(arrays.parent / "other.npy")
+    monkeypatch.setattr("lookalike.datasets.numpy_arrays.ingest", lambda *_: pytest.fail("the arrays were read"))
+    with pytest.raises(InputError, match=r"has the name of a file that `lookalike ingest \w+` reads; give one such as"):
+        run(arrays, out=name)
+
+
+def test_a_folder_whose_files_changed_is_refused_before_they_are_read(
+    pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def again() -> IngestReport:
+        return ingest("images", [pictures], pictures.parent / "s.h5", quiet=True)
+
+    first = again()
+    (pictures / "readme.txt").write_text("no picture")
+    assert "held exactly these objects already" in again().notes[-1]
+    monkeypatch.setattr("lookalike.datasets.images.ingest", lambda *_: pytest.fail("the pictures were read"))
+    Image.fromarray(np.full((8, 8), 99, np.uint8)).save(pictures / "p4.png")
+    with pytest.raises(InputError, match=r"from other files \(ph held 3 files then and holds 4 now\)\. .*--overwrite"):
+        again()
+    (pictures / "p1.png").unlink()
+    with pytest.raises(InputError, match=r"\(some of the 3 files in ph have another name, size or time\)"):
+        again()
+    assert Samples(first.out).content_hash == first.content_hash
+
+
+def test_a_record_that_names_no_files_of_a_folder_is_no_reason_to_refuse(pictures: Path) -> None:
+    """As those of earlier versions."""
+    out = pictures.parent / "s.h5"
+    ingest("images", [pictures], out, quiet=True)
+    write_record(out, (read_record(out) or {}) | {"inputs": {str(pictures): "folder"}})
+    assert "held exactly these objects already" in ingest("images", [pictures], out, quiet=True).notes[-1]
+
+
+@pytest.mark.parametrize("broken", ["", "{", "[]", '{"inputs": [1]}', '{"settings": 3}', None], ids=str)
+def test_a_broken_record_does_not_keep_the_same_from_being_made_again(arrays: Path, broken: str | None) -> None:
+    first = run(arrays)
+    record = record_path(first.out)
+    if broken is None:
+        record.chmod(0)
+    else:
+        record.write_text(broken)
+    again = run(arrays)
+    assert again.content_hash == first.content_hash
+    assert (read_record(again.out) or {})["command"] == "ingest numpy"
+
+
+def test_inputs_of_one_name_in_two_folders_are_told_apart() -> None:
+    then = {"a/x.npy": "sha256:1", "b/x.npy": "sha256:2", "y.npy": "bytes:5"}
+    assert changes(then, {"c/x.npy": "sha256:2", "d/x.npy": "sha256:1", "y.npy": "bytes:5"}) == []
+    assert changes(then, then | {"b/x.npy": "sha256:3"}) == ["x.npy has changed"]
+    assert changes(then, {"a/x.npy": "sha256:1", "z.npy": "bytes:5"}) == [
+        "z.npy was not read then",
+        "x.npy is not read now",
+        "y.npy is not read now",
+    ]
 
 
 def test_a_file_of_someone_else_is_not_replaced(arrays: Path) -> None:

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import json
 from collections.abc import Sequence
@@ -14,8 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lookalike.datasets.contract import IngestReport, Ledger, Options, Source, listed
-from lookalike.errors import InputError, unknown
+from lookalike.datasets.inputs import changes, fingerprints, source_files
+from lookalike.errors import CorruptError, InputError, unknown
 from lookalike.files import file_output, reading_order
+from lookalike.hints import refuse_foreign_name
 
 if TYPE_CHECKING:
     from lookalike.samples import Samples
@@ -61,10 +62,6 @@ SOURCES: dict[str, Source] = {
     )
 }
 
-# Above these, the build record names a file's size in place of its hash, which would take minutes to compute.
-HASHED_BYTES = 256 * 1024**2
-RECORDED_INPUTS = 100
-
 
 def ingest(
     source: str,
@@ -98,8 +95,9 @@ def ingest(
     overwrite   : replace a file `out` of other content, which would be an error.
     quiet       : no progress on standard error.
 
-    Raises InputError for an unknown source or domain, an option the source does not take, and whatever is
-    wrong in the files; NotFoundError for a missing file. Then `out` is as it was before.
+    Raises InputError for an unknown source or domain, an option the source does not take, an `out` that is read or
+    named like what a source reads, and whatever is wrong in the files; NotFoundError for a missing file. Then `out`
+    is as it was before.
     """
     from lookalike.provenance import build_record, recorded_hash, refuse_input, write_record
     from lookalike.samples import Samples
@@ -134,15 +132,17 @@ def ingest(
     }
     inputs = [*sorted(paths, key=reading_order), *([options.catalog] if options.catalog else [])]
     refuse_input(out, inputs)
+    _refuse_inside(out, inputs, source)
+    refuse_foreign_name(out)
     before = recorded_hash(out) if out.exists() else None
     if out.exists() and not overwrite:
-        _refuse_other(out, settings, inputs)
+        _refuse_other(out, settings, inputs, source)
     read = importlib.import_module(f"lookalike.datasets.{described.module or source}").ingest
     read(paths, out, options, ledger)
     made = Samples(out)
     report = _report(made, out, ledger)
     record = build_record(
-        f"ingest {source}", settings=settings, inputs=_fingerprints(inputs), content_hash=made.content_hash
+        f"ingest {source}", settings=settings, inputs=fingerprints(inputs, source), content_hash=made.content_hash
     )
     left_out = {"skipped": len(report.skipped), "counts": report.counts, "missing": report.missing}
     write_record(out, record | left_out | {"notes": list(report.notes)})
@@ -168,7 +168,20 @@ def _report(made: Samples, out: Path, ledger: Ledger) -> IngestReport:
     )
 
 
-def _refuse_other(out: Path, settings: dict[str, Any], inputs: Sequence[Path]) -> None:
+def _refuse_inside(out: Path, inputs: Sequence[Path], source: str) -> None:
+    """InputError where `out` is one of the files that would be read from a folder."""
+    target = out.resolve()
+    if not target.exists():
+        return
+    for folder in inputs:
+        for file in source_files(folder.resolve(), source) if folder.is_dir() else ():
+            if file == target or (file.is_symlink() and file.resolve() == target):
+                raise InputError(
+                    f"{out} is read here, as part of {folder}, and cannot be written; choose another --out."
+                )
+
+
+def _refuse_other(out: Path, settings: dict[str, Any], inputs: Sequence[Path], source: str) -> None:
     """InputError at once where `out` holds something made otherwise than now asked for, and would be lost.
 
     The same files may hold something else by now: whether the content is the same is seen when it is written.
@@ -177,34 +190,16 @@ def _refuse_other(out: Path, settings: dict[str, Any], inputs: Sequence[Path]) -
 
     if recorded_hash(out) is None:
         raise InputError(f"{out} is there already and is no file of ours. {WAYS_OUT}")
-    record = read_record(out)
+    try:
+        record = read_record(out)
+    except CorruptError:  # it tells nothing, as none would
+        record = None
     if record is None or not all(path.exists() for path in inputs):
         return
     then, now = record.get("settings", {}), json.loads(json.dumps(settings))
     changed = [name for name in dict.fromkeys((*now, *then)) if now.get(name) != then.get(name) and name != "catalog"]
     how = [f"with other options ({', '.join(changed)})"] if changed else []
-    if _by_name(record.get("inputs", {})) != _by_name(_fingerprints(inputs)):
-        how.append("from other files")
+    if other := changes(record.get("inputs", {}), fingerprints(inputs, source)):
+        how.append(f"from other files ({listed(other, 3)})")
     if how:
         raise InputError(f"{out} is there already, made {' and '.join(how)}. {WAYS_OUT}")
-
-
-def _by_name(fingerprints: dict[str, str]) -> list[tuple[str, str]]:
-    """Fingerprints without the folders the files lie in, which may be written in several ways."""
-    return sorted((Path(path).name, value) for path, value in fingerprints.items())
-
-
-def _fingerprints(paths: Sequence[Path]) -> dict[str, str]:
-    """What was read, for the build record: SHA-256 of small files, the size of large ones."""
-    found: dict[str, str] = {}
-    for path in paths[:RECORDED_INPUTS]:
-        if path.is_dir():
-            found[str(path)] = "folder"
-        elif path.stat().st_size > HASHED_BYTES:
-            found[str(path)] = f"bytes:{path.stat().st_size}"
-        else:
-            with path.open("rb") as file:
-                found[str(path)] = f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
-    if len(paths) > RECORDED_INPUTS:
-        found["…"] = f"and {len(paths) - RECORDED_INPUTS} more"
-    return found
