@@ -106,12 +106,10 @@ def _checkpoint(path: Path, found: Mapping[str, Any]) -> list[str]:
         f"{encoder['channels']} bands",
         "sees": f"the central {given['size']} px of {given['dtype']} pictures{unit}, bands {', '.join(found['bands'])}",
         "domain": found["domain"],
-        "trained": f"{found.get('epoch', 0):g} epochs, {found.get('step', 0):,} steps on {found.get('objects', 0):,} "
-        "objects",
-        "samples": _short(found.get("samples_hash", "")) or "not recorded",
+        **_origin(found),
         "content hash": _short(found["content_hash"]),
     }
-    train = {name: value for name, value in found.get("train", {}).items() if name != "augment"}
+    train = {name: value for name, value in found.get("train", {}).items() if name not in ("augment", "imported")}
     changed = set(_flat(found.get("train", {}).get("augment", {})))
     settings = {name: _plain(value) + DIFFERS * (name in _unusual(found)) for name, value in train.items()}
     settings |= {
@@ -121,6 +119,25 @@ def _checkpoint(path: Path, found: Mapping[str, Any]) -> list[str]:
     if not settings:
         return [_aligned(lines)]
     return [_aligned(lines), "Settings (* differs from the default for such data)", _aligned(settings)]
+
+
+def _origin(found: Mapping[str, Any]) -> Lines:
+    """How long an encoder was trained here and on what, or from what it was imported and with which head."""
+    imported = found.get("train", {}).get("imported")
+    if isinstance(imported, dict):
+        made = found.get("made", {})
+        files = made.get("inputs", {}) if made.get("command") == "checkpoint import" else {}
+        head = imported.get("head")
+        return {
+            "imported": ", ".join(f"from {name} {_short(str(digest))}" for name, digest in files.items())
+            or "from a file not recorded here",
+            "head": "none: it has no projection" if head == "none" else str(head),
+        }
+    return {
+        "trained": f"{found.get('epoch', 0):g} epochs, {found.get('step', 0):,} steps on {found.get('objects', 0):,} "
+        "objects",
+        "samples": _short(found.get("samples_hash", "")) or "not recorded",
+    }
 
 
 def _unusual(found: Mapping[str, Any]) -> set[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
@@ -31,6 +32,7 @@ from lookalike.ssl.checkpoint import load_encoder, require_layer
 from lookalike.ssl.embed import embed, embed_images
 from lookalike.ssl.importing import grouped, import_checkpoint, read_preprocess, read_tensors_apart
 from lookalike.ssl.layouts import recognize
+from lookalike.summary import summary
 
 OPTIONS = ["size=32", "dtype=float32", "unit=nanomaggy", "pixel_scale=0.262", "kind=scaled"]
 OPTIONS += ["divisor=2", "mean=0.1", "std=0.5"]
@@ -206,6 +208,23 @@ def test_what_was_not_used_and_what_was_missing_is_said(tmp_path: Path) -> None:
     report = import_checkpoint(file, tmp_path / "lightning", preprocess, "galaxy")
     named = ["training_framework.Attributes", "training_framework.Callback"]
     assert [name for name in report.skipped if name.startswith("training_framework")] == named
+
+
+@pytest.mark.parametrize("head", ["mlp", "classes"])
+def test_info_says_where_an_import_is_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, head: str) -> None:
+    monkeypatch.setenv("COLUMNS", "300")
+    torch.save(source(head=head).state_dict(), tmp_path / "w.pth")
+    import_checkpoint(tmp_path / "w.pth", tmp_path / "out", read_preprocess([*OPTIONS, "bands=g,r,z"]), "galaxy")
+    text = summary(tmp_path / "out")
+    digest = hashlib.sha256((tmp_path / "w.pth").read_bytes()).hexdigest()
+    lines = {tuple(line.split(maxsplit=1)) for line in text.splitlines() if line.startswith("  ")}
+    assert ("imported", f"from w.pth {digest[:12]}…") in lines
+    assert ("head", "moco-v2" if head == "mlp" else "none: it has no projection") in lines
+    assert "epochs" not in text
+    assert "not recorded" not in text
+    assert "Settings" not in text
+    (tmp_path / "out" / "build.json").unlink()
+    assert "from a file not recorded here" in summary(tmp_path / "out")
 
 
 def test_embedding_with_an_imported_encoder(tmp_path: Path, blob_samples: Callable[..., Path]) -> None:
