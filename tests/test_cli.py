@@ -142,6 +142,28 @@ def test_search_prints_what_the_searcher_answers(command: Run, toy_index: Path, 
     ]
 
 
+def test_the_header_of_a_search_says_in_which_window_and_how(command: Run, toy_index: Path) -> None:
+    def header(*arguments: object) -> str:
+        return str(command("search", toy_index, "-k", 3, *arguments).stderr.splitlines()[-1])
+
+    assert re.fullmatch(
+        r"index version v000001, within mag ± 0.5 of mag = 2\S+, from the stored list", header("--id", "blob-003")
+    )
+    assert header("--id", "blob-007") == "index version v000001, in no window (no mag), from the stored list"
+    placed = header("--id", "blob-007", "--at", "mag=20.5")
+    assert placed == "index version v000001, within mag ± 0.5 of mag = 20.5, from a live search"
+
+
+def test_what_an_index_could_not_fill_is_counted(command: Run, toy_index: Path, tmp_path: Path) -> None:
+    places = [toy_index.parent / "embeddings.h5", "--samples", toy_index.parent / "samples.h5", "--out", tmp_path / "i"]
+    done = command("index", *places, "--window", "mag:0.5", "-k", 1)
+    said = (
+        "1 of 200 objects has fewer than 1 neighbor, since fewer lie within mag ± 0.5 of it; 1 object without a value"
+    )
+    assert f"{said} there has none.\n" in done.stderr
+    assert "k is 999 by default, but there are only 199 other objects" in command("index", *places).stderr
+
+
 def test_a_closed_pipe_is_silent(toy_index: Path) -> None:
     code = f"{sys.executable} -m lookalike search {toy_index} --id blob-001 -k 60 | true"
     done = subprocess.run(["bash", "-c", code], capture_output=True, text=True, check=False)

@@ -35,8 +35,8 @@ def index(
         say(note)
     if report.short_lists and report.window is not None:
         has, them = ("has", "it") if report.short_lists == 1 else ("have", "them")
-        have = "has" if report.nan_count == 1 else "have"
-        rest = f"; {report.nan_count:,} of them {have} no value there, and none" if report.nan_count else ""
+        none = f"{'has' if report.nan_count == 1 else 'have'} none"
+        rest = f"; {counted(report.nan_count, 'object')} without a value there {none}" if report.nan_count else ""
         within = Window.parse(report.window).words
         say(
             f"{report.short_lists:,} of {counted(report.n, 'object')} {has} fewer than "
@@ -88,7 +88,7 @@ def search(
         return
     for note in found.notes:
         say(note)
-    how = "the stored list" if found.source == "stored" else "live search"
+    how = "the stored list" if found.source == "stored" else "a live search"
     say(f"index version {found.index_version}, {_within(found.window)}, from {how}")
     for result in found.results:
         values = "  ".join(f"{name}={value}" for name, value in result.columns.items())
