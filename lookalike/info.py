@@ -7,18 +7,19 @@ from typing import Any
 
 import h5py
 
-from lookalike.attributes import as_text
 from lookalike.embeddings import KIND as EMBEDDINGS
 from lookalike.embeddings import Embeddings
 from lookalike.errors import InputError, NotFoundError
-from lookalike.files import read_json
 from lookalike.provenance import read_record
 from lookalike.samples import KIND as SAMPLES
-from lookalike.samples import Samples
+from lookalike.samples import Samples, read_kind
 
 
 def describe(path: Path) -> dict[str, Any]:
-    """A plain description of a samples or embeddings file, a checkpoint or an index folder."""
+    """A plain description of a samples or embeddings file, a checkpoint or an index folder.
+
+    NotFoundError, InputError where it is none of ours, CorruptError where it or its build record is damaged.
+    """
     if not path.exists():
         raise NotFoundError(f"No such file or folder: {path}")
     description = _folder(path) if path.is_dir() else _file(path)
@@ -31,8 +32,7 @@ def describe(path: Path) -> dict[str, Any]:
 def _file(path: Path) -> dict[str, Any]:
     if not h5py.is_hdf5(path):
         raise _foreign(path)
-    with h5py.File(path, "r", locking=False) as file:
-        kind = as_text(file.attrs.get("kind"))
+    kind = read_kind(path)
     if kind == SAMPLES:
         return _samples(Samples(path))
     if kind == EMBEDDINGS:
@@ -71,7 +71,9 @@ def _folder(path: Path) -> dict[str, Any]:
         record = {"made": made} if (made := read_record(index.path)) else {}  # each version has its own
         return {"kind": "lookalike index", "version": index.version, **index.manifest.model_dump(mode="json"), **record}
     if (path / "model.safetensors").exists():
-        return {"kind": "lookalike checkpoint", **read_json(path / "config.json")}
+        from lookalike.ssl.checkpoint import read_config
+
+        return read_config(path).model_dump(mode="json")
     raise _foreign(path)
 
 

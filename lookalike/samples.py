@@ -228,6 +228,12 @@ class _Header:
     content_hash: str
 
 
+def read_kind(path: Path) -> str:
+    """What an HDF5 file says it is; CorruptError where it cannot be read."""
+    with _open(path) as file, _damage(path):
+        return as_text(file.attrs.get("kind"))
+
+
 def _open(path: Path) -> h5py.File:
     try:
         return h5py.File(path, "r", locking=False)

@@ -109,12 +109,14 @@ def _checkpoint(path: Path, found: Mapping[str, Any]) -> list[str]:
         **_origin(found),
         "content hash": _short(found["content_hash"]),
     }
-    train = {name: value for name, value in found.get("train", {}).items() if name not in ("augment", "imported")}
-    changed = set(_flat(found.get("train", {}).get("augment", {})))
-    settings = {name: _plain(value) + DIFFERS * (name in _unusual(found)) for name, value in train.items()}
+    train = {name: value for name, value in found["train"].items() if name not in ("augment", "imported")}
+    unusual = _unusual(found)
+    given = found["train"].get("augment")
+    changed = set(_flat(given)) if isinstance(given, dict) else set()
+    settings = {name: _plain(value) + DIFFERS * (name in unusual) for name, value in train.items()}
     settings |= {
         f"augment.{name}": value + DIFFERS * any(own == name or own.startswith(f"{name}.") for own in changed)
-        for name, value in _flat(found.get("augment", {})).items()
+        for name, value in _flat(found["augment"]).items()
     }
     if not settings:
         return [_aligned(lines)]
@@ -174,8 +176,11 @@ def _made(record: Mapping[str, Any]) -> Lines:
         "settings": _plain(settings),
         "inputs": ", ".join(f"{name} {_short(str(value))}" for name, value in inputs[:LISTED]) + more,
         "versions": ", ".join(f"{name} {version}" for name, version in record.get("versions", {}).items()),
-        "left out": ", ".join(f"{number:,} {what}" for what, number in record.get("counts", {}).items()),
-        "notes": " ".join(record.get("notes", [])),
+        "left out": ", ".join(
+            f"{number:,} {what}" if isinstance(number, int) else f"{number} {what}"
+            for what, number in record.get("counts", {}).items()
+        ),
+        "notes": " ".join(map(str, record.get("notes", []))),
     }
 
 

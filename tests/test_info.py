@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 
 from lookalike.datasets import ingest
-from lookalike.errors import InputError
+from lookalike.errors import CorruptError, InputError
 from lookalike.indexer.index import Index
+from lookalike.info import describe
+from lookalike.provenance import record_path
 from lookalike.samples import Samples
 from lookalike.ssl.settings import TrainConfig, resolved
 from lookalike.summary import summary
@@ -74,8 +76,9 @@ def test_a_checkpoint_marks_what_is_not_the_default(tmp_path: Path, other: dict[
     train = resolved(config, objects=1000, view_size=32, default_encoder="resnet18").model_dump(mode="json") | other
     about = {
         "kind": "lookalike checkpoint",
+        "schema_version": 1,
         "encoder": {"name": "resnet18", "channels": 1, "small_stem": False, "projection": 128},
-        "preprocess": {"size": 32, "dtype": "uint8", "unit": ""},
+        "preprocess": {"kind": "scaled", "size": 32, "bands": ["r"], "dtype": "uint8", "unit": ""},
         "domain": "galaxy",
         "bands": ["r"],
         "augment": {"scaling": {"low": 0.8, "high": 1.1}, "noise": {"enabled": False, "bands": {}}},
@@ -95,6 +98,63 @@ def test_a_checkpoint_marks_what_is_not_the_default(tmp_path: Path, other: dict[
     marked = set(re.findall(r"^  (\w+) .* \*$", text, re.MULTILINE))
     assert marked == (set() if other else {"temperature", "queue"})
     assert line(text, "momentum") == f"{train['momentum']:.4g}"
+
+
+@pytest.mark.parametrize(
+    ("broken", "message"),
+    [
+        ([], "does not describe a checkpoint of ours"),
+        ({}, "does not describe a checkpoint of ours"),
+        ({"encoder": 3}, r"config.json is damaged: Setting encoder\b"),
+        ({"train": []}, r"config.json is damaged: Setting train\b"),
+        ({"epoch": "many"}, r"config.json is damaged: Setting epoch\b"),
+        ({"content_hash": None}, r"config.json is damaged: Setting content_hash\b"),
+    ],
+    ids=str,
+)
+def test_a_damaged_checkpoint_is_a_sentence(tmp_path: Path, broken: object, message: str) -> None:
+    config = {
+        "kind": "lookalike checkpoint",
+        "schema_version": 1,
+        "encoder": {"name": "resnet18", "channels": 1},
+        "preprocess": {"kind": "scaled", "size": 32, "bands": ["r"], "dtype": "uint8"},
+        "domain": "galaxy",
+        "bands": ["r"],
+    }
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    (tmp_path / "config.json").write_text(json.dumps(config | {"train": {"augment": 3}}))
+    assert line(summary(tmp_path), "encoder") == "resnet18, standard stem, 1 bands"
+    damaged = config | broken if isinstance(broken, dict) and broken else broken
+    (tmp_path / "config.json").write_text(json.dumps(damaged))
+    for describing in (summary, describe):
+        with pytest.raises((CorruptError, InputError), match=message) as error:
+            describing(tmp_path)
+        assert "\n" not in error.value.message
+
+
+@pytest.mark.parametrize(
+    "record",
+    [{"inputs": [1]}, {"settings": 3}, {"notes": "x"}, {"counts": []}, {"versions": None}, {"arguments": 1}, [], 3],
+    ids=str,
+)
+def test_a_broken_record_is_named(toy_index: Path, tmp_path: Path, record: object) -> None:
+    made = tmp_path / "s.h5"
+    made.write_bytes((toy_index.parent / "samples.h5").read_bytes())
+    record_path(made).write_text(json.dumps(record))
+    for describing in (summary, describe):
+        with pytest.raises(CorruptError, match=r"s.h5.build.json is not a build record"):
+            describing(made)
+    record_path(made).write_text('{"counts": {"bad": "x"}, "notes": [1], "inputs": {"a": 1}, "arguments": [null]}')
+    assert line(summary(made), "left out") == "x bad"
+
+
+def test_a_truncated_file_is_named(toy_index: Path, tmp_path: Path) -> None:
+    for name in ("samples.h5", "embeddings.h5"):
+        whole = (toy_index.parent / name).read_bytes()
+        for length in (len(whole) // 2, len(whole) - 1, 2000):
+            (tmp_path / name).write_bytes(whole[:length])
+            with pytest.raises(CorruptError, match=rf"{name} is not a readable"):
+                summary(tmp_path / name)
 
 
 def test_what_is_not_ours_is_refused_alike(tmp_path: Path) -> None:
