@@ -20,6 +20,7 @@ LAYERS = [
         "config",
         "wording",
         "attributes",
+        "onnx_files",
         "provenance",
         "progress",
         "about",

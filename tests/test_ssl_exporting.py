@@ -18,7 +18,8 @@ from torch import nn
 from lookalike import cli
 from lookalike.augmentations.preprocess import Preprocess
 from lookalike.errors import InputError, LookalikeError, NotFoundError
-from lookalike.provenance import read_record
+from lookalike.onnx_files import read_about
+from lookalike.provenance import read_record, recorded_hash
 from lookalike.ssl import exporting
 from lookalike.ssl.checkpoint import CheckpointConfig, load_encoder, save_encoder
 from lookalike.ssl.embed import embed_images
@@ -126,6 +127,58 @@ def test_the_file_describes_itself(exported: Path) -> None:
     assert record["inputs"] == {"checkpoint": config.content_hash}
 
 
+def test_nothing_else_is_replaced(exported: Path, tmp_path: Path) -> None:
+    folder = exported.parent / "checkpoint"
+    held = {path.name: path.read_bytes() for path in folder.iterdir()}
+    (tmp_path / "link").symlink_to(folder)
+    for out in (folder / "model.safetensors", folder / "m.onnx", tmp_path / "link" / "config.json"):
+        for overwrite in (False, True):
+            with pytest.raises(InputError, match="lies within the checkpoint that is read; choose another --out"):
+                export_onnx(folder, out, overwrite=overwrite)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == held
+    (tmp_path / "s.h5").write_bytes(b"samples")
+    (tmp_path / "empty.onnx").touch()
+    made = onnx.helper.make_model(onnx.helper.make_graph([], "g", [], []))
+    onnx.save(made, tmp_path / "theirs.onnx")
+    for name in ("s.h5", "empty.onnx", "theirs.onnx"):
+        before = (tmp_path / name).read_bytes()
+        with pytest.raises(InputError, match=rf"{name} is there already and is no ONNX export of ours\. Choose anoth"):
+            export_onnx(folder, tmp_path / name)
+        assert (tmp_path / name).read_bytes() == before
+    other = checkpoint(tmp_path / "other", SCALED)
+    with pytest.raises(InputError, match="made with other layer and checkpoint"):
+        export_onnx(other, exported, layer="projection")
+
+
+def test_an_export_is_made_anew_and_replaces_what_it_is_told_to(tmp_path: Path) -> None:
+    folder = checkpoint(tmp_path / "checkpoint", SCALED)
+    (tmp_path / "m.onnx").write_bytes(b"anything")
+    first = export_onnx(folder, tmp_path / "m.onnx", overwrite=True)
+    assert export_onnx(folder, tmp_path / "m.onnx").content_hash == first.content_hash
+    record = read_record(tmp_path / "m.onnx")
+    assert record is not None
+    assert record["content_hash"] == first.content_hash == recorded_hash(tmp_path / "m.onnx")
+    data = (tmp_path / "m.onnx").read_bytes()
+    (tmp_path / "m.onnx").write_bytes(data + onnx.ModelProto(producer_version="2").SerializeToString())
+    assert read_record(tmp_path / "m.onnx") is None  # it tells of another file
+
+
+def test_what_a_file_says_of_itself_is_what_onnx_reads(exported: Path, tmp_path: Path) -> None:
+    (entry,) = onnx.load(exported).metadata_props
+    assert read_about(exported) == json.loads(entry.value)
+    data = exported.read_bytes()
+    for name, other in {
+        "cut": data[:-9],
+        "no": b"",
+        "text": b"x" * 99,
+        "ours": data.replace(b"lookalike", b"lookafter"),
+    }.items():
+        (tmp_path / name).write_bytes(other)
+        assert read_about(tmp_path / name) is None
+    assert read_about(tmp_path) is None
+    assert read_about(tmp_path / "nowhere") is None
+
+
 def test_a_file_that_differs_is_not_written(exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What another encoder's file computes is not within the tolerance, and NaN is not either."""
     folder = checkpoint(tmp_path / "checkpoint", LUPTON)
@@ -153,7 +206,7 @@ def test_what_cannot_be_exported_is_one_line(
     with pytest.raises(NotFoundError, match="does not exist"):
         export_onnx(tmp_path / "nowhere", tmp_path / "m.onnx")
     with pytest.raises(InputError, match="is a folder"):
-        export_onnx(folder, folder)
+        export_onnx(folder, tmp_path)
     find: Callable[..., Any] = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if "onnx" in name else find(name, *rest))
     monkeypatch.setattr(

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from lookalike.cli.common import Json, Out, app, say, show
+from lookalike.cli.common import Json, Out, Overwrite, app, say, show
 
 checkpoint = typer.Typer(no_args_is_help=True, help="Bring an encoder from elsewhere, or take one there.")
 app.add_typer(checkpoint, name="checkpoint")
@@ -59,6 +59,7 @@ def export(
     *,
     out: Out,
     layer: Annotated[str, typer.Option(help="embedding or projection.")] = "embedding",
+    overwrite: Overwrite = False,
     json: Json = False,
 ) -> None:
     """Write an encoder as ONNX, from stored pixels to vectors; needs the extra `onnx`.
@@ -67,7 +68,7 @@ def export(
     """
     from lookalike.ssl.exporting import export_onnx
 
-    report = export_onnx(folder, out, layer=layer)
+    report = export_onnx(folder, out, layer=layer, overwrite=overwrite)
     if json:
         show(report.to_json(), json)
         return

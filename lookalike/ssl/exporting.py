@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from lookalike import __version__
 from lookalike.errors import InputError, LookalikeError, unknown
 from lookalike.files import atomic_path, file_output, lock
-from lookalike.provenance import build_record, drop_record, write_record
+from lookalike.onnx_files import KEY, file_hash, read_about
+from lookalike.provenance import WAYS_OUT, build_record, drop_record, write_record
 
 if TYPE_CHECKING:
     import torch
@@ -35,18 +36,22 @@ class ExportReport:
     input: str
     bytes: int
     difference: float
+    content_hash: str
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
 
-def export_onnx(checkpoint: Path, out: Path, *, layer: str = "embedding") -> ExportReport:
+def export_onnx(checkpoint: Path, out: Path, *, layer: str = "embedding", overwrite: bool = False) -> ExportReport:
     """Write a checkpoint's encoder as the ONNX file `out`.
 
     Input `images` (B, C, H, W) are stored pixels, of the type, unit and bands of the checkpoint's preprocess, with H
     and W at least its size: crop and pixel mapping are part of the file. Output is `embedding` (B, D) or `projection`
     (B, projection), float32; the embedding is not normalized. B, H and W are free. The description of all that is in
     the file's metadata_props, under `lookalike`.
+
+    overwrite : replace whatever file `out` is. Without it an export of the same layer of the same checkpoint is made
+                anew, and any other file an InputError; one within the checkpoint's folder always is.
 
     InputError without the packages of the extra `onnx`, LookalikeError, and no file, where what onnxruntime computes
     differs from torch by more than TOLERANCE.
@@ -58,9 +63,12 @@ def export_onnx(checkpoint: Path, out: Path, *, layer: str = "embedding") -> Exp
 
     if layer not in LAYERS:
         raise unknown("layer", layer, LAYERS)
-    file_output(out)
+    if file_output(out).is_relative_to(checkpoint.resolve()):
+        raise InputError(f"{out} lies within the checkpoint that is read; choose another --out.")
     encoder, config = load_encoder(checkpoint)
     require_layer(config, layer, checkpoint)
+    if out.exists() and not overwrite:
+        _refuse_other(out, {"layer": layer, "content_hash": config.content_hash})
     dimensions = encoder.dimensions if layer == "embedding" else config.encoder.projection
     model = _pixels_to_vectors(encoder, config, layer)
     written = _translated(model, config, layer)
@@ -72,12 +80,23 @@ def export_onnx(checkpoint: Path, out: Path, *, layer: str = "embedding") -> Exp
     with lock(out), atomic_path(out) as temporary:
         temporary.write_bytes(written)
         drop_record(out)
+    digest, made_from = file_hash(out), {"checkpoint": config.content_hash}
     write_record(
-        out, build_record("checkpoint export", settings={"layer": layer}, inputs={"checkpoint": config.content_hash})
+        out, build_record("checkpoint export", settings={"layer": layer}, inputs=made_from, content_hash=digest)
     )
     wanted = config.preprocess
     pixels = f"{wanted.dtype} pixels (B, {len(wanted.bands)}, ≥{wanted.size}, ≥{wanted.size})"
-    return ExportReport(str(out), layer, dimensions, pixels, len(written), difference)
+    return ExportReport(str(out), layer, dimensions, pixels, len(written), difference, digest)
+
+
+def _refuse_other(out: Path, wanted: dict[str, str]) -> None:
+    """InputError where the file in the way is no export of ours, or one of another checkpoint or layer."""
+    found = read_about(out)
+    if found is None:
+        raise InputError(f"{out} is there already and is no ONNX export of ours. {WAYS_OUT}")
+    names = {"layer": "layer", "content_hash": "checkpoint"}
+    if other := [names[name] for name, value in wanted.items() if found.get(name) != value]:
+        raise InputError(f"{out} is there already, made with other {' and '.join(other)}. {WAYS_OUT}")
 
 
 def _pixels_to_vectors(encoder: nn.Module, config: CheckpointConfig, layer: str) -> nn.Module:
@@ -125,7 +144,7 @@ def _translated(model: nn.Module, config: CheckpointConfig, layer: str) -> bytes
         node.doc_string = ""
     about = config.model_dump(mode="json", include={"encoder", "preprocess", "domain", "bands", "content_hash"})
     told = {"version": __version__, "layer": layer, **about}
-    onnx.helper.set_model_props(proto, {"lookalike": json.dumps(told)})
+    onnx.helper.set_model_props(proto, {KEY: json.dumps(told)})
     onnx.checker.check_model(proto)
     data: bytes = proto.SerializeToString()
     return data
