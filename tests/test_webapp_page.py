@@ -12,7 +12,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 import lookalike.webapp
-from lookalike.client import Client
+from lookalike.client import Client, UnreachableError
 from lookalike.indexer.search import Searcher
 from lookalike.service import Limits, create_app
 from lookalike.webapp import gallery
@@ -176,15 +176,62 @@ def test_a_service_that_is_down_is_a_box(monkeypatch: pytest.MonkeyPatch) -> Non
     assert any("lookalike serve" in text.value for text in test.markdown)
 
 
+@pytest.fixture
+def fragments(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Callable[[], None], float]]:
+    """What the page runs every so many seconds: (function, seconds), in the order begun."""
+    begun: list[tuple[Callable[[], None], float]] = []
+
+    def fragment(function: Callable[[], None], run_every: float) -> Callable[[], None]:
+        begun.append((function, run_every))
+        return function
+
+    monkeypatch.setattr("streamlit.fragment", fragment)
+    return begun
+
+
 def test_it_asks_again_by_itself_and_shows_what_then_answers(
-    monkeypatch: pytest.MonkeyPatch, serving: Callable[..., Any], toy_index: Path, free_port: Callable[[], int]
+    monkeypatch: pytest.MonkeyPatch,
+    serving: Callable[..., Any],
+    toy_index: Path,
+    free_port: Callable[[], int],
+    fragments: list[tuple[Callable[[], None], float]],
 ) -> None:
-    port = free_port()
+    port, reruns = free_port(), []
     monkeypatch.setenv("LOOKALIKE_API", f"http://127.0.0.1:{port}")
     test = AppTest.from_file(str(PAGE), default_timeout=30).run()
     assert any("the page goes on by itself" in text.value for text in test.markdown)
-    with serving(create_app(Searcher(toy_index)), port):
+    ((ask_again, seconds),) = fragments
+    assert seconds == 3
+    monkeypatch.setattr("streamlit.rerun", lambda: reruns.append(None))
+    ask_again()
+    assert not reruns, "nothing answers"
+    with serving(create_app(Searcher(toy_index)), port) as url:
+        with Client(url, attempts=8) as client:
+            client.index()  # it is ready
+        ask_again()
+        assert len(reruns) == 1
         assert said(test.run()) == ""
+    assert len(fragments) == 1
+
+
+def test_it_asks_less_and_less_often_where_only_the_index_answers(
+    page: Callable[..., AppTest], monkeypatch: pytest.MonkeyPatch, fragments: list[tuple[Callable[[], None], float]]
+) -> None:
+    def silent(*_: Any, **__: Any) -> None:
+        raise UnreachableError("No answer to this question.", code="unreachable")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(Client, "object", silent)
+        test = page(id="blob-001")
+        for _ in range(5):
+            assert "No answer to this question" in said(test)
+            test.run()
+        assert [seconds for _, seconds in fragments] == [6, 12, 24, 48, 60, 60]
+    assert said(test.run()) == ""
+    with monkeypatch.context() as broken:
+        broken.setattr(Client, "object", silent)
+        test.run()
+    assert fragments[-1][1] == 6, "after a page that was whole it begins anew"
 
 
 def test_starting_it_says_when_nothing_answers(

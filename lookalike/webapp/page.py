@@ -19,7 +19,7 @@ from lookalike.webapp import gallery
 from lookalike.webapp.state import MAX_OVERLAP, NUMBERS, State
 
 EXAMPLES = 12
-ASKED_EVERY = 3.0  # seconds between two questions to a service that does not answer
+ASKED_EVERY, AT_MOST = 3.0, 60.0  # seconds between two questions to a service that does not answer
 # Drawn here: an icon by name would be fetched from another host.
 ICON = (
     "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 32 32'><rect width='32' height='32' rx='8' fill='#12151a'/>"
@@ -161,14 +161,17 @@ def trouble(what: str, message: str, advice: str, again: str = "Try again") -> N
             st.button(again, on_click=lambda: go(State()))
 
 
-def wait_for_service() -> None:
-    """Ask every few seconds, and show the page as soon as the service answers."""
-    st.session_state["just_asked"] = True
-    ask_again()
+def wait_for_service(failures: int = 0) -> None:
+    """Ask every few seconds, and show the page as soon as the service answers.
+
+    failures : how often in a row it answered and the page failed all the same; each doubles the time to the next try.
+    """
+    st.session_state["just_asked"], st.session_state["failures"] = True, failures
+    st.fragment(ask_again, run_every=min(ASKED_EVERY * 2.0 ** min(failures, 10), AT_MOST))()
 
 
-@st.fragment(run_every=ASKED_EVERY)
 def ask_again() -> None:
+    """Run the page anew if the service answers by now."""
     if st.session_state.pop("just_asked", False):  # the script's own run, which has just found it silent
         return
     try:
@@ -179,10 +182,10 @@ def ask_again() -> None:
     st.rerun()
 
 
-def explain(error: LookalikeError) -> None:
-    """Say what an error of the service means for the person at the page."""
+def explain(error: LookalikeError, failures: int = 0) -> None:
+    """Say what an error of the service means for the person at the page; `failures` as for `wait_for_service`."""
     if error.code == "unreachable" or (isinstance(error, ApiError) and error.status == 503):
-        wait_for_service()
+        wait_for_service(failures)
     if isinstance(error, UnreachableError):
         advice = (
             "Start it with `lookalike serve INDEX`, or give this page the address of one that runs. Once it answers, "
@@ -252,8 +255,10 @@ def main() -> None:
             gallery.show(data, on_pick)
         else:
             results(api, index, state)
+        st.session_state.pop("failures", None)
     except (ApiError, UnreachableError) as error:
-        explain(error)
+        # The index was there, and may be all that answers: asking for it says little of the next try.
+        explain(error, st.session_state.get("failures", 0) + 1)
     except InputError as error:
         trouble("The address of this page asks for something that does not exist.", error.message, "", "Start page")
 
