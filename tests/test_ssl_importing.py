@@ -393,8 +393,6 @@ def test_other_networks_are_refused(name: str) -> None:
 @pytest.mark.parametrize("name", ["resnet18", "resnet34", "resnet50", "resnet101"])
 @pytest.mark.parametrize("small", [False, True])
 def test_name_bands_and_stem_are_inferred(name: str, small: bool) -> None:
-    if name == "resnet101" and small:
-        pytest.skip("takes long and shows no more")
     config = recognize(source(name, channels=4, small=small).half().state_dict()).config
     assert (config.name, config.channels, config.small_stem, config.projection) == (name, 4, small, 24)
 
