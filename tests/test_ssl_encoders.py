@@ -11,7 +11,13 @@ from lookalike.ssl.encoders import ENCODERS, Encoder, EncoderConfig, parameter_s
 
 @pytest.mark.parametrize(
     ("name", "channels", "small_stem", "dimensions"),
-    [("resnet18", 3, False, 512), ("resnet18", 5, True, 512), ("resnet34", 1, False, 512), ("resnet50", 2, True, 2048)],
+    [
+        ("resnet10", 3, False, 512),
+        ("resnet18", 3, False, 512),
+        ("resnet18", 5, True, 512),
+        ("resnet34", 1, False, 512),
+        ("resnet50", 2, True, 2048),
+    ],
 )
 def test_embedding_and_normalized_projection(name: str, channels: int, small_stem: bool, dimensions: int) -> None:
     encoder = Encoder(EncoderConfig(name=name, channels=channels, small_stem=small_stem, projection=16)).eval()
@@ -32,7 +38,7 @@ def test_every_encoder_can_be_described_without_being_built() -> None:
 
 
 def test_unknown_encoder_names_the_nearest_and_all() -> None:
-    with pytest.raises(InputError, match=r"Unknown encoder 'resnet19'. Did you mean '.*'\? Choices: resnet18, .*101"):
+    with pytest.raises(InputError, match=r"Unknown encoder 'resnet19'. Did you mean '.*'\? Choices: resnet10, .*101"):
         Encoder(EncoderConfig(name="resnet19"))
 
 

@@ -30,6 +30,7 @@ from lookalike.info import describe
 from lookalike.ssl import importing
 from lookalike.ssl.checkpoint import load_encoder, require_layer
 from lookalike.ssl.embed import embed, embed_images
+from lookalike.ssl.encoders import ENCODERS
 from lookalike.ssl.importing import grouped, import_checkpoint, read_preprocess, read_tensors_apart
 from lookalike.ssl.layouts import recognize
 from lookalike.summary import summary
@@ -40,7 +41,7 @@ OPTIONS += ["divisor=2", "mean=0.1", "std=0.5"]
 
 def source(name: str = "resnet18", channels: int = 3, *, small: bool = False, head: str = "mlp") -> Any:
     """A torchvision network with random weights and batch-norm statistics unlike a new one's."""
-    network = getattr(torchvision.models, name)(num_classes=24)
+    network: Any = ENCODERS[name](num_classes=24)
     D = network.fc.in_features
     if small:
         network.conv1, network.maxpool = nn.Conv2d(channels, 64, 3, 1, 1, bias=False), nn.Identity()
@@ -386,11 +387,13 @@ def test_an_encoder_that_is_not_whole_is_refused(change: Callable[[dict[str, Ten
 def test_other_networks_are_refused(name: str) -> None:
     with torch.device("meta"):
         state = dict(getattr(torchvision.models, name)().state_dict())
-    with pytest.raises(InputError, match=r"needed \(resnet18, resnet34, resnet50, resnet101.*nearest is resnet"):
+    with pytest.raises(
+        InputError, match=r"needed \(resnet10, resnet18, resnet34, resnet50, resnet101.*nearest is resnet"
+    ):
         recognize(state)
 
 
-@pytest.mark.parametrize("name", ["resnet18", "resnet34", "resnet50", "resnet101"])
+@pytest.mark.parametrize("name", ["resnet10", "resnet18", "resnet34", "resnet50", "resnet101"])
 @pytest.mark.parametrize("small", [False, True])
 def test_name_bands_and_stem_are_inferred(name: str, small: bool) -> None:
     config = recognize(source(name, channels=4, small=small).half().state_dict()).config

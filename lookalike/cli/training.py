@@ -18,7 +18,7 @@ def train(
     samples: Files,
     *,
     out: Out,
-    encoder: Annotated[str | None, typer.Option(help="resnet18, resnet34, resnet50 or resnet101.")] = None,
+    encoder: Annotated[str | None, typer.Option(help="resnet10, resnet18, resnet34, resnet50 or resnet101.")] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the data.")] = None,
     batch_size: Annotated[int | None, typer.Option(min=2, help="Objects per step.")] = None,
     queue: Annotated[int | None, typer.Option(min=1, help="Negatives kept, K (default: by the data).")] = None,

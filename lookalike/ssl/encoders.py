@@ -13,12 +13,20 @@ import torch
 import torch.nn.functional as F
 import torchvision
 from torch import Tensor, nn
+from torchvision.models.resnet import BasicBlock, ResNet
 
 from lookalike.config import Config
 from lookalike.errors import InputError, unknown
 from lookalike.ssl.layers import SubBatchNorm2d, use_fast_convolutions
 
+
+def resnet10(weights: None = None, **options: Any) -> nn.Module:
+    """A ResNet of one basic block a stage (D = 512): half of ResNet-18's work, and 44 % of its weights."""
+    return cast(nn.Module, ResNet(BasicBlock, [1, 1, 1, 1], **options))
+
+
 ENCODERS: dict[str, Callable[..., nn.Module]] = {
+    "resnet10": resnet10,  # D = 512
     "resnet18": torchvision.models.resnet18,  # D = 512
     "resnet34": torchvision.models.resnet34,  # D = 512
     "resnet50": torchvision.models.resnet50,  # D = 2048
