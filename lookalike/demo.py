@@ -22,6 +22,7 @@ from lookalike.errors import LookalikeError, StoppedError
 from lookalike.files import lock, write_json
 from lookalike.provenance import read_record
 from lookalike.samples import Samples
+from lookalike.wording import counted
 
 if TYPE_CHECKING:
     from lookalike.indexer.search import Searcher
@@ -258,7 +259,8 @@ def report(demo: Demo, stages: Stages, scores: Scores) -> str:
     n = next(iter(scores.values()))["all"].n
     lines = [
         "",
-        f"{n:,} galaxies of the Hubble eXtreme Deep Field; {K_NEIGHBORS} neighbors each within {WINDOW}",
+        f"{counted(n, 'galaxy', 'galaxies')} of the Hubble eXtreme Deep Field; "
+        f"{counted(K_NEIGHBORS, 'neighbor')} each within {WINDOW}",
         "",
         "Self-retrieval@1: how often an augmented copy finds its original first (95 % interval)",
         f"  {'':<34}{'all':<22}brighter third",

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import difflib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,13 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.about import id_from_name
 from lookalike.errors import InputError, NotFoundError
 
 if TYPE_CHECKING:
     from lookalike.indexer.search import Answer, Searcher
-
-COMPARED = 4000  # ids that a wrong one is compared with
 
 
 @dataclass(frozen=True)
@@ -60,12 +55,7 @@ def answer(
     searcher = Searcher(index, samples=samples, embeddings=embeddings, checkpoint=checkpoint)
     at = dict(_parse_at(text) for text in query.at)
     if query.id is not None:
-        try:
-            return searcher.neighbors(query.id, k, columns=columns, max_overlap=max_overlap, at=at)
-        except NotFoundError as error:
-            if error.code != "unknown_id":
-                raise
-            raise NotFoundError(f"{error.message} {like(query.id, searcher.samples.ids)}", code=error.code) from None
+        return searcher.neighbors(query.id, k, columns=columns, max_overlap=max_overlap, at=at)
     if max_overlap is not None:
         raise InputError("--max-overlap needs a query with a place in the data set: use it with --id.")
     searcher.check(k, at=at, columns=columns)
@@ -122,17 +112,3 @@ def _parse_at(text: str) -> tuple[str, float]:
     except ValueError:
         pass
     raise InputError(f"--at takes column=value, e.g. mag=18.2, but {text!r} was given.")
-
-
-def like(name: str, ids: NDArray[np.bytes_]) -> str:
-    """A hint at the id that was meant: the file's name made one, the nearest in spelling, else one as an example."""
-    with contextlib.suppress(InputError):
-        made = id_from_name(name)
-        if made.encode() in ids:
-            return f"Did you mean {made!r}? Ids are file names without their ending."
-    order = np.argsort(ids, kind="stable")
-    place = int(np.searchsorted(ids, name.encode("ascii", "replace"), sorter=order))
-    first = max(0, min(place - COMPARED // 2, len(ids) - COMPARED))
-    near = [row.decode() for row in ids[order[first : first + COMPARED]].tolist()]  # the longest common beginnings
-    found = difflib.get_close_matches(name, near, n=1)
-    return f"Did you mean {found[0]!r}?" if found else f"An id here is, for instance, {ids[0].decode()!r}."

@@ -25,6 +25,8 @@ from lookalike.errors import CorruptError, InputError, NotFoundError, unknown
 from lookalike.files import existing_files
 from lookalike.hashing import ArrayHash, combine, combine_shards
 from lookalike.hints import ingest_command, is_foreign
+from lookalike.near_ids import NearIds
+from lookalike.wording import counted
 
 __all__ = ["About", "Column", "Samples"]
 
@@ -75,7 +77,7 @@ class Samples:
         self._files: dict[int, h5py.File] = {}
         self._process = os.getpid()
         self._ids: NDArray[np.bytes_] | None = None
-        self._id_order: NDArray[np.intp] | None = None
+        self._order: NearIds | None = None
 
     def __len__(self) -> int:
         return int(self._starts[-1])
@@ -94,20 +96,19 @@ class Samples:
         return str(self.ids[row].decode())
 
     def row(self, name: str) -> int:
-        """The row of an id; NotFoundError if there is none."""
-        if self._id_order is None:
+        """The row of an id; NotFoundError, which names those like it, if there is none."""
+        if self._order is None:
             order = np.argsort(self.ids, kind="stable")
             ordered = self.ids[order]
             twice = np.flatnonzero(ordered[1:] == ordered[:-1])
             if len(twice):
                 msg = f"Ids must be unique, but {ordered[twice[0]].decode()!r} occurs in two shards."
                 raise InputError(msg, code="duplicate_id")
-            self._id_order = order
-        wanted = np.bytes_(name.encode())
-        place = int(np.searchsorted(self.ids, wanted, sorter=self._id_order))
-        if place == len(self) or self.ids[row := int(self._id_order[place])] != wanted:
+            self._order = NearIds(self.ids, order)
+        if (row := self._order.row(name)) is None:
             raise NotFoundError(
-                f"No object has the id {name!r}; this data set holds {len(self):,} objects.",
+                f"No object has the id {name!r}; this data set holds {counted(len(self), 'object')}. "
+                f"{self._order.hint(name)}",
                 code="unknown_id",
             )
         return row

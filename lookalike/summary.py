@@ -15,6 +15,7 @@ from lookalike.errors import LookalikeError
 from lookalike.info import describe
 from lookalike.samples import KIND as SAMPLES
 from lookalike.samples import Samples
+from lookalike.wording import counted
 
 Lines = dict[str, str]  # name → text, in the order shown
 KINDS = {"f": "number", "i": "whole number", "S": "text"}
@@ -66,7 +67,7 @@ def _embeddings(path: Path, found: Mapping[str, Any]) -> list[str]:
 
     lines = {
         "objects": f"{found['objects']:,}",
-        "vectors": f"{found['dimensions']:,} dimensions, {found['dtype']}",
+        "vectors": f"{counted(found['dimensions'], 'dimension')}, {found['dtype']}",
         "layer": Embeddings(path).layer or "not recorded",
         **{name: _short(digest) for name, digest in found["made_from"].items()},
         "content hash": _short(found["content_hash"]),
@@ -84,10 +85,12 @@ def _index(path: Path, found: Mapping[str, Any]) -> list[str]:
     audited = (extras_folder(path, found["version"]) / "audit.json").exists()
     lines = {
         "version": f"{found['version']}, of {len(versions(path))} kept",
-        "objects": f"{found['n']:,}, vectors of {found['dimensions']:,} dimensions",
+        "objects": f"{found['n']:,}, vectors of {counted(found['dimensions'], 'dimension')}",
         "neighbors (k)": f"{found['k']:,} per object, {within}",
-        "short lists": f"{counts['short_lists']:,} objects have fewer than k, {counts['empty_lists']:,} of them none",
-        "without a value": f"{counts['without_window_value']:,} objects, which are in no window",
+        "short lists": f"{counted(counts['short_lists'], 'object has', 'objects have')} fewer than k, "
+        f"and {counts['empty_lists']:,} none at all",
+        "without a value": counted(counts["without_window_value"], "object, which is", "objects, which are")
+        + " in no window",
         "footprint": f"{found['footprint_px']} px: {found['footprint_from']}",
         "samples": _belongs(found["samples"]),
         "embeddings": _belongs(found["embeddings"]),
@@ -103,7 +106,7 @@ def _checkpoint(path: Path, found: Mapping[str, Any]) -> list[str]:
     unit = f" in {given['unit']}" if given.get("unit") else ""
     lines = {
         "encoder": f"{encoder['name']}, {'small-image' if encoder.get('small_stem') else 'standard'} stem, "
-        f"{encoder['channels']} bands",
+        f"{counted(encoder['channels'], 'band')}",
         "sees": f"the central {given['size']} px of {given['dtype']} pictures{unit}, bands {', '.join(found['bands'])}",
         "domain": found["domain"],
         **_origin(found),
@@ -136,10 +139,15 @@ def _origin(found: Mapping[str, Any]) -> Lines:
             "head": "none: it has no projection" if head == "none" else str(head),
         }
     return {
-        "trained": f"{found.get('epoch', 0):g} epochs, {found.get('step', 0):,} steps on {found.get('objects', 0):,} "
-        "objects",
+        "trained": f"{_epochs(found.get('epoch', 0))}, {counted(found.get('step', 0), 'step')} on "
+        f"{counted(found.get('objects', 0), 'object')}",
         "samples": _short(found.get("samples_hash", "")) or "not recorded",
     }
+
+
+def _epochs(number: float) -> str:
+    """Passes over the data, which may end within one."""
+    return f"{number:g} epoch{'' if number == 1 else 's'}"
 
 
 def _unusual(found: Mapping[str, Any]) -> set[str]:

@@ -225,7 +225,7 @@ def test_broken_npz_and_wrong_catalogs_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="needs an array named 'images'"):
         run([tmp_path / "d.npz"], tmp_path / "out.h5")
     (tmp_path / "t.csv").write_text("mag\n1\n")
-    with pytest.raises(InputError, match="has 1 rows, but the arrays hold 50 objects"):
+    with pytest.raises(InputError, match="has 1 row, but the arrays hold 50 objects"):
         run([tmp_path / "a.npz"], tmp_path / "out.h5", catalog=tmp_path / "t.csv")
     saved(tmp_path / "e.npy", cube(2, side=9))
     with pytest.raises(InputError, match=r"\(3, 9, 9\) uint8 per object"):

@@ -10,7 +10,6 @@ import math
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
@@ -29,7 +28,7 @@ from lookalike.indexer.index import build_index
 from lookalike.indexer.live import prepared, ranking
 from lookalike.indexer.search import Searcher
 from lookalike.indexer.windows import Window
-from lookalike.query import Query, like, read_vector
+from lookalike.query import Query, read_vector
 from lookalike.query import answer as ask
 from lookalike.samples import About, Column, Samples
 from lookalike.samples_writer import write_samples
@@ -517,22 +516,6 @@ def test_what_is_no_vector_is_told_in_our_words(tmp_path: Path, content: Any, wh
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(InputError, match="declares 12 bytes of values, but holds 11"):
         read_vector(path)
-
-
-@pytest.mark.parametrize(
-    ("name", "hint"),
-    [
-        ("photo_17.png", "Did you mean 'photo_17'? Ids are file names without their ending."),
-        ("my photo (1).jpg", "Did you mean 'my_photo__1_'? Ids are file names without their ending."),
-        ("photo_99999", "Did you mean 'photo_9999'?"),
-        ("@é", "An id here is, for instance, 'my_photo__1_'."),
-    ],
-)
-def test_a_wrong_id_is_answered_with_one_that_is_there(name: str, hint: str) -> None:
-    ids = np.array(["my_photo__1_", *(f"photo_{i}" for i in range(20_000))], "S")
-    began = time.perf_counter()
-    assert like(name, ids) == hint
-    assert time.perf_counter() - began < 5
 
 
 def test_what_needs_no_encoder_is_checked_before_torch_is_loaded(vector_set: Write, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from lookalike.provenance import record_path
 from lookalike.samples import Samples
 from lookalike.ssl.settings import TrainConfig, resolved
 from lookalike.summary import summary
+from lookalike.wording import counted
 
 
 @pytest.fixture(autouse=True)
@@ -61,8 +62,10 @@ def test_an_index_and_its_embeddings(toy_index: Path) -> None:
     text, counts = summary(toy_index), Index(toy_index).manifest.counts
     assert line(text, "version") == "v000001, of 1 kept"
     assert line(text, "neighbors (k)") == "60 per object, within mag:0.5 of each object"
-    assert line(text, "short lists").startswith(f"{counts['short_lists']} objects have fewer than k, ")
-    assert line(text, "without a value") == "1 objects, which are in no window"
+    assert line(text, "short lists").startswith(
+        f"{counted(counts['short_lists'], 'object has', 'objects have')} fewer than k, "
+    )
+    assert line(text, "without a value") == "1 object, which is in no window"
     assert line(text, "checkpoint") == "not named: queries by picture are off"
     assert line(text, "samples").startswith("../samples.h5 ")
     assert line(text, "step") == "index"
@@ -123,7 +126,7 @@ def test_a_damaged_checkpoint_is_a_sentence(tmp_path: Path, broken: object, mess
     }
     (tmp_path / "model.safetensors").write_bytes(b"")
     (tmp_path / "config.json").write_text(json.dumps(config | {"train": {"augment": 3}}))
-    assert line(summary(tmp_path), "encoder") == "resnet18, standard stem, 1 bands"
+    assert line(summary(tmp_path), "encoder") == "resnet18, standard stem, 1 band"
     damaged = config | broken if isinstance(broken, dict) and broken else broken
     (tmp_path / "config.json").write_text(json.dumps(damaged))
     for describing in (summary, describe):

@@ -24,6 +24,7 @@ LAYERS = [
         "provenance",
         "progress",
         "about",
+        "near_ids",
         "hints",
         "samples",
         "samples_writer",
@@ -38,7 +39,7 @@ LAYERS = [
     ["serving", "demo"],
     ["cli", "__main__"],
 ]
-ALONE = {"client": {"errors"}, "webapp": {"client", "errors", "webapp"}}
+ALONE = {"client": {"errors"}, "webapp": {"client", "errors", "webapp", "wording"}}
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 

@@ -355,7 +355,7 @@ def test_pictures_that_are_all_alike_are_refused(folder: Path, monkeypatch: pyte
         ({}, {"max_overlap": float("nan")}, "share from 0 to 1, but nan was given"),
         ({"x": np.full(N, "a")}, {"max_overlap": 0.2}, "Overlaps need x and y"),
         ({}, {"label": "own"}, "At least 10 objects must have another to find"),
-        ({}, {"label": "age", "max_queries": 1}, "within the 1 objects that ask"),
+        ({}, {"label": "age", "max_queries": 1}, "within the 1 object that asks"),
     ],
     ids=["share", "no number", "no positions", "too few", "too few asked"],
 )

@@ -519,7 +519,7 @@ def test_what_overlaps_all_others_is_left_out_and_counted(tmp_path: Path, checkp
     folder, off = checkpoint(tmp_path / "chain.h5"), ["extinction", "noise"]
     measured = measure([tmp_path / "chain.h5"], folder, without=off, quiet=True)
     assert measured.scores["pixels"]["blur"].copy_at[0].n == 2
-    assert "footprints: 1 objects overlap every other; all scores but their cosines leave them out." in measured.notes
+    assert "footprints: 1 object overlaps every other; all scores but its cosines leave it out." in measured.notes
     with pytest.raises(InputError, match=r"all 3 overlap each other by more than 25%; give a larger --max-overlap"):
         measure([tmp_path / "heap.h5"], folder, without=off, quiet=True)
 

@@ -44,7 +44,7 @@ def test_what_is_no_duration_is_refused(text: str) -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "epochs", "said"),
-    [(100, 9, "9 epochs of 10.0 s each"), (5, 1, "longer than the 5 s"), (11, 1, "1 epochs")],
+    [(100, 9, "9 epochs of 10.0 s each"), (5, 1, "longer than the 5 s"), (11, 1, "1 epoch of 10.0 s fits into 11 s")],
 )
 def test_epochs_fit_with_a_little_to_spare(seconds: float, epochs: int, said: str) -> None:
     plan: Any = SimpleNamespace(steps_per_epoch=10, config=SimpleNamespace(batch_size=64))

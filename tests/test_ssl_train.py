@@ -138,6 +138,7 @@ def test_settings_are_saved_and_printed(
     said = capsys.readouterr().err
     for text in ("queue K = 32", "momentum m = 0.9", "(the 6 that are left over", "lr 0.001875", "seed 0"):
         assert text in said
+    assert "1 epoch of 4 steps of 16 objects (the 6 that are left over, others each time, wait for" in said
     saved = read_config(tmp_path / "out")
     assert saved.train["queue"] == report.config.queue == 32
     assert saved.augment["jitter"]["enabled"] is False

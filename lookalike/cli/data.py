@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from lookalike.cli.common import Json, Out, Overwrite, app, say, show
+from lookalike.wording import counted
 
 
 @app.command()
@@ -56,7 +57,7 @@ def ingest(
     for what, number in report.counts.items():
         if what not in report.told:
             say(f"{number:,} {what}")
-    print(f"{report.n:,} objects in {report.out}")
+    print(f"{counted(report.n, 'object')} in {report.out}")
 
 
 @app.command()

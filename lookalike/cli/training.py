@@ -11,6 +11,7 @@ import typer
 
 from lookalike.cli.common import Files, Out, Overwrite, Seed, app, say
 from lookalike.errors import StoppedError
+from lookalike.wording import counted
 
 
 @app.command()
@@ -56,7 +57,7 @@ def train(
             say(error.message)  # the cluster asked for the place: all is saved, nothing failed
         return
     if report.rank == 0:
-        print(f"Trained {report.steps:,} steps in {report.seconds:.0f} s, loss {report.loss:.3f}: {out}")
+        print(f"Trained {counted(report.steps, 'step')} in {report.seconds:.0f} s, loss {report.loss:.3f}: {out}")
 
 
 @app.command()
@@ -78,4 +79,4 @@ def embed(
     report = run(samples, checkpoint, out, layer=layer, dtype=dtype, overwrite=overwrite)
     for note in report.notes:
         say(note)
-    print(f"{report.n:,} embeddings of {report.dimensions} dimensions in {out}")
+    print(f"{counted(report.n, 'embedding')} of {counted(report.dimensions, 'dimension')} in {out}")

@@ -17,6 +17,7 @@ from lookalike.datasets.inputs import changes, fingerprints, source_files
 from lookalike.errors import CorruptError, InputError, unknown
 from lookalike.files import file_output, reading_order
 from lookalike.hints import refuse_foreign_name
+from lookalike.wording import counted
 
 if TYPE_CHECKING:
     from lookalike.samples import Samples
@@ -154,8 +155,8 @@ def ingest(
 def _report(made: Samples, out: Path, ledger: Ledger) -> IngestReport:
     missing = made.missing()
     if any(missing.values()):
-        counted = listed(f"{name} {number:,}" for name, number in missing.items() if number)
-        ledger.note(f"Without a value (NaN or blank), of {len(made):,} objects: {counted}.")
+        names = listed(f"{name} {number:,}" for name, number in missing.items() if number)
+        ledger.note(f"Without a value (NaN or blank), of {counted(len(made), 'object')}: {names}.")
     return IngestReport(
         out,
         len(made),

@@ -26,6 +26,7 @@ from lookalike.files import existing_files
 from lookalike.progress import progress
 from lookalike.samples import Column
 from lookalike.samples_writer import write_samples
+from lookalike.wording import counted
 
 MODES = ("cutouts", "positions")
 BATCH = 256
@@ -95,7 +96,8 @@ def _ingest_cutouts(
 ) -> None:
     if catalog is not None and len(catalog) != len(objects):
         raise InputError(
-            f"{catalog.name} has {len(catalog):,} rows, but there are {len(objects):,} cutouts; rows go with cutouts "
+            f"{catalog.name} has {counted(len(catalog), 'row')}, but there {'is' if len(objects) == 1 else 'are'} "
+            f"{counted(len(objects), 'cutout')}; rows go with cutouts "
             "in order (for positions in a large image the catalog needs x and y, or ra and dec)."
         )
     bands = bands_of(objects, options.bands, ledger)

@@ -26,6 +26,7 @@ from lookalike.files import existing_files
 from lookalike.progress import progress
 from lookalike.samples import KINDS, About, Column
 from lookalike.samples_writer import write_samples
+from lookalike.wording import counted
 
 BANDS = ("g", "r", "z")
 PIXEL_SCALE = 0.262  # arcsec/px
@@ -180,7 +181,9 @@ def _inspect(path: Path, ledger: Ledger) -> Shard:
             if not isinstance(data, h5py.Dataset) or not is_plain(data.dtype) or len(data.shape or ()) not in (1, 2):
                 ledger.note(f"{name!r} of {path.name} is left out: it is no column of numbers or texts.")
             elif data.shape[0] != shape[0]:
-                raise InputError(f"{path}: {name!r} has {data.shape[0]:,} rows, but `images` has {shape[0]:,}.")
+                raise InputError(
+                    f"{path}: {name!r} has {counted(data.shape[0], 'row')}, but `images` has {shape[0]:,}."
+                )
             else:
                 fields[name] = Field(data.shape[1:], _kind(data))
         return Shard(path, shape[0], shape[2], fields)

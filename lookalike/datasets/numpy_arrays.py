@@ -26,6 +26,7 @@ from lookalike.files import existing_files
 from lookalike.progress import progress
 from lookalike.samples import KINDS, About, Column
 from lookalike.samples_writer import write_samples
+from lookalike.wording import counted
 
 BLOCK_BYTES = 32 * 1024**2
 MAGIC = b"\x93NUMPY"
@@ -288,7 +289,8 @@ def _table(sources: list[Source], columns: list[dict[str, NDArray[Any]]], option
             raise InputError(f"{name} cannot be left out, since the catalog's rows go with the arrays': {reason}")
         table = read_table(options.catalog, ledger, texts=[*(options.id_column or "").split(":"), "id"])
         if len(table) != total:
-            raise InputError(f"{options.catalog} has {len(table):,} rows, but the arrays hold {total:,} objects.")
+            rows, objects = counted(len(table), "row"), counted(total, "object")
+            raise InputError(f"{options.catalog} has {rows}, but the arrays hold {objects}.")
     shared = [name for name in columns[0] if all(name in found for found in columns)]
     for name in shared:
         if name in table.values:

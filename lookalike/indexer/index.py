@@ -38,6 +38,7 @@ from lookalike.indexer.windows import Window, everyone, ranges
 from lookalike.progress import progress
 from lookalike.provenance import build_record, write_record
 from lookalike.samples import Samples
+from lookalike.wording import counted
 
 __all__ = ["BuildReport", "Index", "build_index"]
 
@@ -300,12 +301,14 @@ def _check_match(embeddings: Embeddings, samples: Samples) -> None:
     names = ", ".join(map(str, samples.paths))
     made_from = embeddings.made_from.get("samples")
     if len(embeddings) != len(samples):
-        raise InputError(f"{embeddings.path} holds {len(embeddings):,} objects, but {names} holds {len(samples):,}.")
+        raise InputError(
+            f"{embeddings.path} holds {counted(len(embeddings), 'object')}, but {names} holds {len(samples):,}."
+        )
     differ = np.flatnonzero(embeddings.ids != samples.ids)
     if len(differ):
         row = int(differ[0])
         raise InputError(
-            f"{embeddings.path} and {names} differ in {len(differ):,} ids, first in row {row}: "
+            f"{embeddings.path} and {names} differ in {counted(len(differ), 'id')}, first in row {row}: "
             f"{embeddings.ids[row].decode()!r} and {samples.id(row)!r}."
         )
     if made_from is not None and made_from != samples.content_hash:

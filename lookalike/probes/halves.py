@@ -11,6 +11,7 @@ from lookalike.errors import InputError
 from lookalike.indexer.footprints import Footprints
 from lookalike.probes.labels import Labels, reporting_half
 from lookalike.samples import Samples
+from lookalike.wording import counted
 
 FEWEST = 10  # queries below which an interval says nothing
 
@@ -48,8 +49,9 @@ def halves(samples: Samples, labels: Labels, split: str, seed: int) -> dict[str,
 def check_sizes(halves: dict[str, Rows], labels: Labels, k: int) -> None:
     for name, places in halves.items():
         if len(places) <= max(k, FEWEST):
+            needed = counted(max(k, FEWEST), "object")
             raise InputError(
-                f"A list of k = {k} needs more than {max(k, FEWEST)} objects with a label to choose from, but "
+                f"A list of k = {k} needs more than {needed} with a label to choose from, but "
                 f"{len(places)} have a {labels.column!r} in the half {name!r} (--split none takes all together)."
             )
 
@@ -93,7 +95,8 @@ def make_part(labels: Labels, places: Rows, barred: list[Rows] | None, max_queri
     if max_queries is not None and max_queries < len(queries):
         queries = np.sort(np.random.default_rng(seed).permutation(queries)[:max_queries])
     if len(np.unique(values[queries])) == 1:
-        asking = f"the {len(queries):,} objects that ask" if max_queries is not None else "one half"
+        who = counted(len(queries), "object that asks", "objects that ask")
+        asking = f"the {who}" if max_queries is not None else "one half"
         option = "--max-queries and --split" if max_queries is not None else "--split"
         raise InputError(f"Labels must differ, but column {labels.column!r} does not within {asking}; see {option}.")
     return Part(

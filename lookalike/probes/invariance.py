@@ -32,6 +32,7 @@ from lookalike.samples import Samples
 from lookalike.ssl.batches import Batches
 from lookalike.ssl.checkpoint import CheckpointConfig
 from lookalike.ssl.embed import check_fits
+from lookalike.wording import counted
 
 Rows = NDArray[np.int64]
 COPY_EPOCH = -1  # training counts epochs from 0, so no copy here was ever a training view
@@ -232,7 +233,11 @@ def _barred(samples: Samples, rows: Rows, size: int, limit: float) -> tuple[list
     here = Footprints(footprints.across[rows], footprints.along[rows], footprints.size, footprints.sky)
     barred = [here.overlapping(place, limit) for place in range(len(rows))]
     pairs = sum(len(others) for others in barred)
-    notes = [f"footprints: {pairs:,} pairs overlap by more than {limit:.0%} and do not compete."] if pairs else []
+    notes = []
+    if pairs:
+        does = "does" if pairs == 1 else "do"
+        overlapping = counted(pairs, "pair overlaps", "pairs overlap")
+        notes.append(f"footprints: {overlapping} by more than {limit:.0%} and {does} not compete.")
     lonely = sum(len(others) == len(rows) - 1 for others in barred)
     if lonely == len(rows):
         raise InputError(
@@ -241,7 +246,8 @@ def _barred(samples: Samples, rows: Rows, size: int, limit: float) -> tuple[list
         )
     if lonely:
         notes.append(
-            f"footprints: {lonely:,} objects overlap every other; all scores but their cosines leave them out."
+            f"footprints: {counted(lonely, 'object overlaps', 'objects overlap')} every other; "
+            f"all scores but {'its' if lonely == 1 else 'their'} cosines leave {'it' if lonely == 1 else 'them'} out."
         )
     return barred, notes
 

@@ -9,6 +9,7 @@ from lookalike import __version__
 from lookalike.probes.describe import TRAINED, UNTRAINED
 from lookalike.probes.invariance import TOGETHER, Invariance
 from lookalike.probes.scores import K, Scores
+from lookalike.wording import counted
 
 SCHEMA = 1
 
@@ -91,7 +92,7 @@ def as_text(measured: Invariance) -> str:
     n, steps = len(measured.rows), measured.steps
     together = "all" if not measured.without else f"all but {', '.join(measured.without)}"
     lines = [
-        f"{n:,} objects; augmented copies among originals and the reverse; chance finds {1 / n:.1g} first",
+        f"{counted(n, 'object')}; augmented copies among originals and the reverse; chance finds {1 / n:.1g} first",
         "",
         _row("", ("pixel", "copy → original", "", "", "original → copy", "", "cosine")),
         _row("", ("change", "@1 (95 %)", f"@{K}", f"overlap@{K}", "@1 (95 %)", f"@{K}", "median")),

@@ -16,6 +16,7 @@ from lookalike.probes.outputs import check_page
 from lookalike.probes.plots import Bar, Mark, interval_plot, legend, quantile_plot
 from lookalike.probes.retrieval import Share
 from lookalike.probes.scores import K, Scores
+from lookalike.wording import counted
 
 SERIES = {
     "embedding": "trained, embedding",
@@ -58,7 +59,7 @@ def page(measured: Invariance) -> str:
     """The page as text."""
     n = len(measured.rows)
     colors = "".join(f".s{i} {{ fill: var(--s{i}); stroke: var(--s{i}); }} " for i in range(len(SERIES)))
-    where = f"{n:,} objects of {', '.join(path.name for path in measured.samples.paths)}"
+    where = f"{counted(n, 'object')} of {', '.join(path.name for path in measured.samples.paths)}"
     parts = [
         "<!doctype html>",
         '<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">',

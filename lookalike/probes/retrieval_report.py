@@ -8,6 +8,7 @@ from typing import Any
 from lookalike import __version__
 from lookalike.probes.bootstrap import LEVEL, Estimate
 from lookalike.probes.evaluate_retrieval import BASELINES, RetrievalReport, Score
+from lookalike.wording import counted
 
 SCHEMA = 1
 METRICS = ("precision_at_k", "mean_average_precision", "ndcg_at_k", "knn_accuracy", "r2")
@@ -101,18 +102,20 @@ def name_of(name: str, report: RetrievalReport) -> str:
 def head_lines(report: RetrievalReport) -> list[str]:
     """What was asked, of whom, and who was left out."""
     labels, sizes = report.labels, report.sizes
-    kind = f"{len(labels.classes)} classes" if labels.categorical else "continuous"
+    kind = counted(len(labels.classes), "class", "classes") if labels.categorical else "continuous"
     weights = report.settings["weights"]
-    lines = [f"label {labels.column}: {kind}, {len(labels.rows):,} objects have one"]
+    lines = [f"label {labels.column}: {kind}, {counted(len(labels.rows), 'object has', 'objects have')} one"]
     if report.half == "all":
-        lines.append(f"No halves: all {sizes['all']:,} objects were tuned on and are reported, which flatters.")
+        lines.append(
+            f"No halves: all {counted(sizes['all'], 'object')} were tuned on and are reported, which flatters."
+        )
     else:
         lines.append(
-            f"Halves by hash of seed {report.settings['seed']} and id: {sizes['tuning']:,} tune, "
-            f"{sizes['reporting']:,} report; these are the numbers of the {report.half} half."
+            f"Halves by hash of seed {report.settings['seed']} and id: {counted(sizes['tuning'], 'tunes', 'tune')}, "
+            f"{counted(sizes['reporting'], 'reports', 'report')}; these are the numbers of the {report.half} half."
         )
     lines.append(
-        f"{report.queries:,} queries among {report.candidates:,} others each"
+        f"{counted(report.queries, 'query', 'queries')} among {counted(report.candidates, 'other')} each"
         + (f", weighted by {weights}" if weights else "")
         + (f"; lists at random have precision {report.chance:.3f}" if report.chance is not None else "")
         + "."
@@ -139,7 +142,7 @@ def as_text(report: RetrievalReport) -> str:
         apart = report.scores[name].difference
         lines.append(_row(names[name], [signed(apart[metric]) for metric in metrics], wide))
     resamples = report.settings["resamples"]
-    lines += ["", f"Intervals: {LEVEL:.0%}, paired bootstrap over queries, {resamples:,} resamples."]
+    lines += ["", f"Intervals: {LEVEL:.0%}, paired bootstrap over queries, {counted(resamples, 'resample')}."]
     chosen = ", ".join(f"{names[name]} {score.chosen['knn_k']}" for name, score in report.scores.items())
     lines.append(f"Neighbors that vote, by the {'tuning half' if report.half != 'all' else 'same objects'}: {chosen}.")
     return "\n".join([*lines, *(f"note: {note}" for note in report.representations.notes)])

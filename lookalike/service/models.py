@@ -27,7 +27,7 @@ class Problem(Model):
     code: str = Field(description="stable and machine-readable", examples=["unknown_id"])
     message: str = Field(
         description="the rule, the value given, the choices",
-        examples=["No object has the id 'xdf-9'; this data set holds 1,243 objects."],
+        examples=["No object has the id 'xdf-9'; this data set holds 1,243 objects. Did you mean 'xdf-00009'?"],
     )
     detail: Any = Field(None, description="for invalid_request, one entry per fault: parameter, rule, given")
     request_id: str = Field(description="the same as the header X-Request-ID", examples=["5f0c2a9be1d37744"])

@@ -12,6 +12,7 @@ from lookalike.errors import InputError
 from lookalike.ssl.plan import Plan
 from lookalike.ssl.trainer import Trainer
 from lookalike.ssl.world import World
+from lookalike.wording import counted
 
 WARM_STEPS = 4  # the first ones compile and allocate
 MEASURED_SECONDS = 5.0
@@ -52,7 +53,9 @@ def epochs_within(seconds: float, plan: Plan, rate: float) -> tuple[int, str]:
     """The epochs that fit into `seconds` at `rate` samples/s, at least one, and a note that says so."""
     per_epoch = plan.steps_per_epoch * plan.config.batch_size / rate
     epochs = max(1, int(seconds * (1 - SPARE) / per_epoch))
-    note = f"{rate:,.0f} samples/s measured: {epochs:,} epochs of {per_epoch:.1f} s each fit into {seconds:,.0f} s."
+    each = f"of {per_epoch:.1f} s"
+    fits = counted(epochs, f"epoch {each} fits", f"epochs {each} each fit")
+    note = f"{rate:,.0f} samples/s measured: {fits} into {seconds:,.0f} s."
     if per_epoch > seconds:
         note = f"{rate:,.0f} samples/s measured: one epoch takes {per_epoch:,.0f} s, longer than the {seconds:,.0f} s."
     return epochs, note

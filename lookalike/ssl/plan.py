@@ -17,6 +17,7 @@ from lookalike.ssl.checkpoint import CheckpointConfig
 from lookalike.ssl.encoders import EncoderConfig
 from lookalike.ssl.hardware import fast_precision
 from lookalike.ssl.settings import TrainConfig, refuse_changes, resolved
+from lookalike.wording import counted
 
 CPU = torch.device("cpu")
 POSITIVE = ("psfsize_", "psfdepth_")  # columns of these names hold no value where it is not positive
@@ -146,8 +147,10 @@ def _undefined(samples: Samples, columns: tuple[str, ...]) -> list[str]:
             continue  # refused where the columns are taken up
         usable = np.isfinite(values) & (values > 0) if name.startswith(POSITIVE) else np.isfinite(values)
         if missing := len(values) - int(np.count_nonzero(usable)):
+            have = "has" if missing == 1 else "have"
             notes.append(
-                f"{name}: {missing:,} of {len(values):,} objects have no value; the settings' typical one is used."
+                f"{name}: {missing:,} of {counted(len(values), 'object')} {have} no value; "
+                "the settings' typical one is used."
             )
     return notes
 
@@ -156,12 +159,14 @@ def _describe(config: TrainConfig, objects: int, preprocess: Preprocess) -> list
     """The values used, for people."""
     steps, left = divmod(objects, config.batch_size)
     stem = "small-image" if config.small_stem else "standard"
-    rest = f" (the {left} that are left over, others each time, wait for the next epoch)" if left else ""
+    one, more = "that is left over, another each time, waits", "that are left over, others each time, wait"
+    rest = f" (the {counted(left, one, more)} for the next epoch)" if left else ""
     return [
-        f"{objects:,} objects, views of {preprocess.size} px in {', '.join(preprocess.bands)}; "
+        f"{counted(objects, 'object')}, views of {preprocess.size} px in {', '.join(preprocess.bands)}; "
         f"{config.encoder} with the {stem} stem.",
-        f"{config.epochs} epochs of {steps:,} steps of {config.batch_size} objects{rest}; queue K = {config.queue:,}, "
+        f"{counted(config.epochs or 0, 'epoch')} of {counted(steps, 'step')} of "
+        f"{counted(config.batch_size, 'object')}{rest}; queue K = {config.queue:,}, "
         f"momentum m = {config.momentum:.4g}, temperature T = {config.temperature:g}, "
-        f"lr {config.lr * config.batch_size / 256:.4g}, batch norm over {config.sub_batches} parts, "
+        f"lr {config.lr * config.batch_size / 256:.4g}, batch norm over {counted(config.sub_batches or 0, 'part')}, "
         f"in {config.precision}, seed {config.seed}.",
     ]

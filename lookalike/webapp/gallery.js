@@ -231,7 +231,7 @@ export default function ({ data, parentElement, setTriggerValue }) {
   body.append(drawResults(data, pick));
   const footer = make("footer", "about");
   for (const line of data.about) footer.append(make("p", "", line));
-  const status = make("p", "unseen", data.query ? `${data.tiles.length} objects like ${data.query.id}` : data.title);
+  const status = make("p", "unseen", data.query ? `${data.tiles.length} ${data.tiles.length === 1 ? "object" : "objects"} like ${data.query.id}` : data.title);
   status.setAttribute("role", "status");
   root.replaceChildren(...(data.trail.length ? [drawTrail(data, pick)] : []), body, footer, status);
   root.removeAttribute("aria-busy");

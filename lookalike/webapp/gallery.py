@@ -16,6 +16,7 @@ import streamlit as st
 
 from lookalike.client import Index, NeighborRow, Neighbors, Object, Value
 from lookalike.webapp.state import MAX_PAGE, State
+from lookalike.wording import counted
 
 HERE = Path(__file__).parent
 KEY = "gallery"
@@ -175,7 +176,7 @@ def about(index: Index) -> list[str]:
         name = f"log({window.column})" if window.log else window.column
         rule = f"neighbors within {name} ± {window.half_width:g}{f' {window.unit}' if window.unit else ''}"
     return [
-        " · ".join(part for part in (f"{index.objects:,} objects", index.source, index.license) if part),
+        " · ".join(part for part in (counted(index.objects, "object"), index.source, index.license) if part),
         f"{rule} · {index.k} stored for each",
         f"index {index.index_version} · {index.hashes.get('index', '')[:12]} · lookalike {index.software}",
     ]

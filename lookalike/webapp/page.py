@@ -17,6 +17,7 @@ from lookalike.client import ApiError, Client, Index, Object, UnreachableError
 from lookalike.errors import InputError, LookalikeError
 from lookalike.webapp import gallery
 from lookalike.webapp.state import MAX_OVERLAP, NUMBERS, State
+from lookalike.wording import counted
 
 EXAMPLES = 12
 ASKED_EVERY, AT_MOST = 3.0, 60.0  # seconds between two questions to a service that does not answer
@@ -213,7 +214,7 @@ def results(api: str, index: Index, state: State) -> None:
     number = min(state.number, index.limits["max_k"])
     offset = (state.page - 1) * number
     if offset >= index.objects:
-        raise InputError(f"Page {state.page} of {number} lies beyond the last of {index.objects:,} objects.")
+        raise InputError(f"Page {state.page} of {number} lies beyond the last of {counted(index.objects, 'object')}.")
     max_overlap = overlap_limit() if index.has_footprints and not state.keep_overlap else None
     columns = list(index.columns)[: index.limits["max_columns"]]
     found = client.neighbors(state.id, min(number, max(1, index.objects - 1)), offset, max_overlap, columns)

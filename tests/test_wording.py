@@ -1,0 +1,50 @@
+"""Counts agree with their nouns, wherever the package says how many objects there are."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lookalike.wording import counted
+
+PACKAGE = Path(__file__).resolve().parent.parent / "lookalike"
+FILES = sorted(PACKAGE.rglob("*.py"))
+# Where there are at least two, since fewer were refused before.
+NEVER_ONE = {"settings.py", "defaults.py", "embed.py", "quality.py"}
+
+
+@pytest.mark.parametrize(
+    ("number", "words", "said"),
+    [
+        (0, ("object",), "0 objects"),
+        (1, ("object",), "1 object"),
+        (2103, ("object",), "2,103 objects"),
+        (1, ("galaxy", "galaxies"), "1 galaxy"),
+        (2, ("query", "queries"), "2 queries"),
+        (1, ("object has", "objects have"), "1 object has"),
+    ],
+)
+def test_a_count_agrees_with_its_noun(number: int, words: tuple[str, ...], said: str) -> None:
+    assert counted(number, *words) == said
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_no_number_of_objects_is_said_without_regard_to_one(path: Path) -> None:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.JoinedStr) and path.name not in NEVER_ONE:
+            for value, text in zip(node.values, node.values[1:], strict=False):
+                said = isinstance(text, ast.Constant) and str(text.value).startswith(" objects")
+                if isinstance(value, ast.FormattedValue) and said:
+                    limit = isinstance(value.value, ast.Name) and value.value.id.isupper()
+                    assert limit, f"line {node.lineno}: use wording.counted"
+
+
+def test_one_object_is_one_object(tmp_path: Path, lookalike: object) -> None:
+    np.save(tmp_path / "a.npy", np.arange(192, dtype=np.uint8).reshape(1, 3, 8, 8))
+    (tmp_path / "t.csv").write_text('mag,size\n"",1\n')
+    done = lookalike("ingest", "numpy", "a.npy", "--catalog", "t.csv", "--out", "s.h5", cwd=tmp_path)  # type: ignore[operator]
+    assert done.stdout == "1 object in s.h5\n"
+    assert "of 1 object: mag 1." in done.stderr
