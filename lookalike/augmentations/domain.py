@@ -15,8 +15,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL import Image
 
+    from lookalike.augmentations.bank import Bank
     from lookalike.augmentations.draws import Draws
     from lookalike.augmentations.preprocess import Preprocess
+    from lookalike.samples import Samples
 
 
 class DefaultSettings(Protocol):
@@ -24,6 +26,29 @@ class DefaultSettings(Protocol):
         self, about: About, stored_size: int, columns: frozenset[str], dtype: str | None = None
     ) -> tuple[Config, list[str]]:
         """The field's default settings for a data set, and the notes to print about them."""
+
+
+class View(Protocol):
+    def __call__(
+        self,
+        images: torch.Tensor,
+        catalog: Mapping[str, torch.Tensor],
+        draws: Draws,
+        settings: Any,
+        bank: Bank | None = None,
+        /,
+    ) -> torch.Tensor:
+        """One augmented view of each picture of a batch."""
+
+
+def no_bank(samples: Samples, settings: Any, seed: int, epoch: int = 0) -> Bank | None:
+    """The bank of a field whose views are made of nothing but their own picture."""
+    return None
+
+
+class ReadBank(Protocol):
+    def __call__(self, samples: Samples, settings: Any, seed: int, epoch: int = 0, /) -> Bank | None:
+        """What views take of other objects, drawn by (seed, epoch) from the whole set; None if nothing."""
 
 
 @dataclass(frozen=True)
@@ -36,9 +61,11 @@ class Domain:
                     InputError where no honest default exists. Without a dtype: float32 if `about.unit` is a
                     flux in nanomaggies, else uint8.
     columns       : (settings, bands, column names) -> the catalog columns `view` reads, those present only.
-    view          : (images (B, C, H, W) float32 in stored units, catalog {column: (B,) float64}, draws, settings)
-                    -> one augmented view (B, C, h, w) in stored units, on the device of `images`.
+    view          : (images (B, C, H, W) float32 in stored units, catalog {column: (B,) float64}, draws, settings,
+                    bank) -> one augmented view (B, C, h, w) in stored units, on the device of `images`.
     preprocess    : (about, settings) -> what the encoder is given, saved in the checkpoint.
+    bank          : (samples, settings, seed, epoch) -> what `view` takes of other objects of the set, if anything;
+                    training reads that of its seed and epoch 0, an evaluation one of its own.
     draw          : (image (C, H, W) in stored units, about, stretch, size in px) -> a picture for people.
     stretches     : names `draw` accepts; the first is the default.
     windows       : default windows in order of preference; the first whose column exists is used.
@@ -48,9 +75,10 @@ class Domain:
     settings_type: type[Config]
     settings: DefaultSettings
     columns: Callable[[Any, tuple[str, ...], frozenset[str]], tuple[str, ...]]
-    view: Callable[[torch.Tensor, Mapping[str, torch.Tensor], Draws, Any], torch.Tensor]
+    view: View
     preprocess: Callable[[About, Any], Preprocess]
     draw: Callable[[NDArray[np.generic], About, str, int], Image.Image]
     stretches: tuple[str, ...]
     default_encoder: str = "resnet18"
     windows: tuple[str, ...] = ()
+    bank: ReadBank = no_bank

@@ -1,7 +1,7 @@
 """Galaxies: what a telescope, the sky and chance could have made of the same galaxy, as six augmentations.
 
 Stein et al. (2021), arXiv:2110.13151, in the published order: extinction, orientation, size, PSF blur, jitter and
-crop, noise. The numbers are in `galaxy_settings`.
+crop, noise; before them, where asked for, a foreground. The numbers are in `galaxy_settings`.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from math import pi
 from typing import TYPE_CHECKING
 
+from lookalike.augmentations.bank import read_bank
 from lookalike.augmentations.domain import Domain
 from lookalike.augmentations.drawing import STRETCHES, draw
 from lookalike.augmentations.galaxy_settings import (
@@ -29,6 +30,7 @@ from lookalike.samples import About
 if TYPE_CHECKING:
     import torch
 
+    from lookalike.augmentations.bank import Bank
     from lookalike.augmentations.draws import Draws
 
 
@@ -130,14 +132,23 @@ def _noise(
 
 
 def view(
-    images: torch.Tensor, catalog: Mapping[str, torch.Tensor], draws: Draws, settings: GalaxySettings
+    images: torch.Tensor,
+    catalog: Mapping[str, torch.Tensor],
+    draws: Draws,
+    settings: GalaxySettings,
+    bank: Bank | None = None,
 ) -> torch.Tensor:
     """One augmented view of each galaxy.
 
-    images : (B, C, H, W) float32, stored units. catalog : {column: (B,) float64}. Returns (B, C, size, size) float32
-    in stored units.
+    images : (B, C, H, W) float32, stored units. catalog : {column: (B,) float64}. bank : what a foreground is taken
+    from, needed where that step is on. Returns (B, C, size, size) float32 in stored units.
     """
     draws = draws.to(images.device)
+    if settings.foreground.enabled:
+        from lookalike.augmentations.foreground import with_foreground
+
+        assert bank is not None, "a foreground is pasted from the domain's bank"
+        images = with_foreground(images, catalog, draws, settings, bank)
     return apply(images, parameters(catalog, draws, settings), draws, settings)
 
 
@@ -177,8 +188,8 @@ def apply(images: torch.Tensor, p: Parameters, draws: Draws, settings: GalaxySet
 def columns(settings: GalaxySettings, bands: tuple[str, ...], present: frozenset[str]) -> tuple[str, ...]:
     """The catalog columns `view` reads, those present only."""
     wanted = ["ebv"] if settings.extinction.enabled else []
-    for name, step in (("blur", settings.blur), ("noise", settings.noise)):
-        wanted += own_columns(name, bands) if step.enabled else []
+    wanted += own_columns("blur", bands) if settings.blur.enabled or settings.foreground.enabled else []
+    wanted += own_columns("noise", bands) if settings.noise.enabled else []
     return tuple(column for column in dict.fromkeys(wanted) if column in present)
 
 
@@ -208,6 +219,7 @@ GALAXY = Domain(
     columns=columns,
     view=view,
     preprocess=preprocess,
+    bank=read_bank,
     draw=draw,
     stretches=STRETCHES,
     windows=("mag_r:0.5", "mag:0.5"),

@@ -143,6 +143,38 @@ class Noise(Config):
     measured: dict[str, float] = Field(default_factory=dict)
 
 
+class Foreground(Config):
+    """Off by default, before all six steps: stars, or other objects of the set, pasted off center.
+
+    `probability` of a view to get any, then 1 to `number` alike. `stars` : their share, the rest are objects as they
+    are. `flux` : a star's total over the object's own, mean of the bands. `near`, `far` : distances from the object, in
+    shares of the view's width; places are uniform over the area between. `profile` : of a star, Moffat's with exponent
+    `beta`, or Gaussian, as wide as column psfsize_<band> says, else `psf` (σ in px), else what the blur step starts
+    from. `bank` : how many objects of the set, drawn by the seed, are kept for pasting.
+    """
+
+    enabled: bool = False
+    probability: Annotated[float, Field(ge=0, le=1)] = 0.5
+    number: Annotated[int, Field(ge=1, le=10)] = 1
+    stars: Annotated[float, Field(ge=0, le=1)] = 0.5
+    flux: Distribution = Distribution(s=1.0, loc=0.0, scale=2.0, low=0.2, high=20.0)
+    near: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    far: Annotated[float, Field(gt=0, le=1)] = 0.5
+    profile: Literal["moffat", "gaussian"] = "moffat"
+    beta: Annotated[float, Field(gt=1)] = 3.5
+    psf: dict[str, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
+    bank: Annotated[int, Field(ge=2)] = 256
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.near >= self.far:
+            raise ValueError(f"near is below far, but they are {self.near}, {self.far}")
+        lowest = [self.flux.loc if self.flux.kind == "lognormal" else -math.inf]
+        if max([*lowest, *([] if self.flux.low is None else [self.flux.low])]) < 0:
+            raise ValueError("flux is not negative: give it a low of at least 0")
+        return self
+
+
 class Input(Config):
     """What the encoder is given of a view; see `Preprocess`."""
 
@@ -158,6 +190,8 @@ class Input(Config):
 class GalaxySettings(Config):
     """How a stored galaxy becomes a view: six steps in the published order, each with its numbers and a switch.
 
+    Before them `foreground`, which is off unless asked for.
+
     `size` is the view's in px, `pixel_scale` in arcsec/px turns psfsize into px, `clip` bounds the view's values.
     """
 
@@ -166,6 +200,7 @@ class GalaxySettings(Config):
     size: Annotated[int, Field(gt=0)] = VIEW
     pixel_scale: Annotated[float, Field(gt=0)] = LEGACY_PIXEL
     clip: tuple[float, float] | None = None
+    foreground: Foreground = Foreground()
     extinction: Extinction = Extinction()
     orientation: Orientation = Orientation()
     scaling: Size = Size()
@@ -180,6 +215,11 @@ class GalaxySettings(Config):
             ("extinction.coefficients", self.extinction.enabled, self.extinction.coefficients),
             ("blur.bands", self.blur.enabled, self.blur.bands),
             ("noise.bands", self.noise.enabled, self.noise.bands),
+            (
+                "foreground.psf",
+                self.foreground.enabled,
+                {**self.blur.bands, **self.blur.measured, **self.foreground.psf},
+            ),
             ("input.scales", self.input.kind == "lupton", self.input.scales),
         ):
             missing = [band for band in self.bands if band not in known]
@@ -299,3 +339,8 @@ def own_columns(step: str, bands: Iterable[str]) -> list[str]:
 def old_value(step: Blur | Noise, band: str) -> float:
     """σ_old of a band where the catalog does not have the object's own: what was measured, else the median."""
     return step.measured.get(band) or step.bands[band].median()
+
+
+def psf_value(settings: GalaxySettings, band: str) -> float:
+    """A star's σ in px in a band where the catalog does not have the object's own."""
+    return settings.foreground.psf.get(band) or old_value(settings.blur, band)

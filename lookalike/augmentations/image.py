@@ -21,6 +21,7 @@ from lookalike.samples import About
 if TYPE_CHECKING:
     import torch
 
+    from lookalike.augmentations.bank import Bank
     from lookalike.augmentations.draws import Draws
 
 IMAGENET = 224  # px, the picture size that MoCo v2's blur is stated for
@@ -117,7 +118,11 @@ def default_settings(
 
 
 def view(
-    images: torch.Tensor, catalog: Mapping[str, torch.Tensor], draws: Draws, settings: ImageSettings
+    images: torch.Tensor,
+    catalog: Mapping[str, torch.Tensor],
+    draws: Draws,
+    settings: ImageSettings,
+    bank: Bank | None = None,
 ) -> torch.Tensor:
     """One augmented view (B, C, size, size) float32 of each picture (B, C, H, W), stored units."""
     from lookalike.augmentations import ops

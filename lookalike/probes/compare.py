@@ -52,6 +52,7 @@ def compare_representations(
         "raw pixels": lambda images: raw_pixels(images.numpy()),
         "radial profile + color histogram": lambda images: hand_features(images.numpy(), top),
     }
+    bank = domain.bank(samples, settings, seed, COPY_EPOCH)
     columns = domain.columns(settings, samples.about.bands, frozenset(samples.columns))
     catalog = {name: torch.from_numpy(samples.column(name).astype(np.float64)) for name in columns}  # (N,) each
     with progress("comparing", len(samples), "objects", quiet=quiet) as advance:
@@ -59,7 +60,8 @@ def compare_representations(
             rows = torch.arange(start, start + len(block))
             images = torch.from_numpy(block).float()  # (B, C, H, W)
             own = {name: values[rows] for name, values in catalog.items()}  # (B,) each
-            copies = domain.view(images, own, Draws(seed, COPY_EPOCH, rows, view=0), settings)  # (B, C, h, w)
+            draws = Draws(seed, COPY_EPOCH, rows, view=0)
+            copies = domain.view(images, own, draws, settings, bank)  # (B, C, h, w)
             centers = _central(images, config.preprocess.size)
             for name, function in describe.items():
                 stored.setdefault(name, []).append(function(centers))

@@ -122,7 +122,9 @@ def make_plan(
     notes += [*_undefined(samples, plan.columns), *_describe(config, len(samples), preprocess), *grown]
     if stored is not None:
         now = plan.checkpoint(0)
-        if (now.augment, now.preprocess) != (stored.augment, stored.preprocess):
+        # A step that came with a later version, and is off there, is as it was.
+        trained = domain.settings_type.checked(stored.augment)
+        if (augment, now.preprocess) != (trained, stored.preprocess):
             raise InputError(
                 "On resume the augmentation settings must be the same, but this version's defaults are others; "
                 "train to another --out."

@@ -78,6 +78,8 @@ class Trainer:
         self.plan, self.out, self.world, self.device = plan, out, world, world.device
         self.checkpoint_seconds = checkpoint_seconds
         self.batches = Batches(plan.samples, plan.columns, self.device, memory)
+        bank = plan.domain.bank(plan.samples, plan.augment, config.seed)
+        self.bank = None if bank is None else bank.to(self.device)
         with torch.random.fork_rng():
             torch.manual_seed(config.seed)  # the weights' start; nothing later draws from torch's own generator
             encoder = Encoder(plan.encoder)
@@ -201,7 +203,8 @@ class Trainer:
         """Two augmented views of a batch's objects, as the encoder is given them, (B, C, h, w) each."""
         rows = torch.from_numpy(batch.rows).to(self.device)  # (B,)
         seed, augment, view = self.plan.config.seed, self.plan.augment, self.plan.domain.view
-        views = (view(batch.images, batch.catalog, Draws(seed, epoch, rows, v), augment) for v in (0, 1))
+        draws = (Draws(seed, epoch, rows, v) for v in (0, 1))
+        views = (view(batch.images, batch.catalog, drawn, augment, self.bank) for drawn in draws)
         im_q, im_k = (encoder_input(view, self.plan.preprocess) for view in views)
         return im_q, im_k
 
