@@ -9,6 +9,7 @@ import contextlib
 import difflib
 import re
 from collections.abc import Iterable
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -78,7 +79,7 @@ class NearIds:
         """Where a name is, or would be, in the sorted order."""
         # NumPy would copy all ids into an array wide enough for a longer name; a cut one is followed by its equal.
         cut = wanted[: self.ids.dtype.itemsize]
-        side = "left" if len(cut) == len(wanted) else "right"
+        side: Literal["left", "right"] = "left" if len(cut) == len(wanted) else "right"
         return int(np.searchsorted(self.ids, np.array(cut, self.ids.dtype), side=side, sorter=self.order))
 
     def _places(self, names: list[bytes]) -> tuple[NDArray[np.intp], Ids]:

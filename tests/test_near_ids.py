@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -84,8 +85,11 @@ def test_few_ids_are_looked_at_however_long_the_name(name: str, monkeypatch: pyt
     capitals = [f"{number:064b}".translate({48: "a", 49: "A"}) for number in range(3000)]
     near = known([*capitals, *(id[:-1] + "b" for id in capitals), *(f"{number:064d}" for number in range(1, 3000))])
     looked, search = [], np.searchsorted
-    monkeypatch.setattr(
-        np, "searchsorted", lambda ids, wanted, **more: looked.append(np.size(wanted)) or search(ids, wanted, **more)
-    )
+
+    def counting(ids: Any, wanted: Any, **more: Any) -> Any:
+        looked.append(np.size(wanted))
+        return search(ids, wanted, **more)
+
+    monkeypatch.setattr(np, "searchsorted", counting)
     near.hint(name)
     assert 0 < sum(looked) <= 3 * (MOST_EDITS + 64 * 2 * BEAM + 200)

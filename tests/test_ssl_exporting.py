@@ -18,6 +18,7 @@ from torch import nn
 from lookalike import cli
 from lookalike.augmentations.preprocess import Preprocess
 from lookalike.errors import InputError, LookalikeError, NotFoundError
+from lookalike.installing import install_extra
 from lookalike.onnx_files import read_about
 from lookalike.provenance import read_record, recorded_hash
 from lookalike.ssl import exporting
@@ -215,6 +216,7 @@ def test_what_cannot_be_exported_is_one_line(
     with pytest.raises(SystemExit) as ended:
         cli.main()
     printed = capsys.readouterr()
-    wanted = "lookalike: Exporting needs onnx, onnxscript, onnxruntime: pip install 'lookalike[onnx]'.\n"
+    install = install_extra("onnx")
+    wanted = f"lookalike: Exporting needs onnx, onnxscript, onnxruntime; install them with: {install}\n"
     assert (ended.value.code, printed.out, printed.err) == (2, "", wanted)
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]

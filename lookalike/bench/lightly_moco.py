@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from lookalike.errors import InputError
+from lookalike.installing import install
 
 ENDLESS = 10_000_000  # samples
 
@@ -49,7 +50,7 @@ class LightlyMoCo:
             from lightly.models.modules import MoCoProjectionHead
             from lightly.transforms.moco_transform import MoCoV2Transform
         except ImportError:
-            raise InputError("This measurement runs lightly too; install it with: pip install lightly") from None
+            raise InputError(f"This measurement runs lightly too; install it with: {install('lightly')}") from None
         backbone = cast(Any, getattr(torchvision.models, encoder)(weights=None))
         dimensions = int(backbone.fc.in_features)
         backbone.fc = nn.Identity()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from lookalike import __version__
 from lookalike.errors import InputError, LookalikeError, unknown
 from lookalike.files import atomic_path, file_output, lock
+from lookalike.installing import install_extra
 from lookalike.onnx_files import KEY, file_hash, read_about
 from lookalike.provenance import WAYS_OUT, build_record, drop_record, write_record
 
@@ -57,7 +58,7 @@ def export_onnx(checkpoint: Path, out: Path, *, layer: str = "embedding", overwr
     differs from torch by more than TOLERANCE.
     """
     if lacking := [name for name in NEEDED if importlib.util.find_spec(name) is None]:
-        raise InputError(f"Exporting needs {', '.join(lacking)}: pip install 'lookalike[onnx]'.")
+        raise InputError(f"Exporting needs {', '.join(lacking)}; install them with: {install_extra('onnx')}")
     from lookalike.ssl.checkpoint import load_encoder, require_layer
     from lookalike.ssl.embed import LAYERS
 
