@@ -1,104 +1,38 @@
-"""Embeddings files: one normalized vector per object, in HDF5, with the hashes of what made them.
+"""Embeddings: one normalized vector per object, in an HDF5 file or a folder of them, with the hashes of what made them.
 
-`/embedding` (N, D) float32 or float16, normalized in float64 before storing; `/id` (N,). A user's own vectors
-are as good as ours: `write_embeddings` takes any (N, D) array.
+In a file: `/embedding` (N, D) float32 or float16, normalized in float64 before storing; `/id` (N,). A folder holds
+such files as shards, and a manifest. A user's own vectors are as good as ours: `write_embeddings` takes any
+(N, D) array.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.attributes import as_text, set_texts
+from lookalike.attributes import as_text
+from lookalike.embeddings_folder import Joined, Shard, read_manifest
+from lookalike.embeddings_writer import DTYPES, KIND, SCHEMA, normalize, write_embeddings
 from lookalike.errors import CorruptError, InputError, NotFoundError
-from lookalike.files import atomic_path, file_output, lock, write_point
 from lookalike.hashing import ArrayHash, combine
-from lookalike.provenance import drop_record
 
-SCHEMA = 1
-KIND = "lookalike embeddings"
-DTYPES = ("float32", "float16")
+__all__ = ["DTYPES", "KIND", "Embeddings", "StoredVectors", "normalize", "read_through", "write_embeddings"]
 
-
-def normalize(vectors: NDArray[Any], first_row: int = 0) -> NDArray[np.float64]:
-    """Vectors (N, D) scaled to length 1 in float64; a zero or non-finite one is an InputError naming its rows."""
-    wide = np.asarray(vectors, dtype=np.float64)
-    if wide.ndim != 2:
-        raise InputError(f"Vectors have the shape (N, D), but {wide.shape} was given.")
-    length = np.sqrt(np.einsum("nd,nd->n", wide, wide))  # (N,)
-    bad = np.flatnonzero(~(np.isfinite(length) & (length > 0)))
-    if len(bad):
-        rows = ", ".join(str(first_row + row) for row in bad[:5]) + (", …" if len(bad) > 5 else "")
-        raise InputError(f"{len(bad)} vectors are zero or not finite and have no direction: rows {rows}.")
-    unit: NDArray[np.float64] = wide / length[:, None]
-    return unit
-
-
-def write_embeddings(
-    path: Path,
-    ids: NDArray[np.bytes_],
-    blocks: Iterator[NDArray[Any]],
-    *,
-    dimensions: int,
-    dtype: str = "float32",
-    made_from: dict[str, str] | None = None,
-    layer: str = "",
-) -> str:
-    """Write vectors given as consecutive blocks (n, D) for ids (N,) of ASCII bytes; returns the content hash.
-
-    dimensions : D.
-    dtype      : "float32" or "float16", as which the unit vectors are stored.
-    made_from  : content hashes by name ("samples", "checkpoint").
-    layer      : output of the encoder that the vectors are, "" where no encoder made them.
-
-    `made_from` and `layer` are stored and compared later, but are no part of the content hash, which is that of
-    the vectors and ids alone. Raises InputError, and writes nothing, where a vector is zero or not finite, a block
-    has another shape, or there is not one vector per id.
-    """
-    if dtype not in DTYPES:
-        raise InputError(f"Embeddings are stored as {' or '.join(DTYPES)}, but {dtype!r} was given.")
-    ids = np.asarray(ids)
-    if ids.ndim != 1 or ids.dtype.kind != "S" or not len(ids):
-        raise InputError(f"Ids are one array (N,) of ASCII bytes, but {ids.shape} {ids.dtype} was given.")
-    file_output(path)
-    hashes = {"embedding": ArrayHash(), "id": ArrayHash()}
-    with lock(path), atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
-        data = file.create_dataset("embedding", (len(ids), dimensions), dtype)
-        start = 0
-        for block in blocks:
-            if block.ndim != 2 or block.shape[1] != dimensions:
-                raise InputError(f"Vectors have the shape (n, {dimensions}), but {block.shape} was given.")
-            if start + len(block) > len(ids):
-                raise InputError(
-                    f"One vector per id is needed: {len(ids)} ids, but at least {start + len(block)} vectors."
-                )
-            rows = normalize(block, start).astype(dtype)
-            data[start : start + len(rows)] = rows
-            hashes["embedding"].update(rows)
-            start += len(rows)
-            write_point("embeddings.block")
-        if start != len(ids):
-            raise InputError(f"One vector per id is needed: {len(ids)} ids, {start} vectors.")
-        file.create_dataset("id", data=ids)
-        hashes["id"].update(ids)
-        digest = combine(hashes)
-        file.attrs["schema"] = SCHEMA
-        set_texts(file, {"kind": KIND, "content_hash": digest, "layer": layer})
-        set_texts(file, {f"{name}_hash": value for name, value in (made_from or {}).items()})
-        drop_record(path)
-    return digest
+BLOCK_BYTES = 2**26  # read at once while hashing
 
 
 class Embeddings:
-    """An embeddings file, memory-mapped read-only: `vectors` (N, D) and `ids` (N,).
+    """Embeddings, memory-mapped read-only from a file or from a folder's shards: `vectors` (N, D) and `ids` (N,).
 
     `made_from` holds the content hashes of the samples and checkpoint it was made from, as far as it names them;
-    `layer` the encoder's output, "" where none is named. InputError for another kind of file, CorruptError for a
+    `layer` the encoder's output, "" where none is named. `content_hash` is that of the vectors and ids, whether they
+    lie in one file or in many. InputError for what is no embeddings file or an unfinished folder, CorruptError for a
     damaged one.
     """
 
@@ -106,23 +40,71 @@ class Embeddings:
         self.path = path
         if not path.exists():
             raise NotFoundError(f"No such file: {path}")
+        if not path.is_dir():
+            stored = StoredVectors.read(path)
+            self._stored, self.vectors, self.ids = [stored], stored.vectors, stored.ids
+            self.content_hash, self.layer, self.made_from = stored.content_hash, stored.layer, stored.made_from
+            return
+        manifest = read_manifest(path)
+        self._stored = [_shard(path, shard) for shard in manifest.shards]
+        told = {(stored.vectors.shape[1], str(stored.vectors.dtype)) for stored in self._stored}
+        if told != {(manifest.dimensions, manifest.dtype)}:
+            raise CorruptError(f"The shards of {path} hold other vectors than its manifest says; embed again.")
+        # It gives rows as a mapped array does, which is all that is ever asked of one.
+        self.vectors = cast(NDArray[Any], Joined([stored.vectors for stored in self._stored]))
+        self.ids = np.concatenate([stored.ids for stored in self._stored])
+        self.content_hash, self.layer, self.made_from = manifest.content_hash, manifest.layer, manifest.made_from
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def dimensions(self) -> int:
+        return int(self.vectors.shape[1])
+
+    @property
+    def shards(self) -> list[Path]:
+        """The files of a folder in order; a file is its own only one."""
+        return [stored.path for stored in self._stored]
+
+    def verify(self) -> None:
+        """Recompute the content hash; CorruptError, naming the file, if a byte was altered."""
+        found = read_through(self._stored)
+        if found.altered or found.content_hash != self.content_hash:
+            path = found.altered[0] if found.altered else self.path
+            raise CorruptError(f"{path} was altered: its content hash is not the recorded one; embed again.")
+
+
+@dataclass(frozen=True)
+class StoredVectors:
+    """One embeddings file: mapped vectors (n, D), ids (n,), and what it says of itself."""
+
+    path: Path
+    vectors: NDArray[Any]
+    ids: NDArray[np.bytes_]
+    content_hash: str
+    layer: str
+    made_from: dict[str, str]
+
+    @classmethod
+    def read(cls, path: Path) -> StoredVectors:
+        """Open a file; InputError for another kind of file, CorruptError for a damaged one."""
         try:
             with h5py.File(path, "r", locking=False) as file:
                 if as_text(file.attrs.get("kind")) != KIND:
                     raise InputError(f"{path} is not an embeddings file; make one with `lookalike embed`.")
                 if file.attrs["schema"] != SCHEMA:
                     raise InputError(f"{path} has schema {file.attrs['schema']}; this version reads schema {SCHEMA}.")
-                self.ids: NDArray[np.bytes_] = file["id"][:]
-                self.content_hash = as_text(file.attrs["content_hash"])
-                self.layer = as_text(file.attrs.get("layer", ""))
-                self.made_from = {
+                ids = file["id"][:]
+                made_from = {
                     name: as_text(file.attrs[f"{name}_hash"])
                     for name in ("samples", "checkpoint")
                     if f"{name}_hash" in file.attrs
                 }
-                offset, shape, dtype = _place(file["embedding"], self.ids)
+                content_hash, layer = as_text(file.attrs["content_hash"]), as_text(file.attrs.get("layer", ""))
+                offset, shape, dtype = _place(file["embedding"], ids)
             # The data set is contiguous, so that it maps straight from the file, shared between processes.
-            self.vectors: NDArray[Any] = np.memmap(path, dtype, "r", offset, shape)
+            return cls(path, np.memmap(path, dtype, "r", offset, shape), ids, content_hash, layer, made_from)
         except (
             OSError,
             KeyError,
@@ -133,26 +115,57 @@ class Embeddings:
         ) as error:  # as HDF5 meets damage
             raise CorruptError(f"{path} is not a readable embeddings file ({error}); embed again.") from None
 
-    def __len__(self) -> int:
-        return len(self.ids)
 
-    @property
-    def dimensions(self) -> int:
-        return int(self.vectors.shape[1])
+@dataclass(frozen=True)
+class ReadThrough:
+    """What all bytes of some embeddings files say: their content hash as one, each one's own, and those altered."""
 
-    def verify(self) -> None:
-        """Recompute the content hash; CorruptError if a byte was altered."""
-        hashes = {"embedding": ArrayHash(), "id": ArrayHash()}
-        for start in range(0, len(self), 65536):
-            hashes["embedding"].update(self.vectors[start : start + 65536])
+    content_hash: str
+    own: list[str]
+    altered: list[Path]
+
+
+def read_through(
+    files: Iterable[StoredVectors], look: Callable[[NDArray[Any]], None] = lambda block: None
+) -> ReadThrough:
+    """Read every byte of some files once, a block at a time, each block shown to `look`.
+
+    Files are taken one after the other, so that an iterator may open them as they come.
+    """
+    whole = {"embedding": ArrayHash(), "id": ArrayHash()}
+    own, altered = [], []
+    for file in files:
+        mine = {"embedding": ArrayHash(), "id": ArrayHash()}
+        step = max(1, BLOCK_BYTES // max(1, file.vectors.shape[1] * file.vectors.itemsize))
+        for start in range(0, len(file.vectors), step):
+            block = file.vectors[start : start + step]
+            for hashes in (mine, whole):
+                hashes["embedding"].update(block)
+            look(block)
         try:
-            hashes["id"].update(self.ids)
+            for hashes in (mine, whole):
+                hashes["id"].update(file.ids)
+            digest = combine(mine)
         except UnicodeDecodeError:
-            altered = True
-        else:
-            altered = combine(hashes) != self.content_hash
-        if altered:
-            raise CorruptError(f"{self.path} was altered: its content hash is not the recorded one; embed again.")
+            digest = ""
+        own.append(digest)
+        if digest != file.content_hash:
+            altered.append(file.path)
+    return ReadThrough("" if altered else combine(whole), own, altered)
+
+
+def _shard(folder: Path, shard: Shard) -> StoredVectors:
+    """A folder's shard, after checking that it is the one the manifest names."""
+    path = folder / shard.file
+    if not path.is_file():
+        raise CorruptError(f"{folder} lacks its shard {shard.file}; the same `lookalike embed` makes it again.")
+    try:
+        stored = StoredVectors.read(path)
+    except InputError as error:
+        raise CorruptError(error.message) from None
+    if stored.content_hash != shard.content_hash:
+        raise CorruptError(f"{path} is not the shard that {folder} was made with; embed again.")
+    return stored
 
 
 def _place(data: h5py.Dataset, ids: NDArray[Any]) -> tuple[int, tuple[int, int], np.dtype[Any]]:

@@ -1,0 +1,170 @@
+"""Embeddings in several files: the folder's manifest, and their vectors read as if they lay in one array.
+
+    FOLDER/manifest.json   what all shards are of, and each one's content hash; none while it is being filled
+    FOLDER/NAME.h5         one embeddings file for each samples file, in the order of the samples
+
+Each shard is a whole embeddings file of its samples file, and can be read and moved by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lookalike.config import Config
+from lookalike.errors import CorruptError, InputError, LookalikeError
+from lookalike.files import read_json, write_json
+
+SCHEMA = 1
+KIND = "lookalike embeddings folder"
+MANIFEST = "manifest.json"
+
+
+class Shard(Config):
+    """One file of the folder; its content hash is "" until the folder is complete."""
+
+    file: str
+    samples: str  # content hash of its samples file
+    n: int
+    content_hash: str = ""
+
+
+class Manifest(Config):
+    """What a folder holds, or is being filled with: `content_hash`, of all vectors and ids, is then "" still."""
+
+    kind: str = KIND
+    schema_version: int = SCHEMA
+    content_hash: str = ""
+    dimensions: int
+    dtype: str
+    layer: str
+    made_from: dict[str, str]
+    shards: tuple[Shard, ...]
+
+    def unfinished(self) -> Manifest:
+        """The same without what is known at the end only."""
+        shards = tuple(shard.model_copy(update={"content_hash": ""}) for shard in self.shards)
+        return self.model_copy(update={"content_hash": "", "shards": shards})
+
+
+def has_manifest(folder: Path) -> bool:
+    """Whether a folder says that it is one of embeddings, finished or not."""
+    try:
+        values = read_json(folder / MANIFEST)
+    except (LookalikeError, OSError):
+        return False
+    return isinstance(values, dict) and values.get("kind") == KIND
+
+
+def read_manifest(folder: Path, *, unfinished: bool = False) -> Manifest:
+    """The manifest of a folder. InputError where it is none of ours, or not complete and that does not suffice."""
+    if not (folder / MANIFEST).is_file():
+        raise InputError(f"{folder} is not a folder of embeddings; make one with `lookalike embed`.")
+    try:
+        values = read_json(folder / MANIFEST)
+    except OSError as error:
+        raise CorruptError(f"{folder / MANIFEST} cannot be read: {error.strerror}") from None
+    if not isinstance(values, dict) or values.get("kind") != KIND:
+        raise InputError(f"{folder} is not a folder of embeddings; make one with `lookalike embed`.")
+    if values.get("schema_version") != SCHEMA:
+        raise InputError(f"{folder} has schema {values.get('schema_version')}; this version reads schema {SCHEMA}.")
+    try:
+        manifest = Manifest.checked(values)
+    except LookalikeError as error:
+        raise CorruptError(f"{folder / MANIFEST} is damaged ({error.message}); embed again.") from None
+    if not manifest.shards or any(Path(shard.file).name != shard.file for shard in manifest.shards):
+        raise CorruptError(f"{folder / MANIFEST} is damaged: it names no files of its folder; embed again.")
+    if not (manifest.content_hash or unfinished):
+        done = sum((folder / shard.file).exists() for shard in manifest.shards)
+        raise InputError(
+            f"{folder} is not complete: {done:,} of {len(manifest.shards):,} shards are there. The same "
+            "`lookalike embed` goes on with the others.",
+            code="unfinished_embeddings",
+        )
+    return manifest
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    write_json(folder / MANIFEST, manifest.model_dump(mode="json"))
+
+
+def shard_names(samples: Sequence[Path]) -> list[str]:
+    """What the shards of these samples files are called: as they are, with folders in front where names are shared.
+
+    `a.h5`, `b.h5` keep their names; `north/cutouts.h5` and `south/cutouts.h5` become `north-cutouts.h5` and so on.
+    """
+    parts = [path.resolve().parts[1:] for path in samples]
+    for depth in range(1, max(map(len, parts)) + 1):
+        names = ["-".join(part[-depth:]) for part in parts]
+        names = [name if Path(name).suffix in (".h5", ".hdf5") else f"{name}.h5" for name in names]
+        if len(set(names)) == len(names):
+            return names
+    raise InputError(f"Shards are named after their samples files, but {', '.join(map(str, samples))} end up alike.")
+
+
+class Joined:
+    """Arrays (n, …) of one type, read as the array (N, …) they make one after the other.
+
+    A row, a slice or an array of rows gives what the whole array would give; nothing else is copied or read. A slice
+    within one part is a view of it.
+    """
+
+    def __init__(self, parts: Sequence[NDArray[Any]]) -> None:
+        self._parts = list(parts)
+        self._starts = np.cumsum([0, *(len(part) for part in parts)])
+        self.dtype, self.ndim, self.itemsize = parts[0].dtype, parts[0].ndim, parts[0].itemsize
+        self.shape = (int(self._starts[-1]), *parts[0].shape[1:])
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        whole = np.concatenate(self._parts)
+        return whole if dtype is None else whole.astype(dtype, copy=False)
+
+    def __getitem__(self, rows: Any) -> Any:
+        if isinstance(rows, slice):
+            start, stop, step = rows.indices(len(self))
+            return self._run(start, stop) if step == 1 else self._gather(np.arange(start, stop, step))
+        wanted = np.asarray(rows)
+        if wanted.dtype == np.bool_:
+            if wanted.shape != (len(self),):
+                msg = f"a mask of {len(self)} rows is needed, not one of shape {wanted.shape}"
+                raise IndexError(msg)
+            wanted = np.flatnonzero(wanted)
+        if wanted.dtype.kind not in "iu" and wanted.size:
+            msg = f"rows are whole numbers, not {wanted.dtype}"
+            raise IndexError(msg)
+        found = self._gather(wanted.astype(np.int64).reshape(-1))
+        return found.reshape(*wanted.shape, *self.shape[1:])
+
+    def _run(self, start: int, stop: int) -> NDArray[Any]:
+        """Rows start … stop − 1."""
+        stop = max(start, stop)
+        first = int(np.searchsorted(self._starts, start, side="right")) - 1
+        pieces = []
+        for part in range(min(first, len(self._parts) - 1), len(self._parts)):
+            low, high = int(self._starts[part]), int(self._starts[part + 1])
+            pieces.append(self._parts[part][max(start - low, 0) : max(min(stop, high) - low, 0)])
+            if stop <= high:
+                break
+        return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
+
+    def _gather(self, wanted: NDArray[np.int64]) -> NDArray[Any]:
+        """Rows in the order given."""
+        rows = np.where(wanted < 0, wanted + len(self), wanted)
+        if len(rows) and not (rows.min() >= 0 and rows.max() < len(self)):
+            msg = f"rows run from 0 to {len(self) - 1}"
+            raise IndexError(msg)
+        part_of = np.searchsorted(self._starts, rows, side="right") - 1
+        out = np.empty((len(rows), *self.shape[1:]), self.dtype)
+        order = np.argsort(part_of, kind="stable")
+        for places in np.split(order, np.flatnonzero(np.diff(part_of[order])) + 1):
+            if len(places):
+                part = int(part_of[places[0]])
+                out[places] = self._parts[part][rows[places] - self._starts[part]]
+        return out
