@@ -14,11 +14,13 @@ from lookalike.provenance import read_record
 from lookalike.samples import KIND as SAMPLES
 from lookalike.samples import Samples, read_kind
 
+NOT_OURS = "not_ours"  # code of the error
+
 
 def describe(path: Path) -> dict[str, Any]:
     """A plain description of a samples or embeddings file, a checkpoint or an index folder.
 
-    NotFoundError, InputError where it is none of ours, CorruptError where it or its build record is damaged.
+    NotFoundError, InputError (NOT_OURS) where it is none of ours, CorruptError where it or its build record is damaged.
     """
     if not path.exists():
         raise NotFoundError(f"No such file or folder: {path}")
@@ -78,4 +80,6 @@ def _folder(path: Path) -> dict[str, Any]:
 
 
 def _foreign(path: Path) -> InputError:
-    return InputError(f"{path} is not one of our files. Choices: samples, embeddings, a checkpoint or an index folder.")
+    return InputError(
+        f"{path} is not one of our files. Choices: samples, embeddings, a checkpoint or an index folder.", code=NOT_OURS
+    )

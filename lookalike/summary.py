@@ -1,4 +1,4 @@
-"""What any of our files or folders is, as a person reads it; `info.describe` holds the full record."""
+"""What any of our files or folders is, as a person reads it; `contents.describe_all` holds the full record."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from lookalike.contents import KIND as FOLDER
+from lookalike.contents import describe_all, in_brief
 from lookalike.errors import LookalikeError
-from lookalike.info import describe
 from lookalike.samples import KIND as SAMPLES
 from lookalike.samples import Samples
 from lookalike.wording import counted
@@ -26,14 +27,32 @@ DIFFERS = " *"
 
 
 def summary(path: Path) -> str:
-    """Several lines on a samples or embeddings file, a checkpoint or an index; errors as for `describe`."""
-    found = describe(path)
+    """Several lines on a samples or embeddings file, a checkpoint or an index; one on each in another folder.
+
+    Errors as for `describe`.
+    """
+    found = describe_all(path)
     what = str(found["kind"])
+    if what == FOLDER:
+        return "\n".join(
+            [
+                f"{path}: {counted(len(found['files']), 'file or folder', 'files and folders')} of ours",
+                *_contents(path, found),
+            ]
+        )
     show = {SAMPLES: _samples, "lookalike checkpoint": _checkpoint, "lookalike index": _index}.get(what, _embeddings)
     parts = [f"{path}: {what}", *show(path, found)]
     made = found.get("made")
     parts += ["Made by", _aligned(_made(made))] if made else ["Made by: not recorded here"]
     return "\n".join(parts)
+
+
+def _contents(path: Path, found: Mapping[str, Any]) -> list[str]:
+    rows = [(inner["path"], *in_brief(inner)) for inner in found["files"]]
+    told = [_table(("name", "what", "in brief"), rows)]
+    if not found["complete"]:
+        told.append(f"Only the first {found['looked_at']:,} entries were looked at.")
+    return [*told, f"More of each: lookalike info {shlex.quote(str(path / rows[0][0]))}"]
 
 
 def _samples(path: Path, found: Mapping[str, Any]) -> list[str]:

@@ -245,7 +245,7 @@ def test_every_command_is_in_the_readme() -> None:
 
 def test_json_is_one_document_on_standard_output(command: Run, toy_index: Path, tmp_path: Path) -> None:
     index = Path(shutil.copytree(toy_index.parent, tmp_path / "toy")) / toy_index.name  # verifying writes into it
-    for arguments in (["info", index], ["verify", index]):
+    for arguments in (["info", index], ["info", tmp_path], ["verify", index]):
         done = command(*arguments, "--json")
         assert done.returncode == 0, done.stderr
         assert isinstance(json.loads(done.stdout), dict)

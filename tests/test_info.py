@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from lookalike import contents
+from lookalike.contents import describe_all
 from lookalike.datasets import ingest
 from lookalike.errors import CorruptError, InputError
 from lookalike.indexer.index import Index
@@ -164,3 +167,68 @@ def test_what_is_not_ours_is_refused_alike(tmp_path: Path) -> None:
     (tmp_path / "x.h5").write_text("hello")
     with pytest.raises(InputError, match="is not one of our files"):
         summary(tmp_path / "x.h5")
+
+
+def test_a_folder_of_ours_and_others_is_listed(toy_index: Path, tmp_path: Path) -> None:
+    made = Path(shutil.copytree(toy_index.parent, tmp_path / "made"))
+    (made / "photos").mkdir()
+    (made / "photos" / "a.png").write_bytes(b"PNG")
+    (made / "notes.txt").write_text("hello")
+    (made / ".hidden.h5").write_bytes((made / "samples.h5").read_bytes())
+    (made / "late").mkdir()
+    (made / "late" / "broken.h5").write_bytes((made / "samples.h5").read_bytes()[:3000])
+    k, version = Index(toy_index).manifest.k, Index(toy_index).version
+    shown = summary(made).splitlines()
+    assert shown[0] == f"{made}: 4 files and folders of ours"
+    assert [row.split()[:2] for row in shown[2:-1]] == [
+        ["embeddings.h5", "embeddings"],
+        ["index", "index"],
+        ["late/broken.h5", "damaged"],
+        ["samples.h5", "samples"],
+    ]
+    assert shown[2].endswith("200 objects, 3 dimensions, float32")
+    assert shown[3].endswith(f"200 objects, k = {k}, window mag:0.5, {version}")
+    assert "late/broken.h5 is not a readable HDF5 file" in shown[4]
+    assert shown[5].endswith("200 objects, 3×32×32 uint8, galaxy")
+    assert shown[6] == f"More of each: lookalike info {made / 'embeddings.h5'}"
+    found = describe_all(made)
+    assert (found["kind"], found["complete"]) == ("folder", True)
+    assert found["files"][1] == {"path": "index", **describe(made / "index")}
+    assert describe_all(made / "index") == describe(made / "index")
+    json.dumps(found, allow_nan=False)
+
+
+def test_a_checkpoint_is_found_one_folder_further_in(tmp_path: Path) -> None:
+    named = tmp_path / "checkpoints" / "mine"
+    named.mkdir(parents=True)
+    (named / "model.safetensors").write_bytes(b"")
+    config = {
+        "kind": "lookalike checkpoint",
+        "schema_version": 1,
+        "encoder": {"name": "resnet18", "channels": 1},
+        "preprocess": {"kind": "scaled", "size": 32, "bands": ["r"], "dtype": "uint8"},
+        "domain": "galaxy",
+        "bands": ["r"],
+        "epoch": 1.0,
+        "objects": 1200,
+    }
+    (named / "config.json").write_text(json.dumps(config))
+    shown = summary(tmp_path)
+    assert shown.startswith(f"{tmp_path}: 1 file or folder of ours\n")
+    assert re.search(r"checkpoints/mine +checkpoint +resnet18, 1 band of 32 px, 1 epoch on 1,200 objects\n", shown)
+    (named / "config.json").write_text(json.dumps(config | {"train": {"imported": {"head": "none"}}}))
+    assert re.search(r"1 band of 32 px, imported\n", summary(tmp_path))
+
+
+def test_a_folder_with_nothing_of_ours_is_refused_and_a_large_one_not_searched_for_long(
+    toy_index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(InputError, match="is not one of our files"):
+        describe_all(tmp_path)
+    for number in range(6):
+        (tmp_path / f"{number}.txt").write_text("hello")
+    (tmp_path / "0.h5").write_bytes((toy_index.parent / "samples.h5").read_bytes())
+    monkeypatch.setattr(contents, "LOOKED_AT", 4)
+    found = describe_all(tmp_path)
+    assert (len(found["files"]), found["looked_at"], found["complete"]) == (1, 4, False)
+    assert "Only the first 4 entries were looked at." in summary(tmp_path)

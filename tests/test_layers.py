@@ -38,7 +38,7 @@ LAYERS = [
     ["ssl"],
     ["indexer"],
     ["service"],
-    ["probes", "bench", "info", "query", "summary"],
+    ["probes", "bench", "info", "contents", "query", "summary"],
     ["serving", "demo"],
     ["cli", "__main__"],
 ]

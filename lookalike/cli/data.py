@@ -61,15 +61,17 @@ def ingest(
 
 
 @app.command()
-def info(path: Annotated[Path, typer.Argument(help="A file or folder of ours.")], json: Json = False) -> None:
-    """Say what any of our files is and what made it.
+def info(
+    path: Annotated[Path, typer.Argument(help="A file or folder of ours, or a folder of them.")], json: Json = False
+) -> None:
+    """Say what any of our files is and what made it, or which of them a folder holds.
 
     Example: lookalike info samples.h5
     """
-    from lookalike.info import describe
+    from lookalike.contents import describe_all
     from lookalike.summary import summary
 
     if json:
-        show(describe(path), json)
+        show(describe_all(path), json)
     else:
         print(summary(path))

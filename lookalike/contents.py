@@ -1,0 +1,106 @@
+"""What of ours a folder holds that is itself none of ours, such as the demo's: each file and folder in brief."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from lookalike.embeddings import KIND as EMBEDDINGS
+from lookalike.errors import InputError, LookalikeError
+from lookalike.files import natural_key
+from lookalike.info import NOT_OURS, describe
+from lookalike.samples import KIND as SAMPLES
+from lookalike.wording import counted
+
+KIND = "folder"
+DEPTH = 2  # checkpoints/NAME is found from outside
+LOOKED_AT = 2000  # files and folders
+
+Found = Mapping[str, Any]
+
+
+def describe_all(path: Path) -> dict[str, Any]:
+    """The description of a file or folder of ours, or of all that a folder holds of ours.
+
+    Of a folder: {"kind": "folder", "files": [{"path", …its own description, or "error"}], "looked_at", "complete"};
+    hidden files are passed over, and no more than LOOKED_AT looked at (`complete` says whether that were all). Errors
+    as for `describe`: a folder with nothing of ours is an InputError.
+    """
+    try:
+        return describe(path)
+    except InputError as error:
+        if error.code != NOT_OURS or not path.is_dir():
+            raise
+        looked_at = list(itertools.islice(_inside(path, DEPTH), LOOKED_AT + 1))
+        files = [{"path": str(inner.relative_to(path)), **found} for inner, found in looked_at if found]
+        if not files:
+            raise
+        complete = len(looked_at) <= LOOKED_AT
+        return {"kind": KIND, "files": files, "looked_at": min(len(looked_at), LOOKED_AT), "complete": complete}
+
+
+def _inside(folder: Path, depth: int) -> Iterator[tuple[Path, dict[str, Any] | None]]:
+    """What lies in a folder, each with its description if it is ours; a folder that is not is looked into."""
+    try:
+        entries = sorted(
+            (entry for entry in folder.iterdir() if entry.name[0] != "."), key=lambda e: natural_key(e.name)
+        )
+    except OSError:  # not ours to read
+        return
+    for entry in entries:
+        found = _described(entry)
+        yield entry, found
+        if found is None and depth > 1 and entry.is_dir() and not entry.is_symlink():
+            yield from _inside(entry, depth - 1)
+
+
+def _described(path: Path) -> dict[str, Any] | None:
+    """The description of a file or folder of ours, its fault where it cannot be read, None for what is not ours."""
+    try:
+        return describe(path)
+    except LookalikeError as error:
+        return None if error.code == NOT_OURS else {"kind": "damaged", "error": error.message}
+    except OSError:
+        return None
+
+
+def in_brief(found: Found) -> tuple[str, str]:
+    """What a thing of ours is and its measures, each in a few words."""
+    kind = str(found["kind"])
+    say = BRIEF.get(kind)
+    return kind.removeprefix("lookalike "), say(found) if say else str(found.get("error", ""))
+
+
+def _samples(found: Found) -> str:
+    return f"{counted(found['objects'], 'object')}, {found['images']}, {found['domain']}"
+
+
+def _embeddings(found: Found) -> str:
+    return f"{counted(found['objects'], 'object')}, {counted(found['dimensions'], 'dimension')}, {found['dtype']}"
+
+
+def _index(found: Found) -> str:
+    from lookalike.indexer.windows import Window
+
+    window = Window.from_json(found["window"])
+    within = "no window" if window is None else f"window {window}"
+    return f"{counted(found['n'], 'object')}, k = {found['k']:,}, {within}, {found['version']}"
+
+
+def _checkpoint(found: Found) -> str:
+    encoder, size = found["encoder"], found["preprocess"]["size"]
+    seen = f"{encoder['name']}, {counted(encoder['channels'], 'band')} of {size} px"
+    if "imported" in found.get("train", {}):
+        return f"{seen}, imported"
+    epochs = found.get("epoch", 0)
+    return f"{seen}, {epochs:g} epoch{'' if epochs == 1 else 's'} on {counted(found.get('objects', 0), 'object')}"
+
+
+BRIEF: dict[str, Callable[[Found], str]] = {
+    SAMPLES: _samples,
+    EMBEDDINGS: _embeddings,
+    "lookalike index": _index,
+    "lookalike checkpoint": _checkpoint,
+}
