@@ -142,6 +142,7 @@ def as_text(report: RetrievalReport) -> str:
         apart = report.scores[name].difference
         lines.append(_row(names[name], [signed(apart[metric]) for metric in metrics], wide))
     resamples = report.settings["resamples"]
+    assert isinstance(resamples, int)
     lines += ["", f"Intervals: {LEVEL:.0%}, paired bootstrap over queries, {counted(resamples, 'resample')}."]
     chosen = ", ".join(f"{names[name]} {score.chosen['knn_k']}" for name, score in report.scores.items())
     lines.append(f"Neighbors that vote, by the {'tuning half' if report.half != 'all' else 'same objects'}: {chosen}.")
