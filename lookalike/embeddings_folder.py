@@ -43,12 +43,13 @@ class Manifest(Config):
     dtype: str
     layer: str
     made_from: dict[str, str]
+    spread: float | None = None  # 1 − |mean vector|², 0 where all point one way
     shards: tuple[Shard, ...]
 
     def unfinished(self) -> Manifest:
         """The same without what is known at the end only."""
         shards = tuple(shard.model_copy(update={"content_hash": ""}) for shard in self.shards)
-        return self.model_copy(update={"content_hash": "", "shards": shards})
+        return self.model_copy(update={"content_hash": "", "spread": None, "shards": shards})
 
 
 def has_manifest(folder: Path) -> bool:
@@ -120,7 +121,7 @@ class Joined:
         self.shape = (int(self._starts[-1]), *parts[0].shape[1:])
 
     def __len__(self) -> int:
-        return self.shape[0]
+        return int(self._starts[-1])
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         whole = np.concatenate(self._parts)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -87,7 +87,7 @@ class VectorsAbout:
 
     dimensions: int
     dtype: str = "float32"
-    made_from: dict[str, str] | None = None
+    made_from: dict[str, str] = field(default_factory=dict)
     layer: str = ""
 
     def __post_init__(self) -> None:
@@ -199,7 +199,7 @@ class EmbeddingsWriter:
             file.create_dataset("id", data=self._ids)
             file.attrs["schema"] = SCHEMA
             set_texts(file, {"kind": KIND, "content_hash": digest or "0" * 64, "layer": self._about.layer})
-            set_texts(file, {f"{name}_hash": value for name, value in (self._about.made_from or {}).items()})
+            set_texts(file, {f"{name}_hash": value for name, value in self._about.made_from.items()})
             offset = int(data.id.get_offset())
         return _Layout(offset, self._shell.stat().st_size)
 
@@ -248,7 +248,7 @@ class EmbeddingsWriter:
                 with contextlib.suppress(InputError):  # altered rows may have no direction; the hash will tell
                     self.total += normalize(block).sum(axis=0)
                 self.start += len(block)
-        return self._hash.line("embedding") == told
+        return bool(self._hash.line("embedding") == told)
 
     def _key(self) -> dict[str, Any]:
         """What the rows must be of to be taken up again."""
@@ -259,7 +259,7 @@ class EmbeddingsWriter:
             "dimensions": about.dimensions,
             "dtype": about.dtype,
             "layer": about.layer,
-            "made_from": dict(about.made_from or {}),
+            "made_from": about.made_from,
             "offset": self._layout.offset,
             **(self._resume or {}),
         }

@@ -185,6 +185,21 @@ class Samples:
         for start in range(0, len(self), rows):
             yield start, self.images(slice(start, start + rows))
 
+    @property
+    def shard_rows(self) -> list[range]:
+        """The rows of each shard, in order."""
+        return [range(int(a), int(b)) for a, b in zip(self._starts[:-1], self._starts[1:], strict=True)]
+
+    def read_into(self, start: int, out: NDArray[Any]) -> None:
+        """Fill `out` (n, C, H, W), of the stored type, with the images from row `start` on, which lie in one shard.
+
+        Nothing is copied in between, which is several times as fast as `images`.
+        """
+        shard = int(np.searchsorted(self._starts, start, side="right")) - 1
+        first = start - int(self._starts[shard])
+        with _damage(self.paths[shard]):
+            self._shard(shard)["images"].read_direct(out, np.s_[first : first + len(out)])
+
     def _read(self, shard: int, rows: NDArray[np.int64]) -> NDArray[Any]:
         """Rows of one shard, increasing and distinct; a run is one slice, since point selections are slow."""
         images = self._shard(shard)["images"]

@@ -19,7 +19,7 @@ from lookalike.indexer.index import build_index
 from lookalike.provenance import read_record
 from lookalike.query import Query, answer
 from lookalike.samples import Samples
-from lookalike.ssl import embed as embed_module
+from lookalike.ssl import embed_files
 from lookalike.ssl.checkpoint import CheckpointConfig, load_encoder, read_config, save_encoder
 from lookalike.ssl.embed import embed, embed_images
 from lookalike.ssl.encoders import Encoder, EncoderConfig
@@ -152,7 +152,7 @@ def test_an_older_record_does_not_outlive_its_file(
     def killed(*args: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(embed_module, "write_record", killed)
+    monkeypatch.setattr(embed_files, "write_record", killed)
     with pytest.raises(KeyboardInterrupt):
         embed(data, checkpoint, out, layer="projection", overwrite=True, quiet=True)
     assert Embeddings(out).layer == "projection"

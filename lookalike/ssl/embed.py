@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,20 +14,23 @@ import torch
 from numpy.typing import NDArray
 
 from lookalike.augmentations.preprocess import encoder_input
-from lookalike.embeddings import DTYPES, Embeddings, normalize, write_embeddings
-from lookalike.errors import CollapsedError, CorruptError, InputError, unknown
+from lookalike.embeddings_writer import DTYPES, SAVE_SECONDS, VectorsAbout
+from lookalike.errors import InputError, unknown
 from lookalike.progress import progress
-from lookalike.provenance import WAYS_OUT, build_record, refuse_input, write_record
+from lookalike.provenance import refuse_input
 from lookalike.samples import Samples
 from lookalike.ssl.checkpoint import CheckpointConfig, load_encoder, require_layer
 from lookalike.ssl.collapse import COLLAPSED_SPREAD
+from lookalike.ssl.embed_files import Job, embed_file
+from lookalike.ssl.embed_folder import embed_folder
 from lookalike.ssl.encoders import Encoder
-from lookalike.ssl.hardware import pick_device
+from lookalike.ssl.hardware import kept_memory, pick_device
+from lookalike.ssl.inference import Inference, default_batch
 
 LAYERS = ("embedding", "projection")
+SUFFIXES = (".h5", ".hdf5")  # of one file
 NANOMAGGIES = ("nanomaggy", "nanomaggie", "nanomaggies", "nmgy")
 SCALE_TOLERANCE = 1e-3
-USELESS_SPREAD = 1e-10  # below it float32 rounding decides which objects are similar
 
 
 @dataclass(frozen=True)
@@ -50,91 +53,63 @@ def embed(
     *,
     layer: str = "embedding",
     dtype: str = "float32",
-    batch_size: int = 256,
+    batch_size: int | None = None,
     overwrite: bool = False,
     quiet: bool = False,
     device: str = "auto",
+    save_seconds: float = SAVE_SECONDS,
 ) -> EmbedReport:
-    """Embed every object of a data set into the embeddings file `out`, in constant memory.
+    """Embed every object of a data set into the embeddings file or folder `out`, in constant memory.
 
+    out : a folder with one embeddings file for each samples file, if there are several of these; one file if there is
+          but one, or if `out` ends in .h5 or .hdf5.
     layer : "embedding" (before the projection head, the one that is searched) or "projection".
     dtype : "float32" or "float16", of the stored unit vectors (N, D).
+    batch_size : objects per batch, by default what the device is fast with.
     overwrite : compute anew, and replace whatever file `out` is. Without it a file of exactly these vectors is
                 reused, and any other an InputError.
+    save_seconds : between two times that the vectors so far are saved. A run that was killed goes on from there when
+                   it is started again; several started at once with a folder share its shards among them.
 
-    Batches are cut at the same rows every time, so a run gives what any other run on the same machine gives.
-    InputError for data whose domain, bands, unit, pixel scale, pixel type or size are not the encoder's;
-    CollapsedError, and no file, where all vectors are the same; a note where they nearly are.
+    Batches are cut at the same rows every time, in each samples file from its first, so a run gives what any other run
+    on the same machine gives, in one file or in many, resumed or not. InputError for data whose domain, bands, unit,
+    pixel scale, pixel type or size are not the encoder's; CollapsedError, and no file, where all vectors are the same;
+    a note where they nearly are.
     """
     began = time.monotonic()
     if layer not in LAYERS:
         raise unknown("layer", layer, LAYERS)
     if dtype not in DTYPES:
         raise unknown("dtype", dtype, DTYPES)
-    if batch_size < 1:
+    if batch_size is not None and batch_size < 1:
         raise InputError(f"A batch holds at least 1 object, but batch_size = {batch_size} was given.")
     samples = Samples(list(samples_paths))
     refuse_input(out, samples.paths)
     encoder, config = load_encoder(checkpoint)
     require_layer(config, layer, checkpoint)
     notes = check_fits(samples, config, checkpoint)
-    made_from = {"samples": samples.content_hash, "checkpoint": config.content_hash}
-    if out.exists() and not overwrite and (held := _reusable(out, made_from, layer, dtype, notes)):
-        spread = _spread(_mean(held))
-        seconds = time.monotonic() - began
-        return EmbedReport(out, len(held), held.dimensions, spread, seconds, held.content_hash, notes)
-    encoder.to(pick_device(device))
+    place = pick_device(device)
     dimensions = encoder.dimensions if layer == "embedding" else config.encoder.projection
-    total = np.zeros(dimensions)  # (D,) sum of the unit vectors
-
-    def blocks() -> Iterator[NDArray[np.float32]]:
-        with progress("embedding", len(samples), "objects", quiet=quiet) as advance:
-            for start, images in samples.blocks(batch_size):
-                vectors = embed_images(images, encoder, config, layer=layer)  # (B, D)
-                np.add(total, normalize(vectors, start).sum(axis=0), out=total)
-                yield vectors
-                advance(len(vectors))
-        _refuse_collapsed(total / len(samples), len(samples))
-
-    digest = write_embeddings(
-        out, samples.ids, blocks(), dimensions=dimensions, dtype=dtype, made_from=made_from, layer=layer
+    job = Job(
+        lambda: Inference(encoder, config, layer, place),
+        VectorsAbout(dimensions, dtype, {"samples": samples.content_hash, "checkpoint": config.content_hash}, layer),
+        batch_size or default_batch(place),
+        save_seconds,
+        overwrite,
+        notes,
     )
-    settings: dict[str, Any] = {"layer": layer, "dtype": dtype, "batch_size": batch_size}
-    write_record(out, build_record("embed", settings=settings, inputs=made_from, content_hash=digest))
-    spread = _spread(total / len(samples))
+    to_folder = out.is_dir() or (len(samples.paths) > 1 and not out.is_file() and out.suffix not in SUFFIXES)
+    with kept_memory(), progress("embedding", len(samples), "objects", quiet=quiet) as advance:
+        if to_folder and len(samples.paths) > 1:
+            digest, spread = embed_folder(samples, out, job, advance)
+        else:
+            digest, spread = embed_file(samples, out, job, advance)
     if len(samples) > 1 and spread < COLLAPSED_SPREAD:
         notes.append(
             f"Warning: all {len(samples):,} vectors point nearly one way (spread {spread:.1e}): "
             "the encoder has collapsed or was hardly trained, and its similarities mean little."
         )
     return EmbedReport(out, len(samples), dimensions, spread, time.monotonic() - began, digest, notes)
-
-
-def _reusable(out: Path, made_from: dict[str, str], layer: str, dtype: str, notes: list[str]) -> Embeddings | None:
-    """The file there if it holds just these vectors, None if it did but is damaged; InputError for any other file."""
-    try:
-        held = Embeddings(out)
-    except (InputError, CorruptError):
-        raise InputError(f"{out} is there already and is no embeddings file. {WAYS_OUT}") from None
-    wanted = {**made_from, "layer": layer, "dtype": dtype}
-    found = {**held.made_from, "layer": held.layer, "dtype": str(held.vectors.dtype)}
-    if other := [name for name, value in wanted.items() if found.get(name) != value]:
-        raise InputError(f"{out} is there already, made with other {' and '.join(other)}. {WAYS_OUT}")
-    try:
-        held.verify()
-    except CorruptError:
-        notes.append(f"{out} was damaged and is made anew.")
-        return None
-    notes.append(f"{out} holds these embeddings already: nothing was computed (--overwrite computes them anew).")
-    return held
-
-
-def _mean(embeddings: Embeddings) -> NDArray[np.float64]:
-    """The mean (D,) of the stored vectors."""
-    total = np.zeros(embeddings.dimensions)
-    for start in range(0, len(embeddings), 65536):
-        total += embeddings.vectors[start : start + 65536].sum(axis=0, dtype=np.float64)
-    return total / len(embeddings)
 
 
 def embed_images(
@@ -210,16 +185,3 @@ def _unit(unit: str) -> str:
     """A flux unit under one name, as surveys write nanomaggies in several ways."""
     plain = unit.strip().lower()
     return "nanomaggy" if plain in NANOMAGGIES else plain
-
-
-def _refuse_collapsed(mean: NDArray[np.float64], n: int) -> None:
-    if n > 1 and _spread(mean) < USELESS_SPREAD:
-        raise CollapsedError(
-            f"The encoder gives all {n:,} objects the same vector (spread {_spread(mean):.1e}): it has collapsed, "
-            "or the pictures are identical. Train it again, with a smaller lr or milder augmentations."
-        )
-
-
-def _spread(mean: NDArray[np.float64]) -> float:
-    """1 − |mean unit vector|² from the mean (D,)."""
-    return max(0.0, 1.0 - float(mean @ mean))
