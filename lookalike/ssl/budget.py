@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 import time
+from collections.abc import Generator
 from contextlib import closing
 from pathlib import Path
 
@@ -18,6 +19,7 @@ WARM_STEPS = 4  # the first ones compile and allocate
 MEASURED_SECONDS = 5.0
 MOST_STEPS = 200
 SPARE = 0.05  # of the time, for checkpoints and for a rate that sinks
+LONG = 100_000  # objects seen, from which it is worth some seconds to say how long that takes
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -30,22 +32,28 @@ def seconds_of(text: str) -> float:
     return total
 
 
+def endless_steps(trainer: Trainer) -> Generator[dict[str, float]]:
+    """Real steps of a run that is thrown away, epoch after epoch without end; of each what a run logs of it."""
+    config = trainer.plan.config
+    trainer.moco.train()
+    for epoch in itertools.count():
+        with closing(trainer.batches.epoch(config.seed, epoch, config.batch_size, world=trainer.world)) as batches:
+            for batch in batches:
+                yield trainer.take_step(batch, epoch)
+
+
 def samples_per_second(plan: Plan, out: Path, world: World) -> float:
     """The rate of some real steps of a run that is then thrown away."""
-    trainer = Trainer(plan, out, world, checkpoint_seconds=float("inf"))
-    trainer.moco.train()
-    B, steps, start = plan.config.batch_size, 0, 0.0
-    for epoch in itertools.count():
-        with closing(trainer.batches.epoch(plan.config.seed, epoch, B, world=world)) as batches:
-            for batch in batches:
-                if steps == WARM_STEPS:
-                    start = time.monotonic()
-                trainer.take_step(batch, epoch)
-                steps += 1
-                spent = time.monotonic() - start if steps > WARM_STEPS else 0.0
-                # All processes stop after the same step: when their mean time is up.
-                if steps > WARM_STEPS + 1 and (world.mean([spent])[0] > MEASURED_SECONDS or steps >= MOST_STEPS):
-                    return (steps - WARM_STEPS) * B / world.mean([spent])[0]
+    B = plan.config.batch_size
+    with closing(endless_steps(Trainer(plan, out, world, checkpoint_seconds=float("inf")))) as steps:
+        for _ in range(WARM_STEPS):
+            next(steps)
+        start = time.monotonic()
+        for taken, _ in enumerate(steps, start=1):
+            # All processes stop after the same step: when their mean time is up.
+            spent = world.mean([time.monotonic() - start])[0]
+            if taken > 1 and (spent > MEASURED_SECONDS or taken + WARM_STEPS >= MOST_STEPS):
+                return taken * B / spent
     raise AssertionError("an endless count ended")
 
 
@@ -59,3 +67,18 @@ def epochs_within(seconds: float, plan: Plan, rate: float) -> tuple[int, str]:
     if per_epoch > seconds:
         note = f"{rate:,.0f} samples/s measured: one epoch takes {per_epoch:,.0f} s, longer than the {seconds:,.0f} s."
     return epochs, note
+
+
+def is_long(plan: Plan) -> bool:
+    """Whether a run takes minutes at least."""
+    return plan.steps * plan.config.batch_size >= LONG
+
+
+def time_needed(plan: Plan, rate: float) -> str:
+    """A note on how long a run takes at `rate` samples/s, and how to have another."""
+    seconds = plan.steps * plan.config.batch_size / rate
+    hours, minutes = divmod(round(seconds / 60), 60)
+    told = f"{hours:,} h {minutes} min" if hours else f"{minutes} min" if minutes else f"{seconds:.0f} s"
+    return (
+        f"{rate:,.0f} samples/s measured: this takes about {told}; --budget 30m takes the epochs that fit into 30 min."
+    )

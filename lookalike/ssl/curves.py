@@ -13,6 +13,7 @@ from lookalike.files import atomic_path
 from lookalike.ssl.log import read_log
 
 PLOT = "loss.png"
+LR_PLOT = "lr.png"  # of --find-lr, which may come first
 PLOTTED = 2000  # most points drawn per curve
 
 Values = np.ndarray[Any, Any]
