@@ -1,0 +1,46 @@
+"""What each setting of a training is when it is left out, in words, for `lookalike train --help`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lookalike.augmentations import DOMAINS
+from lookalike.ssl import defaults
+from lookalike.ssl.architectures import MlpSettings
+from lookalike.ssl.settings import SMALL_VIEW, TrainConfig
+
+
+def told() -> dict[str, str]:
+    """Setting → what it is when it is left out; N is the number of objects."""
+    by_data = _by_data()
+    values = {name: field.get_default(call_default_factory=True) for name, field in TrainConfig.model_fields.items()}
+    return {name: by_data[name] if value is None else _plain(value) for name, value in values.items()}
+
+
+def _by_data() -> dict[str, str]:
+    """The settings that follow from data, domain and machine."""
+    encoders = {domain.default_encoder for domain in DOMAINS.values()}
+    mlp = MlpSettings()
+    return {
+        "encoder": " or ".join(sorted(encoders)) + (" by the domain" if len(encoders) > 1 else ""),
+        "small_stem": f"for views below {SMALL_VIEW} px",
+        "epochs": f"{defaults.VIEWED:,}/N; at least {_growing(defaults.FEWEST_EPOCHS)}; "
+        f"at most {defaults.MOST_EPOCHS:,}",
+        "batch_size": _growing(defaults.BATCH),
+        "queue": f"the largest multiple of the batch ≤ N/{defaults.SHARE} and ≤ {defaults.MAX_QUEUE:,}",
+        "momentum": f"1 − {defaults.FOLLOWING}/steps, within {defaults.LOW_MOMENTUM} and {defaults.HIGH_MOMENTUM}",
+        "temperature": _growing(defaults.TEMPERATURE),
+        "lr": _growing(defaults.LR),
+        "precision": "bfloat16 where the device multiplies it faster, else float32",
+        "sub_batches": "batch/32, at least 2",
+        "mlp": f"hidden {' '.join(map(str, mlp.hidden))}, dimensions {mlp.dimensions}, of the encoder mlp",
+    }
+
+
+def _growing(ends: tuple[float, float]) -> str:
+    """A value that goes from one to another as N grows."""
+    return f"{ends[0]:g}, going from N = {defaults.SMALL:,} to {ends[1]:g} at N = {defaults.LARGE:,}"
+
+
+def _plain(value: Any) -> str:
+    return "the domain's" if value == {} else f"{value:g}" if isinstance(value, int | float) else str(value)
