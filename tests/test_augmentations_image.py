@@ -11,7 +11,9 @@ from scipy import stats
 
 from lookalike.augmentations import image
 from lookalike.augmentations.draws import Draws
+from lookalike.augmentations.galaxy import GALAXY
 from lookalike.augmentations.image import Crop, ImageSettings, crop_boxes, default_settings, preprocess, view
+from lookalike.augmentations.preprocess import encoder_input
 from lookalike.errors import InputError
 from lookalike.samples import About
 
@@ -161,6 +163,19 @@ def test_defaults_are_mocos_and_gray_pictures_keep_their_band() -> None:
         view(torch.rand(3, 3, 28, 28), {}, draws(3), settings)
 
 
+def test_bands_may_have_a_mean_and_std_each() -> None:
+    """As torchvision's ImageNet weights expect; in galaxies' settings too."""
+    numbers = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+    color = ImageSettings(bands=("R", "G", "B"), size=4).changed(numbers)
+    galaxy = GALAXY.settings(COLOR, 32, frozenset(), "uint8")[0].changed({"input": numbers, "size": 4})
+    pixels = torch.full((1, 3, 4, 4), 102.0)
+    for seen in (preprocess(COLOR, color), GALAXY.preprocess(COLOR, galaxy)):
+        found = encoder_input(pixels, seen)[0, :, 2, 1]
+        torch.testing.assert_close(found, (0.4 - torch.tensor(numbers["mean"])) / torch.tensor(numbers["std"]))
+    with pytest.raises(InputError, match=r"input\.mean is one number or one per band, but 2 for 3 bands"):
+        galaxy.changed({"input": {"mean": (0.4, 0.5)}})
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -169,6 +184,8 @@ def test_defaults_are_mocos_and_gray_pictures_keep_their_band() -> None:
         {"crop": {"area": [0.5, 0.2]}},
         {"blur": {"low": 5}},
         {"divisor": 0},
+        {"mean": [0.4, 0.5]},
+        {"std": [0.2, 0.0, 0.2]},
     ],
     ids=str,
 )

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from lookalike.augmentations.drawing import LUPTON_M, LUPTON_Q, LUPTON_SCALES, is_flux
+from lookalike.augmentations.preprocess import one_per_band
 from lookalike.config import Config
 from lookalike.errors import InputError
 from lookalike.samples import About
@@ -183,8 +184,8 @@ class Input(Config):
     m: float = LUPTON_M
     Q: Annotated[float, Field(gt=0)] = LUPTON_Q
     divisor: Annotated[float, Field(gt=0)] = 1.0
-    mean: float = 0.0
-    std: Annotated[float, Field(gt=0)] = 1.0
+    mean: float | tuple[float, ...] = 0.0
+    std: Annotated[float, Field(gt=0)] | tuple[Annotated[float, Field(gt=0)], ...] = 1.0
 
 
 class GalaxySettings(Config):
@@ -226,6 +227,7 @@ class GalaxySettings(Config):
             if needed and missing:
                 switch = f"{path.split('.')[0]}.enabled=false" if path != "input.scales" else "input.kind=flux"
                 raise ValueError(f"{path} has no numbers for {', '.join(missing)}; give them or set {switch}")
+        one_per_band(self.bands, **{"input.mean": self.input.mean, "input.std": self.input.std})
         if self.scaling.low > self.scaling.high:
             raise ValueError(
                 f"scaling.low is at most scaling.high, but they are {self.scaling.low}, {self.scaling.high}"

@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 
 from lookalike.augmentations.domain import Domain
 from lookalike.augmentations.drawing import draw
-from lookalike.augmentations.preprocess import Preprocess
+from lookalike.augmentations.preprocess import Preprocess, one_per_band
 from lookalike.config import Config
 from lookalike.errors import InputError
 from lookalike.samples import About
@@ -100,8 +100,13 @@ class ImageSettings(Config):
     blur: Blur = Blur()
     flip: Flip = Flip()
     divisor: Positive = 255.0
-    mean: float = 0.45
-    std: Positive = 0.25
+    mean: float | tuple[float, ...] = 0.45  # of all bands or of each; as is std
+    std: Positive | tuple[Positive, ...] = 0.25
+
+    @model_validator(mode="after")
+    def _one_per_band(self) -> Self:
+        one_per_band(self.bands, mean=self.mean, std=self.std)
+        return self
 
 
 def default_settings(

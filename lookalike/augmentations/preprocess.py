@@ -37,11 +37,16 @@ class Preprocess(Config):
 
     @model_validator(mode="after")
     def _one_per_band(self) -> Self:
-        for name, value in (("mean", self.mean), ("std", self.std)):
-            if isinstance(value, tuple) and len(value) != len(self.bands):
-                msg = f"{name} is one number or one per band, but {len(value)} for {len(self.bands)} bands were given"
-                raise ValueError(msg)
+        one_per_band(self.bands, mean=self.mean, std=self.std)
         return self
+
+
+def one_per_band(bands: tuple[str, ...], **values: float | tuple[float, ...]) -> None:
+    """ValueError where numbers are neither one for all bands nor one for each."""
+    for name, value in values.items():
+        if isinstance(value, tuple) and len(value) != len(bands):
+            msg = f"{name} is one number or one per band, but {len(value)} for {len(bands)} bands were given"
+            raise ValueError(msg)
 
 
 def encoder_input(images: torch.Tensor, preprocess: Preprocess) -> torch.Tensor:
