@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tomllib
+import types
 import typing
 from pathlib import Path
 from typing import Any, Self
@@ -102,13 +103,19 @@ def _first_line(model: type[BaseModel], error: ValidationError) -> InputError:
     return InputError(f"{said}{given}.", code="invalid_setting")
 
 
+def _without_none(annotation: Any) -> Any:
+    """The type of a setting that may be left open."""
+    given = [kind for kind in typing.get_args(annotation) if kind is not types.NoneType]
+    return given[0] if isinstance(annotation, types.UnionType) and len(given) == 1 else annotation
+
+
 def _fields_at(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
     """The names a nested model accepts at a path inside another."""
     inner: Any = model
     for key in path:
         if isinstance(inner, type) and issubclass(inner, BaseModel):
             field = inner.model_fields.get(str(key))
-            inner = field.annotation if field else None
+            inner = _without_none(field.annotation) if field else None
         else:  # a dict of models: the key may be any, what follows is the value's
             inner = (typing.get_args(inner) or (None,))[-1]
     return list(inner.model_fields) if isinstance(inner, type) and issubclass(inner, BaseModel) else []

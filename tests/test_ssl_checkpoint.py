@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -20,6 +21,7 @@ from safetensors.torch import load_file, save_file
 from lookalike.augmentations.preprocess import Preprocess
 from lookalike.errors import CorruptError, InputError, LookalikeError, NotFoundError
 from lookalike.files import atomic_folder, lock
+from lookalike.hashing import content_hash
 from lookalike.ssl import checkpoint as checkpoint_module
 from lookalike.ssl.checkpoint import (
     MAX_HEADER,
@@ -78,6 +80,46 @@ def test_round_trip(original: Path) -> None:
 
 def test_equal_checkpoints_have_equal_hashes(original: Path, tmp_path: Path) -> None:
     assert read_config(made(tmp_path / "two")).content_hash == read_config(original).content_hash
+
+
+def test_what_earlier_versions_wrote_keeps_its_hash(folder: Path) -> None:
+    """Fields that came later are left out where they say nothing, so that the hash is over what it was over."""
+    values = json.loads((folder / "config.json").read_text())
+    assert values.keys() == {
+        "kind", "schema_version", "encoder", "preprocess", "domain", "bands", "augment", "train", "samples_hash",
+        "objects", "epoch", "step", "content_hash",
+    }  # fmt: skip
+    assert values["encoder"].keys() == {"name", "channels", "small_stem", "projection"}
+    tensors = {name: np.atleast_1d(tensor.numpy()) for name, tensor in load_file(folder / "model.safetensors").items()}
+    del values["content_hash"]
+    assert content_hash(tensors, values) == load_encoder(folder)[1].content_hash
+
+
+def test_float16_weights_are_computed_with_as_float32(original: Path, tmp_path: Path) -> None:
+    encoder, config = load_encoder(original)
+    half = config.model_copy(update={"dtype": "float16"})
+    saved = save_encoder(tmp_path, encoder, half)
+    stored = load_file(tmp_path / "model.safetensors")
+    types = {name: tensor.dtype for name, tensor in stored.items()}
+    assert types["backbone.conv1.weight"] == types["head.2.weight"] == torch.float16
+    assert types["backbone.bn1.running_var"] == types["head.2.bias"] == torch.float32
+    assert types["backbone.bn1.num_batches_tracked"] == torch.int64
+    again, found = load_encoder(tmp_path)
+    assert (found.dtype, found.content_hash) == ("float16", saved.content_hash)
+    assert saved.content_hash != config.content_hash
+    for name, tensor in again.state_dict().items():
+        assert torch.equal(tensor, stored[name].to(tensor.dtype)), name
+        assert tensor.dtype == encoder.state_dict()[name].dtype
+    x = torch.randn(4, 2, 16, 16)
+    torch.testing.assert_close(again(x)[0], encoder(x)[0], rtol=0.01, atol=0.01)
+
+    edit(tmp_path, lambda c: c.pop("dtype"))
+    with pytest.raises(CorruptError, match="does not hold the encoder its config"):
+        load_encoder(tmp_path)
+    with torch.no_grad():
+        encoder.backbone.conv1.weight[0] = 1e5
+    with pytest.raises(InputError, match=r"as float16 those of 'backbone\.conv1\.weight' are not"):
+        save_encoder(tmp_path, encoder, half)
 
 
 def edit(folder: Path, change: Callable[[dict[str, Any]], Any]) -> None:

@@ -6,7 +6,15 @@ import pytest
 import torch
 
 from lookalike.errors import InputError
-from lookalike.ssl.encoders import ENCODERS, Encoder, EncoderConfig, parameter_shapes
+from lookalike.ssl import architectures
+from lookalike.ssl.architectures import MlpShape
+from lookalike.ssl.encoders import ENCODERS, RESNETS, Encoder, EncoderConfig, parameter_shapes
+from lookalike.ssl.mlp import SubBatchNorm1d
+
+
+def mlp(features: int, channels: int = 1, **widths: object) -> EncoderConfig:
+    shape = MlpShape.checked({"features": features, **widths})
+    return EncoderConfig(name="mlp", channels=channels, projection=16, mlp=shape)
 
 
 @pytest.mark.parametrize(
@@ -29,12 +37,15 @@ def test_embedding_and_normalized_projection(name: str, channels: int, small_ste
 
 
 def test_every_encoder_can_be_described_without_being_built() -> None:
-    for name in ENCODERS:
+    assert tuple(RESNETS) == architectures.RESNETS
+    assert {*ENCODERS} == {*RESNETS, "mlp"}
+    for name in RESNETS:
         shapes = parameter_shapes(EncoderConfig(name=name, channels=4))
         assert shapes["backbone.conv1.weight"] == (64, 4, 7, 7)
         assert shapes["head.2.weight"][0] == 128
-    built = Encoder(EncoderConfig()).state_dict()
-    assert parameter_shapes(EncoderConfig()) == {name: tuple(tensor.shape) for name, tensor in built.items()}
+    for config in (EncoderConfig(), mlp(4, hidden=(6, 5), dimensions=3)):
+        built = Encoder(config).state_dict()
+        assert parameter_shapes(config) == {name: tuple(tensor.shape) for name, tensor in built.items()}
 
 
 def test_unknown_encoder_names_the_nearest_and_all() -> None:
@@ -42,12 +53,74 @@ def test_unknown_encoder_names_the_nearest_and_all() -> None:
         Encoder(EncoderConfig(name="resnet19"))
 
 
-def test_parts_do_not_see_each_other() -> None:
+@pytest.mark.parametrize("config", [EncoderConfig(), mlp(3 * 16 * 16)], ids=["resnet18", "mlp"])
+def test_parts_do_not_see_each_other(config: EncoderConfig) -> None:
     """Changing the second half of a batch leaves what the first half is encoded to."""
     torch.manual_seed(0)
-    encoder = Encoder(EncoderConfig())
+    encoder = Encoder(config)
     encoder.set_sub_batches(2)
     x = torch.randn(8, 3, 16, 16)
     other = torch.cat([x[:4], torch.randn(4, 3, 16, 16)])
     torch.testing.assert_close(encoder(x)[0][:4], encoder(other)[0][:4], rtol=1e-5, atol=1e-5)
     assert not torch.allclose(encoder(x)[0][4:], encoder(other)[0][4:])
+
+
+def test_an_mlp_is_its_definition() -> None:
+    """Pictures and their flattened pixels alike: ReLU(norm(W x)), added to x between equal widths, then linear."""
+    torch.manual_seed(0)
+    encoder = Encoder(mlp(2 * 3 * 3, channels=2, hidden=(18, 18, 7, 7), dimensions=5)).eval()
+    with torch.no_grad():
+        for tensor in encoder.state_dict().values():
+            if tensor.is_floating_point():
+                tensor.uniform_(0.2, 1.5)  # batch norm's numbers too
+    weights = {name.removeprefix("backbone."): value for name, value in encoder.state_dict().items()}
+    images = torch.randn(4, 2, 3, 3)
+    x = torch.stack([image.reshape(-1) for image in images])  # (B, 18)
+    for layer, residual in enumerate((False, True, False, True)):  # never past the first layer, though 18 = 18
+        own = {name.removeprefix(f"layers.{layer}."): v for name, v in weights.items() if f"layers.{layer}." in name}
+        y = x @ own["linear.weight"].T
+        y = (y - own["norm.running_mean"]) / (own["norm.running_var"] + 1e-5).sqrt() * own["norm.weight"]
+        y = (y + own["norm.bias"]).clamp_min(0)
+        x = x + y if residual else y
+    expected = x @ weights["out.weight"].T + weights["out.bias"]
+    torch.testing.assert_close(encoder(images)[0], expected)
+    torch.testing.assert_close(encoder(images.flatten(1))[0], expected)
+    torch.testing.assert_close(encoder(images)[1].norm(dim=1), torch.ones(4))
+
+
+def test_an_mlp_takes_what_it_was_built_for() -> None:
+    encoder = Encoder(mlp(784))
+    with pytest.raises(InputError, match=r"takes 784 numbers of each object, but 1,024 \(1 × 32 × 32\) were given"):
+        encoder(torch.randn(2, 1, 32, 32))
+    with pytest.raises(InputError, match="takes 784 numbers of each object, but 30"):
+        encoder(torch.randn(2, 30))
+    with pytest.raises(InputError, match=r"mlp\.features was not given"):
+        Encoder(EncoderConfig(name="mlp"))
+    with pytest.raises(InputError, match="given for resnet18"):
+        Encoder(EncoderConfig(mlp=MlpShape(features=3)))
+    with pytest.raises(InputError, match="small_stem must be false"):
+        Encoder(mlp(784).model_copy(update={"small_stem": True}))
+
+
+@pytest.mark.parametrize(("batch", "parts"), [(8, 2), (10, 3), (6, 1)])
+def test_batch_norm_of_vectors_follows_the_rule_of_pictures(batch: int, parts: int) -> None:
+    torch.manual_seed(0)
+    ours = SubBatchNorm1d(5)
+    ours.sub_batches = parts
+    x = torch.randn(batch, 5) * 3 + 1
+    pieces = x.tensor_split(parts)
+    expected = torch.cat([(p - p.mean(0)) / (p.var(0, correction=0) + 1e-5).sqrt() for p in pieces])
+    torch.testing.assert_close(ours(x), expected)
+    mean = torch.stack([p.mean(0) for p in pieces]).mean(0)
+    torch.testing.assert_close(ours.running_mean, 0.1 * mean)
+    torch.testing.assert_close(ours.eval()(x), (x - ours.running_mean) / (ours.running_var + 1e-5).sqrt())
+    with pytest.raises(ValueError, match="takes vectors"):
+        ours(x[..., None])
+
+
+def test_a_resnet_is_described_as_before_there_was_an_mlp() -> None:
+    """So that the hashes of earlier checkpoints hold."""
+    described = {"name": "resnet18", "channels": 3, "small_stem": False, "projection": 128}
+    assert EncoderConfig().model_dump(mode="json") == described
+    assert EncoderConfig.checked(described) == EncoderConfig()
+    assert EncoderConfig.checked(mlp(4).model_dump(mode="json")) == mlp(4)

@@ -30,7 +30,7 @@ from lookalike.info import describe
 from lookalike.ssl import importing
 from lookalike.ssl.checkpoint import load_encoder, require_layer
 from lookalike.ssl.embed import embed, embed_images
-from lookalike.ssl.encoders import ENCODERS
+from lookalike.ssl.encoders import RESNETS
 from lookalike.ssl.importing import grouped, import_checkpoint, read_preprocess, read_tensors_apart
 from lookalike.ssl.layouts import recognize
 from lookalike.summary import summary
@@ -41,7 +41,7 @@ OPTIONS += ["divisor=2", "mean=0.1", "std=0.5"]
 
 def source(name: str = "resnet18", channels: int = 3, *, small: bool = False, head: str = "mlp") -> Any:
     """A torchvision network with random weights and batch-norm statistics unlike a new one's."""
-    network: Any = ENCODERS[name](num_classes=24)
+    network: Any = RESNETS[name](num_classes=24)
     D = network.fc.in_features
     if small:
         network.conv1, network.maxpool = nn.Conv2d(channels, 64, 3, 1, 1, bias=False), nn.Identity()

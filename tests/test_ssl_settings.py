@@ -5,44 +5,43 @@ from __future__ import annotations
 import pytest
 
 from lookalike.errors import InputError
-from lookalike.ssl.settings import TrainConfig, default_momentum, default_queue, refuse_changes, resolved
-
-
-@pytest.mark.parametrize(
-    ("objects", "batch", "queue"),
-    [(1000, 64, 448), (128, 64, 64), (131_072, 64, 65_536), (10**7, 100, 65_500), (10**7, 64, 65_536), (9, 4, 4)],
-)
-def test_default_queue_is_the_largest_multiple_of_the_batch(objects: int, batch: int, queue: int) -> None:
-    assert default_queue(objects, batch) == queue
-    fits = [k for k in range(batch, min(objects // 2, 65_536) + 1) if k % batch == 0]
-    assert queue == max(fits)
-
-
-@pytest.mark.parametrize(("steps", "m"), [(1, 0.9), (100, 0.9), (1000, 0.99), (5000, 0.998), (10**6, 0.999)])
-def test_default_momentum_follows_the_number_of_steps(steps: int, m: float) -> None:
-    assert default_momentum(steps) == pytest.approx(m)
+from lookalike.ssl.architectures import MlpSettings
+from lookalike.ssl.settings import TrainConfig, refuse_changes, resolved
 
 
 def test_open_settings_are_filled_in_by_the_data() -> None:
     config = resolved(TrainConfig(epochs=20), objects=2103, view_size=32, default_encoder="resnet18")
-    assert (config.encoder, config.queue, config.sub_batches) == ("resnet18", 1024, 2)
-    assert config.momentum == pytest.approx(1 - 10 / (20 * 32))
+    assert (config.encoder, config.batch_size, config.queue, config.sub_batches) == ("resnet18", 64, 256, 2)
+    assert config.momentum == pytest.approx(1 - 30 / (20 * 32))
+    assert (config.temperature, config.lr) == (0.1, 0.06)
     assert not config.small_stem
     assert resolved(TrainConfig(), objects=2103, view_size=24, default_encoder="resnet18").small_stem
-    assert resolved(TrainConfig(), objects=2103, view_size=24, default_encoder="resnet18").epochs == 100
+    assert resolved(TrainConfig(), objects=2103, view_size=24, default_encoder="resnet18").epochs == 143
     fast = resolved(TrainConfig(), objects=2103, view_size=32, default_encoder="resnet18", precision="bfloat16")
     assert (config.precision, fast.precision) == ("float32", "bfloat16")
     given = TrainConfig(
         encoder="resnet50",
         epochs=100,
+        batch_size=60,
         queue=100,
         momentum=0.5,
+        temperature=0.3,
+        lr=1.0,
         sub_batches=4,
         small_stem=True,
         precision="float32",
     )
     config = resolved(given, objects=2103, view_size=96, default_encoder="resnet18", precision="bfloat16")
-    assert config == given
+    assert config.model_dump() == given.model_dump()
+    few = resolved(TrainConfig(), objects=50, view_size=32, default_encoder="resnet18")
+    assert (few.batch_size, few.queue, few.sub_batches) == (16, 16, 2)
+
+
+def test_large_sets_have_the_papers_values() -> None:
+    for objects in (524_288, 10**7):
+        config = resolved(TrainConfig(), objects=objects, view_size=96, default_encoder="resnet50")
+        assert (config.batch_size, config.queue, config.momentum) == (256, 65_536, 0.999)
+        assert (config.temperature, config.lr, config.epochs) == (0.2, 0.03, 100)
 
 
 @pytest.mark.parametrize(
@@ -50,11 +49,14 @@ def test_open_settings_are_filled_in_by_the_data() -> None:
     [
         ({"encoder": "resnet20"}, 1000, "Unknown encoder 'resnet20'. Did you mean"),
         ({}, 1, "at least 2, but there is only one"),
-        ({}, 50, "batch_size is at most their number, 50, but 64 was given"),
-        ({}, 100, "batch_size is at most 50 for 100 objects, but 64 was given"),
+        ({}, 7, "needs at least 8 objects, so that a batch of 4 is half of them; there are 7"),
+        ({"batch_size": 64}, 50, "batch_size is at most their number, 50, but 64 was given"),
+        ({"batch_size": 64}, 100, "batch_size is at most 50 for 100 objects, but 64 was given"),
         ({"queue": 100}, 100, r"fewer keys than there are objects \(100\), but queue = 100"),
-        ({"queue": 63}, 100, r"at least one batch \(64\)"),
+        ({"queue": 63, "batch_size": 64}, 100, r"at least one batch \(64\)"),
         ({"sub_batches": 40}, 1000, "at least 2 objects in each part of a batch, but sub_batches = 40"),
+        ({"mlp": {"hidden": [8]}}, 1000, "are of the encoder mlp, but the encoder is resnet18"),
+        ({"encoder": "mlp", "small_stem": True}, 1000, "A stem is a ResNet's"),
     ],
 )
 def test_impossible_settings_are_refused(values: dict[str, object], objects: int, message: str) -> None:
@@ -72,6 +74,8 @@ def test_impossible_settings_are_refused(values: dict[str, object], objects: int
         ("lr=fast", "Setting lr must be a number, but 'fast' was given"),
         ("batch_size=3", "Setting batch_size.*but 3 was given"),
         ("seed=-1", "Setting seed must be at least 0, but -1 was given"),
+        ("mlp.hidden=[64,0]", r"Setting mlp\.hidden\.1 must be at least 1, but 0 was given"),
+        ("mlp.width=3", r"Unknown setting 'width'.*Choices: hidden, dimensions"),
     ],
 )
 def test_wrong_assignments_are_one_line(assignment: str, message: str) -> None:
@@ -80,13 +84,58 @@ def test_wrong_assignments_are_one_line(assignment: str, message: str) -> None:
     assert "\n" not in caught.value.message
 
 
+# Of every setting values outside its range, as typed, and the rule that the refusal states.
+OUTSIDE = {
+    "encoder": [("5", "must be a text")],
+    "small_stem": [("maybe", "must be true or false")],
+    "epochs": [("0", "must be at least 1"), ("1.5", "must be a whole number")],
+    "batch_size": [("3", "must be at least 4"), ("4.5", "must be a whole number")],
+    "queue": [("0", "must be at least 1")],
+    "momentum": [("-0.1", "must be at least 0"), ("1", "must be below 1")],
+    "temperature": [("0", "must be above 0"), ("NaN", "must be a finite number")],
+    "lr": [("0", "must be above 0"), ("Infinity", "must be a finite number")],
+    "weight_decay": [("-1e-9", "must be at least 0")],
+    "sgd_momentum": [("-0.1", "must be at least 0"), ("1", "must be below 1")],
+    "seed": [("-1", "must be at least 0"), (str(2**31), "must be below 2147483648")],
+    "precision": [("float64", "must be 'float32' or 'bfloat16'")],
+    "sub_batches": [("0", "must be at least 1")],
+    "projection": [("1", "must be at least 2"), ("4097", "must be at most 4096")],
+    "mlp": [("3", "must hold named values")],
+    "augment": [("3", "must hold named values")],
+}
+
+
+def test_every_setting_has_a_range() -> None:
+    assert OUTSIDE.keys() == TrainConfig.model_fields.keys()
+    for name, cases in OUTSIDE.items():
+        for value, rule in cases:
+            with pytest.raises(InputError) as caught:
+                TrainConfig().overridden(None, [f"{name}={value}"])
+            assert caught.value.message.startswith(f"Setting {name} {rule}, but ")
+
+
 def test_on_resume_only_epochs_may_grow() -> None:
     stored = resolved(TrainConfig(epochs=10), objects=1000, view_size=32, default_encoder="resnet18").model_dump()
     refuse_changes(stored, TrainConfig(epochs=10))
-    refuse_changes(stored, TrainConfig(epochs=11, queue=448))
+    refuse_changes(stored, TrainConfig(epochs=11, queue=64))
     refuse_changes(stored, TrainConfig())  # as many as before
     with pytest.raises(InputError, match="may only grow: it was 10, now 9"):
         refuse_changes(stored, TrainConfig(epochs=9))
-    for name, value in {"seed": 1, "lr": 0.1, "queue": 64, "momentum": 0.5, "augment": {"a": 1}}.items():
+    for name, value in {"seed": 1, "lr": 0.1, "queue": 128, "momentum": 0.5, "augment": {"a": 1}}.items():
         with pytest.raises(InputError, match=f"only the number of epochs may change, but {name} was"):
             refuse_changes(stored, TrainConfig.checked({"epochs": 10, name: value}))
+    del stored["mlp"]  # as before there was one
+    refuse_changes(stored, TrainConfig())
+
+
+def test_an_mlp_has_widths_and_no_stem() -> None:
+    size = {"objects": 1000, "view_size": 28, "default_encoder": "resnet18"}
+    config = resolved(TrainConfig(encoder="mlp"), **size)  # type: ignore[arg-type]
+    assert config.mlp == MlpSettings(hidden=(512, 512, 512), dimensions=256)
+    assert config.small_stem is False
+    given = TrainConfig(encoder="mlp").overridden(None, ["mlp.hidden=[64,32]"])
+    assert resolved(given, **size).mlp == MlpSettings(hidden=(64, 32), dimensions=256)  # type: ignore[arg-type]
+    stored = resolved(given, **size).model_dump(mode="json")  # type: ignore[arg-type]
+    refuse_changes(stored, TrainConfig(encoder="mlp"))
+    with pytest.raises(InputError, match="may change, but mlp was"):
+        refuse_changes(stored, TrainConfig(mlp=MlpSettings()))

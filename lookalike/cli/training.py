@@ -19,7 +19,7 @@ def train(
     samples: Files,
     *,
     out: Out,
-    encoder: Annotated[str | None, typer.Option(help="resnet10, resnet18, resnet34, resnet50 or resnet101.")] = None,
+    encoder: Annotated[str | None, typer.Option(help="resnet10, resnet18, resnet34, resnet50, resnet101, mlp.")] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the data.")] = None,
     batch_size: Annotated[int | None, typer.Option(min=2, help="Objects per step.")] = None,
     queue: Annotated[int | None, typer.Option(min=1, help="Negatives kept, K (default: by the data).")] = None,
@@ -32,6 +32,9 @@ def train(
     label: Annotated[str | None, typer.Option(help="Column whose classes to ask the embedding for meanwhile.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw the curves here too (.png).")] = None,
     budget: Annotated[str | None, typer.Option(help="Time to train for, e.g. 30m: chooses the epochs.")] = None,
+    weights: Annotated[
+        Path | None, typer.Option(help="Begin with these: a checkpoint of ours, or a file `checkpoint import` reads.")
+    ] = None,
 ) -> None:
     """Train a MoCo v2 encoder on a data set.
 
@@ -49,7 +52,7 @@ def train(
     settings = TrainConfig().overridden(config, [*options, *(assignments or [])])
     try:
         seconds = None if budget is None else seconds_of(budget)
-        report = run(samples, out, settings, resume=resume, label=label, plot=plot, budget=seconds)
+        report = run(samples, out, settings, resume=resume, label=label, plot=plot, budget=seconds, weights=weights)
     except StoppedError as error:
         if error.code == "interrupted":
             raise

@@ -12,12 +12,12 @@ import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
@@ -27,17 +27,30 @@ from lookalike.config import Config
 from lookalike.errors import CorruptError, InputError, LockedError, NotFoundError
 from lookalike.files import PARTIAL, lock, read_json, recover_folder, write_json
 from lookalike.hashing import content_hash
-from lookalike.ssl.encoders import ENCODERS, Encoder, EncoderConfig, parameter_shapes
+from lookalike.ssl.architectures import ENCODERS, MLP, EncoderConfig
+from lookalike.ssl.encoders import Encoder, parameter_shapes
 
 SCHEMA = 1
 KIND = "lookalike checkpoint"
 MAX_HEADER = 1 << 20  # bytes of a safetensors header
 MODEL, CONFIG, STATE, STATE_INFO = "model.safetensors", "config.json", "state.safetensors", "state.json"
-DTYPES = {"F32": torch.float32, "I64": torch.int64}
+DTYPES = {"F16": torch.float16, "F32": torch.float32, "I64": torch.int64}
+LATER: dict[str, Any] = {"dtype": "float32", "start": None}  # fields that earlier files do not have, and what they mean
+
+
+class Began(Config):
+    """The weights a training began with: the name of their file or folder, and its SHA-256 or content hash."""
+
+    weights: str
+    hash: str
 
 
 class CheckpointConfig(Config):
-    """What config.json says. `content_hash` covers the weights and every other field."""
+    """What config.json says. `content_hash` covers the weights, as they are stored, and every other field.
+
+    dtype : of the stored weights; float16 halves a released encoder, which computes in float32 like any other.
+    start : which weights the training began with, None for random ones.
+    """
 
     kind: str = KIND
     schema_version: int = SCHEMA
@@ -51,12 +64,25 @@ class CheckpointConfig(Config):
     objects: int = 0
     epoch: float = 0.0  # passes over the data so far
     step: int = 0
+    dtype: Literal["float32", "float16"] = "float32"
+    start: Began | None = None
     content_hash: str = ""
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without the later fields that say nothing, so that earlier files keep their hashes."""
+        values: dict[str, Any] = handler(self)
+        return {name: value for name, value in values.items() if LATER.get(name, ...) != value}
 
 
 def save_encoder(folder: Path, encoder: Encoder, config: CheckpointConfig) -> CheckpointConfig:
     """Write model.safetensors and config.json into an existing folder; returns the config with its hash."""
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in encoder.state_dict().items()}
+    tensors = {
+        name: tensor.detach().cpu().contiguous().to(_dtype_of(name, tensor.ndim, config.dtype))
+        for name, tensor in encoder.state_dict().items()
+    }
+    if bad := [name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()]:
+        raise InputError(f"Weights are finite numbers, but as {config.dtype} those of {bad[0]!r} are not.")
     (folder / MODEL).write_bytes(save(tensors))
     hashed = config.model_copy(update={"content_hash": checkpoint_hash(tensors, config)})
     write_json(folder / CONFIG, hashed.model_dump(mode="json"))
@@ -118,14 +144,17 @@ def _identity(folder: Path) -> tuple[int, ...] | None:
 
 def _load_encoder(folder: Path) -> tuple[Encoder, CheckpointConfig]:
     config = read_config(folder)
-    shapes = {name: (shape, _dtype_of(name)) for name, shape in parameter_shapes(config.encoder).items()}
+    shapes = {
+        name: (shape, _dtype_of(name, len(shape), config.dtype))
+        for name, shape in parameter_shapes(config.encoder).items()
+    }
     tensors = read_tensors(folder / MODEL, shapes)
     if checkpoint_hash(tensors, config) != config.content_hash:
         raise CorruptError(f"{folder} was altered: its content hash is not the recorded one; train it again.")
     with torch.device("meta"):
         encoder = Encoder(config.encoder)
     encoder = encoder.to_empty(device="cpu").to(memory_format=torch.channels_last)
-    encoder.load_state_dict(tensors)
+    encoder.load_state_dict(tensors)  # which makes float32 of float16
     return encoder.eval(), config
 
 
@@ -144,9 +173,11 @@ def read_config(folder: Path) -> CheckpointConfig:
         config = CheckpointConfig.checked(values)
     except InputError as error:
         raise CorruptError(f"{folder / CONFIG} is damaged: {error.message} Train it again.") from None
-    encoder, preprocess = config.encoder, config.preprocess
+    encoder, preprocess, mlp = config.encoder, config.preprocess, config.encoder.mlp
     sound = (
         encoder.name in ENCODERS
+        and (encoder.name == MLP) == (mlp is not None)
+        and (mlp is None or (mlp.features == encoder.channels * preprocess.size**2 and not encoder.small_stem))
         and 1 <= encoder.channels == len(config.bands) == len(preprocess.bands) <= 1024
         and 1 <= encoder.projection <= 4096
         and 1 <= preprocess.size <= 65_536
@@ -180,8 +211,11 @@ def _wait_for_replacement(folder: Path) -> None:
             time.sleep(0.05)  # a living writer is between the renames
 
 
-def _dtype_of(name: str) -> torch.dtype:
-    return torch.int64 if name.endswith("num_batches_tracked") else torch.float32
+def _dtype_of(name: str, axes: int, weights: str) -> torch.dtype:
+    """A tensor's stored type: in float16 only matrices and kernels are kept, not batch norm's numbers and biases."""
+    if name.endswith("num_batches_tracked"):
+        return torch.int64
+    return torch.float16 if weights == "float16" and axes > 1 else torch.float32
 
 
 def read_tensors(path: Path, expected: Mapping[str, tuple[tuple[int, ...], torch.dtype]]) -> dict[str, Tensor]:

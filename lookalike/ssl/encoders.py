@@ -1,4 +1,4 @@
-"""Encoders: a ResNet of any number of bands, its pooled features, and the projection head trained on top of them.
+"""Encoders: a ResNet of any number of bands or an mlp, and the projection head trained on top of it.
 
 The embedding (before the head) is what is searched; the projection is what the contrastive loss sees.
 ResNet: He et al. 2016, https://arxiv.org/abs/1512.03385. Head: Chen et al. 2020, https://arxiv.org/abs/2003.04297.
@@ -15,9 +15,12 @@ import torchvision
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, ResNet
 
-from lookalike.config import Config
 from lookalike.errors import InputError, unknown
+from lookalike.ssl.architectures import ENCODERS, MLP, EncoderConfig
 from lookalike.ssl.layers import SubBatchNorm2d, use_fast_convolutions
+from lookalike.ssl.mlp import Mlp
+
+__all__ = ["ENCODERS", "RESNETS", "Encoder", "EncoderConfig", "parameter_shapes"]
 
 
 def resnet10(weights: None = None, **options: Any) -> nn.Module:
@@ -25,7 +28,7 @@ def resnet10(weights: None = None, **options: Any) -> nn.Module:
     return cast(nn.Module, ResNet(BasicBlock, [1, 1, 1, 1], **options))
 
 
-ENCODERS: dict[str, Callable[..., nn.Module]] = {
+RESNETS: dict[str, Callable[..., nn.Module]] = {
     "resnet10": resnet10,  # D = 512
     "resnet18": torchvision.models.resnet18,  # D = 512
     "resnet34": torchvision.models.resnet34,  # D = 512
@@ -34,21 +37,12 @@ ENCODERS: dict[str, Callable[..., nn.Module]] = {
 }
 
 
-class EncoderConfig(Config):
-    """What is needed to build an encoder before its weights are loaded."""
-
-    name: str = "resnet18"
-    channels: int = 3
-    small_stem: bool = False
-    projection: int = 128
-
-
 class Encoder(nn.Module):
-    """A picture's embedding and its projection.
+    """A picture's, or a record's, embedding and its projection.
 
     config : which ResNet, how many bands, whether the stem suits small pictures (3×3 stride 1 without pooling,
              so that a 32-px view keeps 32 px into the first block; about 8 times the work), and the
-             projection's length.
+             projection's length. Of an mlp: how many numbers it is given, and its widths.
     """
 
     def __init__(self, config: EncoderConfig) -> None:
@@ -61,17 +55,7 @@ class Encoder(nn.Module):
                 f"and projection = {config.projection} were given."
             )
         self.config = config
-        backbone = cast(Any, ENCODERS[config.name](weights=None, norm_layer=SubBatchNorm2d))
-        self.dimensions = int(backbone.fc.in_features)  # D
-        if config.small_stem:
-            backbone.conv1 = nn.Conv2d(config.channels, 64, 3, stride=1, padding=1, bias=False)
-            backbone.maxpool = nn.Identity()
-        elif config.channels != 3:
-            backbone.conv1 = nn.Conv2d(config.channels, 64, 7, stride=2, padding=3, bias=False)
-        nn.init.kaiming_normal_(backbone.conv1.weight, mode="fan_out", nonlinearity="relu")
-        backbone.fc = nn.Identity()
-        use_fast_convolutions(backbone)
-        self.backbone: nn.Module = backbone
+        self.backbone, self.dimensions = _mlp(config) if config.name == MLP else _resnet(config)  # D
         self.head = nn.Sequential(
             nn.Linear(self.dimensions, self.dimensions),
             nn.ReLU(inplace=True),
@@ -80,8 +64,13 @@ class Encoder(nn.Module):
         self.to(memory_format=torch.channels_last)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Encoder input (B, C, H, W) float32 -> embedding (B, D), L2-normalized projection (B, projection)."""
-        embedding = self.backbone(x.contiguous(memory_format=torch.channels_last))  # (B, D)
+        """Encoder input float32 -> embedding (B, D), L2-normalized projection (B, projection).
+
+        x : (B, C, H, W); an mlp takes (B, features) too.
+        """
+        if self.config.mlp is None:
+            x = x.contiguous(memory_format=torch.channels_last)
+        embedding = self.backbone(x)  # (B, D)
         return embedding, F.normalize(self.head(embedding), dim=1)
 
     def set_sub_batches(self, sub_batches: int) -> None:
@@ -89,6 +78,32 @@ class Encoder(nn.Module):
         for module in self.modules():
             if isinstance(module, SubBatchNorm2d):
                 module.sub_batches = sub_batches
+
+
+def _resnet(config: EncoderConfig) -> tuple[nn.Module, int]:
+    """A ResNet without its classifier, and the length D of its pooled features."""
+    if config.mlp is not None:
+        raise InputError(f"Widths are an mlp's, but mlp = {config.mlp.hidden} was given for {config.name}.")
+    backbone = cast(Any, RESNETS[config.name](weights=None, norm_layer=SubBatchNorm2d))
+    dimensions = int(backbone.fc.in_features)  # D
+    if config.small_stem:
+        backbone.conv1 = nn.Conv2d(config.channels, 64, 3, stride=1, padding=1, bias=False)
+        backbone.maxpool = nn.Identity()
+    elif config.channels != 3:
+        backbone.conv1 = nn.Conv2d(config.channels, 64, 7, stride=2, padding=3, bias=False)
+    nn.init.kaiming_normal_(backbone.conv1.weight, mode="fan_out", nonlinearity="relu")
+    backbone.fc = nn.Identity()
+    use_fast_convolutions(backbone)
+    return backbone, dimensions
+
+
+def _mlp(config: EncoderConfig) -> tuple[nn.Module, int]:
+    """An mlp, and the length D of its last layer."""
+    if config.mlp is None:
+        raise InputError("An mlp is built for so many numbers of each object, but mlp.features was not given.")
+    if config.small_stem:
+        raise InputError("A stem is a ResNet's: an mlp has none, so small_stem must be false.")
+    return Mlp(config.mlp), config.mlp.dimensions
 
 
 def parameter_shapes(config: EncoderConfig) -> dict[str, tuple[int, ...]]:

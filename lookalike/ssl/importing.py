@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import lookalike
 from lookalike.augmentations import get_domain
@@ -27,6 +27,9 @@ from lookalike.files import atomic_folder, existing_files, lock
 from lookalike.provenance import build_record, write_record
 from lookalike.ssl.weight_files import RefusedError, checked_size
 from lookalike.ssl.weights_child import REPORT, TENSORS
+
+if TYPE_CHECKING:
+    from lookalike.ssl.layouts import Recognized
 
 TIMEOUT = 300  # seconds in all; the child itself may compute for weights_child.SECONDS
 ALWAYS = ("kind", "size", "bands", "dtype", "unit", "pixel_scale")
@@ -76,20 +79,14 @@ def import_checkpoint(
     """
     from lookalike.ssl.checkpoint import CheckpointConfig, load_encoder, save_encoder
     from lookalike.ssl.encoders import Encoder
-    from lookalike.ssl.layouts import recognize
 
     file = existing_files([file])[0]
     get_domain(domain)
     with lock(out):
         if out.exists() and not (out.is_dir() and not any(out.iterdir())):
             raise InputError(f"A new folder is written here, but {out} exists; choose another --out.")
-        try:
-            checked_size(file)  # before every byte of it is read
-        except RefusedError as error:
-            raise _refused(file, str(error)) from None
-        digest = _digest(file)
-        tensors, told = read_tensors_apart(file)
-        found = recognize(tensors, prefix, unread=told["unread"])
+        digest = file_digest(file)
+        found, told = find_encoder(file, prefix)
         if found.config.channels != len(preprocess.bands):
             raise InputError(
                 f"The encoder in {file} takes {found.config.channels} bands, but {len(preprocess.bands)} were given "
@@ -126,6 +123,14 @@ def import_checkpoint(
     )
 
 
+def find_encoder(file: Path, prefix: str | None = None) -> tuple[Recognized, dict[str, Any]]:
+    """The encoder in a weight file, and the report of the process that read it; InputError where it is refused."""
+    from lookalike.ssl.layouts import recognize
+
+    tensors, told = read_tensors_apart(file)
+    return recognize(tensors, prefix, unread=told["unread"]), told
+
+
 def read_tensors_apart(file: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """The tensors of a weight file, read by `weights_child`, and its report; InputError where it refused."""
     from safetensors import SafetensorError
@@ -159,8 +164,12 @@ def _refused(file: Path, reason: str) -> InputError:
     return InputError(f"{file} is refused: {reason}.", code="bad_file")
 
 
-def _digest(file: Path) -> str:
-    """SHA-256 of the file's bytes."""
+def file_digest(file: Path) -> str:
+    """SHA-256 of a weight file's bytes; InputError where it is larger than any is read."""
+    try:
+        checked_size(file)  # before every byte of it is read
+    except RefusedError as error:
+        raise _refused(file, str(error)) from None
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from lookalike.errors import InputError
-from lookalike.ssl.encoders import ENCODERS, Encoder, EncoderConfig, parameter_shapes
+from lookalike.ssl.architectures import RESNETS, EncoderConfig
+from lookalike.ssl.encoders import Encoder, parameter_shapes
 
 PREFERRED = ("encoder_q", "backbone")  # of several networks in one file, which is the encoder
 CHILDREN = {"0": "conv1", "1": "bn1", "4": "layer1", "5": "layer2", "6": "layer3", "7": "layer4"}
@@ -134,7 +135,7 @@ def _identify(network: Mapping[str, Tensor], projection: int) -> EncoderConfig:
         )
     found = {name: tuple(tensor.shape) for name, tensor in network.items() if not name.endswith(COUNTER)}
     best: tuple[int, str, list[str], list[str]] | None = None
-    for name in (name for name in ENCODERS if name.startswith("resnet")):
+    for name in RESNETS:
         config = EncoderConfig(name=name, channels=stem[1], small_stem=stem[2] == 3, projection=projection)
         shapes = {
             key.removeprefix("backbone."): shape
@@ -159,7 +160,7 @@ def _unlike(best: tuple[int, str, list[str], list[str]], found: dict[str, tuple[
     else:
         other = f"{odd[0]!r} of shape {_shape(found[odd[0]])}"
         what = f"{len(odd)} weights are not of it, first {other}, and {len(lacking)} are missing"
-    return InputError(f"The whole of an encoder is needed ({', '.join(ENCODERS)}): nearest is {name}, but {what}.")
+    return InputError(f"The whole of an encoder is needed ({', '.join(RESNETS)}): nearest is {name}, but {what}.")
 
 
 def _find_head(

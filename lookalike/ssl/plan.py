@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -13,10 +13,11 @@ from lookalike.augmentations.preprocess import Preprocess
 from lookalike.config import Config
 from lookalike.errors import InputError
 from lookalike.samples import Samples
-from lookalike.ssl.checkpoint import CheckpointConfig
-from lookalike.ssl.encoders import EncoderConfig
+from lookalike.ssl.architectures import EncoderConfig, MlpShape
+from lookalike.ssl.checkpoint import Began, CheckpointConfig
 from lookalike.ssl.hardware import fast_precision
 from lookalike.ssl.settings import TrainConfig, refuse_changes, resolved
+from lookalike.ssl.starting import Start
 from lookalike.wording import counted
 
 CPU = torch.device("cpu")
@@ -33,6 +34,14 @@ class Plan:
     preprocess: Preprocess
     config: TrainConfig
     notes: list[str]
+    began: Began | None = None  # with which weights, if not with random ones
+    initial: dict[str, torch.Tensor] | None = None  # those weights by name, of a new run
+
+    @property
+    def inputs(self) -> dict[str, str]:
+        """The content hash of each thing the encoder is made from."""
+        weights = {f"weights {self.began.weights}": self.began.hash} if self.began else {}
+        return {"samples": self.samples.content_hash, **weights}
 
     @property
     def steps_per_epoch(self) -> int:
@@ -59,11 +68,13 @@ class Plan:
 
     @property
     def encoder(self) -> EncoderConfig:
+        C, mlp = len(self.samples.about.bands), self.config.mlp
         return EncoderConfig(
             name=str(self.config.encoder),
-            channels=len(self.samples.about.bands),
+            channels=C,
             small_stem=bool(self.config.small_stem),
             projection=self.config.projection,
+            mlp=mlp and MlpShape(**mlp.model_dump(), features=C * self.preprocess.size**2),
         )
 
     def checkpoint(self, step: int) -> CheckpointConfig:
@@ -79,6 +90,7 @@ class Plan:
             objects=len(self.samples),
             epoch=step / self.steps_per_epoch,
             step=step,
+            start=self.began,
         )
 
 
@@ -89,10 +101,12 @@ def make_plan(
     *,
     precision: str | None = None,
     processes: int = 1,
+    start: Start | None = None,
 ) -> Plan:
     """Fill in the open settings by data and machine; on resume take the stored ones, which may change in epochs only.
 
     precision : what the device multiplies fast (None: what this CPU does). processes : how many train together.
+    start : the weights a new run begins with, or those that a resumed one began with.
     """
     about = samples.about
     domain = get_domain(about.domain)
@@ -106,6 +120,10 @@ def make_plan(
                 f"The run grows from {before.epochs} to {config.epochs} epochs; lr goes on along the longer cosine."
             ]
         config = before if config.epochs is None else before.changed({"epochs": config.epochs})
+        if start is not None:
+            _refuse_other_start(stored.start, start)
+    elif start is not None:
+        config = start.adopted(config)
     size = min(samples.image_shape[1:])
     defaults, notes = domain.settings(about, size, frozenset(samples.columns), str(samples.image_dtype))
     augment = defaults.changed(config.augment)
@@ -120,6 +138,12 @@ def make_plan(
     )
     plan = Plan(samples, domain, augment, preprocess, config, notes)
     notes += [*_undefined(samples, plan.columns), *_describe(config, len(samples), preprocess), *grown]
+    if start is not None and stored is None:
+        initial, told = start.fitted(plan.encoder, preprocess)
+        notes += told
+        plan = replace(plan, began=start.record, initial=initial)
+    elif stored is not None:
+        plan = replace(plan, began=stored.start)
     if stored is not None:
         now = plan.checkpoint(0)
         # A step that came with a later version, and is off there, is as it was.
@@ -137,6 +161,15 @@ def _refuse_other_samples(stored: CheckpointConfig, samples: Samples) -> None:
         raise InputError(
             f"On resume the data must be the same, but the checkpoint was trained on samples with content hash "
             f"{stored.samples_hash[:12]}… and these have {samples.content_hash[:12]}…."
+        )
+
+
+def _refuse_other_start(began: Began | None, start: Start) -> None:
+    if began is None or began.hash != start.digest:
+        before = "with random weights" if began is None else f"with {began.weights} ({began.hash[:12]}…)"
+        raise InputError(
+            f"On resume --weights must be the same, but the run began {before} and {start.path.name} is "
+            f"{start.digest[:12]}…. Leave it out, or train to another --out."
         )
 
 
@@ -160,12 +193,15 @@ def _undefined(samples: Samples, columns: tuple[str, ...]) -> list[str]:
 def _describe(config: TrainConfig, objects: int, preprocess: Preprocess) -> list[str]:
     """The values used, for people."""
     steps, left = divmod(objects, config.batch_size)
-    stem = "small-image" if config.small_stem else "standard"
+    inside = f"with the {'small-image' if config.small_stem else 'standard'} stem"
+    if config.mlp is not None:
+        widths = " → ".join(map(str, (*config.mlp.hidden, config.mlp.dimensions)))
+        inside = f"of {len(preprocess.bands) * preprocess.size**2} → {widths} numbers"
     one, more = "that is left over, another each time, waits", "that are left over, others each time, wait"
     rest = f" (the {counted(left, one, more)} for the next epoch)" if left else ""
     return [
         f"{counted(objects, 'object')}, views of {preprocess.size} px in {', '.join(preprocess.bands)}; "
-        f"{config.encoder} with the {stem} stem.",
+        f"{config.encoder} {inside}.",
         f"{counted(config.epochs or 0, 'epoch')} of {counted(steps, 'step')} of "
         f"{counted(config.batch_size, 'object')}{rest}; queue K = {config.queue:,}, "
         f"momentum m = {config.momentum:.4g}, temperature T = {config.temperature:g}, "

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from lookalike.config import Config
 from lookalike.errors import CorruptError, InputError, unknown
-from lookalike.ssl.encoders import ENCODERS
+from lookalike.ssl.architectures import ENCODERS, MLP, MlpSettings
 
 MAX_QUEUE = 65_536
 EPOCHS = 100
@@ -37,6 +37,7 @@ class TrainConfig(Config):
         None, ge=1
     )  # parts batch norm sees: batch / 32, at least 2, some multiple of the processes
     projection: int = Field(128, ge=2, le=4096)
+    mlp: MlpSettings | None = None  # widths of the encoder mlp; none of another
     augment: dict[str, Any] = Field(default_factory=dict)  # changes to the domain's own settings
 
 
@@ -58,6 +59,10 @@ def resolved(
     encoder = config.encoder or default_encoder
     if encoder not in ENCODERS:
         raise unknown("encoder", encoder, ENCODERS)
+    if encoder != MLP and config.mlp is not None:
+        raise InputError(f"The settings mlp are of the encoder mlp, but the encoder is {encoder}.")
+    if encoder == MLP and config.small_stem:
+        raise InputError("A stem is a ResNet's: the encoder mlp has none, but small_stem = true was given.")
     sub_batches = config.sub_batches or -(-max(2, config.batch_size // 32) // processes) * processes
     if sub_batches % processes:
         raise InputError(
@@ -84,11 +89,13 @@ def resolved(
             f"The queue holds at least one batch ({config.batch_size:,}) and fewer keys than there are objects "
             f"({objects:,}), but queue = {queue:,}."
         )
+    small = view_size < SMALL_VIEW if config.small_stem is None else config.small_stem
     return config.model_copy(
         update={
             "encoder": encoder,
             "epochs": epochs,
-            "small_stem": view_size < SMALL_VIEW if config.small_stem is None else config.small_stem,
+            "small_stem": encoder != MLP and small,
+            "mlp": (config.mlp or MlpSettings()) if encoder == MLP else None,
             "queue": queue,
             "momentum": default_momentum(steps) if config.momentum is None else config.momentum,
             "precision": config.precision or precision,
@@ -119,7 +126,7 @@ def refuse_changes(stored: dict[str, Any], given: TrainConfig) -> None:
     stored : the resolved settings the checkpoint was trained with. An open (None) setting takes the stored value.
     CorruptError where one of them is not there.
     """
-    missing = [name for name in TrainConfig.model_fields if stored.get(name) is None]
+    missing = [name for name in TrainConfig.model_fields if stored.get(name) is None and name != "mlp"]
     if missing:
         raise CorruptError(
             f"The checkpoint does not say with which {', '.join(missing)} it was trained, so it cannot be resumed; "

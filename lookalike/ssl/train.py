@@ -32,6 +32,7 @@ from lookalike.ssl.log import LOG, last_steps
 from lookalike.ssl.plan import Plan, make_plan
 from lookalike.ssl.quality import LabelWatch
 from lookalike.ssl.settings import TrainConfig
+from lookalike.ssl.starting import Start
 from lookalike.ssl.trainer import Trainer
 from lookalike.ssl.world import World, join
 
@@ -66,6 +67,7 @@ def train(
     label: str | None = None,
     plot: Path | None = None,
     budget: float | None = None,
+    weights: Path | None = None,
 ) -> TrainReport:
     """Train an encoder on a data set (one or more samples files) and leave its checkpoint in the folder `out`.
 
@@ -78,6 +80,8 @@ def train(
             drawn, and changes nothing.
     plot : where to draw the curves besides `loss.png` in `out`.
     budget : seconds; a new run takes as many epochs as fit, by the rate of some steps taken beforehand.
+    weights : a checkpoint of ours, or a file that `checkpoint import` understands, to begin with: they decide the
+             kind of encoder. On resume they need not be given, and must be the same.
 
     InputError for settings or data that cannot work, CollapsedError when the encoder collapses.
     """
@@ -88,12 +92,13 @@ def train(
     if budget is not None and config.epochs is not None:
         raise InputError(f"The epochs follow from --budget, so it goes without --epochs ({config.epochs}).")
     samples = Samples(list(samples_paths))
+    start = None if weights is None else Start(weights)
     with kept_memory(), join(device) as world, _writing(out, world):
         quiet = quiet or not world.first
         resumed = world.from_first(lambda: _may_write(out, resume))
         if resumed:
             _refuse_unshared(out, world)
-        plan = _plan(samples, config, out, world, resumed=resumed, budget=budget)
+        plan = _plan(samples, config, out, world, resumed=resumed, budget=budget, start=start)
         if not quiet:
             print(*plan.notes, sep="\n", file=sys.stderr, flush=True)
         trainer = Trainer(plan, out, world, checkpoint_seconds)
@@ -118,12 +123,20 @@ def _refuse_unshared(out: Path, world: World) -> None:
 
 
 def _plan(
-    samples: Samples, config: TrainConfig, out: Path, world: World, *, resumed: bool, budget: float | None
+    samples: Samples,
+    config: TrainConfig,
+    out: Path,
+    world: World,
+    *,
+    resumed: bool,
+    budget: float | None,
+    start: Start | None,
 ) -> Plan:
     """The run with nothing left open; of a new one under a budget, its epochs too."""
     machine: dict[str, Any] = {
         "precision": world.from_first(lambda: fast_precision(world.device)),
         "processes": world.size,
+        "start": start,
     }
     plan = make_plan(samples, config, read_config(out) if resumed else None, **machine)
     if budget is None or resumed:

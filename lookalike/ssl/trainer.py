@@ -83,6 +83,8 @@ class Trainer:
         with torch.random.fork_rng():
             torch.manual_seed(config.seed)  # the weights' start; nothing later draws from torch's own generator
             encoder = Encoder(plan.encoder)
+        if plan.initial is not None:
+            encoder.load_state_dict(encoder.state_dict() | plan.initial)
         self.moco = MoCo(
             encoder,
             K=plan.K,
@@ -241,7 +243,7 @@ class Trainer:
             info = {"step": self.step, "streak": self.watch.streak, "checkpoint_hash": saved.content_hash}
             save_state(folder, self._state(), info)
             settings = plan.config.model_dump(mode="json")
-            write_record(folder, build_record("train", settings=settings, inputs={"samples": saved.samples_hash}))
+            write_record(folder, build_record("train", settings=settings, inputs=plan.inputs))
             if self.log is not None:
                 self.log.flush()
             carry(self.out, folder)
