@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -14,23 +13,21 @@ import torch
 from numpy.typing import NDArray
 
 from lookalike.augmentations.preprocess import encoder_input
-from lookalike.embeddings_writer import DTYPES, SAVE_SECONDS, VectorsAbout
-from lookalike.errors import InputError, unknown
+from lookalike.embeddings_writer import SAVE_SECONDS, VectorsAbout
+from lookalike.errors import InputError
 from lookalike.progress import progress
-from lookalike.provenance import refuse_input
-from lookalike.samples import Samples
 from lookalike.ssl.checkpoint import CheckpointConfig, load_encoder, require_layer
 from lookalike.ssl.collapse import COLLAPSED_SPREAD
 from lookalike.ssl.embed_files import Job, embed_file
 from lookalike.ssl.embed_folder import embed_folder
 from lookalike.ssl.encoders import Encoder
+from lookalike.ssl.fitting import LAYERS, check_fits, check_pictures, samples_to_embed
 from lookalike.ssl.hardware import kept_memory, pick_device
 from lookalike.ssl.inference import Inference, default_batch
 
-LAYERS = ("embedding", "projection")
+__all__ = ["LAYERS", "EmbedReport", "check_fits", "check_pictures", "embed", "embed_images"]
+
 SUFFIXES = (".h5", ".hdf5")  # of one file
-NANOMAGGIES = ("nanomaggy", "nanomaggie", "nanomaggies", "nmgy")
-SCALE_TOLERANCE = 1e-3
 
 
 @dataclass(frozen=True)
@@ -77,14 +74,9 @@ def embed(
     a note where they nearly are.
     """
     began = time.monotonic()
-    if layer not in LAYERS:
-        raise unknown("layer", layer, LAYERS)
-    if dtype not in DTYPES:
-        raise unknown("dtype", dtype, DTYPES)
     if batch_size is not None and batch_size < 1:
         raise InputError(f"A batch holds at least 1 object, but batch_size = {batch_size} was given.")
-    samples = Samples(list(samples_paths))
-    refuse_input(out, samples.paths)
+    samples = samples_to_embed(samples_paths, out, layer, dtype)
     encoder, config = load_encoder(checkpoint)
     require_layer(config, layer, checkpoint)
     notes = check_fits(samples, config, checkpoint)
@@ -128,60 +120,3 @@ def embed_images(
         embedding, projection = encoder(x)  # (B, D), (B, projection)
     vectors: NDArray[np.float32] = (embedding if layer == "embedding" else projection).float().cpu().numpy()
     return vectors
-
-
-def check_pictures(shape: tuple[int, ...], dtype: np.dtype[Any], config: CheckpointConfig) -> None:
-    """InputError where pictures of one (C, H, W) and pixel type are not what the encoder was trained on."""
-    wanted = config.preprocess
-    if len(shape) != 3 or shape[0] != len(wanted.bands):
-        raise InputError(
-            f"This encoder takes pictures (C, H, W) in {len(wanted.bands)} bands ({', '.join(wanted.bands)}), "
-            f"but {tuple(shape)} was given."
-        )
-    if dtype != wanted.dtype:
-        raise InputError(f"This encoder was trained on {wanted.dtype} pixels, but {dtype} was given.")
-    if min(shape[1:]) < wanted.size:
-        raise InputError(
-            f"This encoder sees the central {wanted.size}×{wanted.size} px, but pictures of {shape[2]}×{shape[1]} px "
-            "(width × height) were given."
-        )
-
-
-def check_fits(samples: Samples, config: CheckpointConfig, checkpoint: Path) -> list[str]:
-    """InputError where a data set is not of the kind the encoder was trained on; notes on what cannot be compared.
-
-    Domain, bands, unit, pixel type and scale are compared, and the pictures must be large enough. A scale read from
-    a header carries rounding, so that scales may differ by SCALE_TOLERANCE.
-    """
-    about, wanted = samples.about, config.preprocess
-    if about.domain != config.domain:
-        raise InputError(
-            f"{checkpoint} was trained on the domain {config.domain}, "
-            f"but these samples are of the domain {about.domain}."
-        )
-    if about.bands != wanted.bands:
-        raise InputError(
-            f"{checkpoint} was trained on the bands {', '.join(wanted.bands)}, "
-            f"but these samples hold {', '.join(about.bands)}."
-        )
-    if _unit(about.unit) != _unit(wanted.unit):
-        raise InputError(
-            f"{checkpoint} was trained on pixels in {wanted.unit or 'no unit'}, "
-            f"but these samples are in {about.unit or 'no unit'}."
-        )
-    check_pictures(samples.image_shape, samples.image_dtype, config)
-    ours, theirs = about.pixel_scale, wanted.pixel_scale
-    if ours is not None and theirs is not None and not math.isclose(ours, theirs, rel_tol=SCALE_TOLERANCE):
-        raise InputError(
-            f"{checkpoint} was trained on pixels of {theirs:.6g} arcsec, but these samples have {ours:.6g} arcsec/px."
-        )
-    if (ours is None) != (theirs is None):
-        which = "these samples" if ours is None else str(checkpoint)
-        return [f"The pixel scale of {which} is not known; the encoder's and the data's are taken to be equal."]
-    return []
-
-
-def _unit(unit: str) -> str:
-    """A flux unit under one name, as surveys write nanomaggies in several ways."""
-    plain = unit.strip().lower()
-    return "nanomaggy" if plain in NANOMAGGIES else plain

@@ -14,6 +14,7 @@ from lookalike.files import atomic_path, file_output, lock
 from lookalike.installing import install_extra
 from lookalike.onnx_files import KEY, file_hash, read_about
 from lookalike.provenance import WAYS_OUT, build_record, drop_record, write_record
+from lookalike.ssl.fitting import LAYERS
 
 if TYPE_CHECKING:
     import torch
@@ -59,13 +60,12 @@ def export_onnx(checkpoint: Path, out: Path, *, layer: str = "embedding", overwr
     """
     if lacking := [name for name in NEEDED if importlib.util.find_spec(name) is None]:
         raise InputError(f"Exporting needs {', '.join(lacking)}; install them with: {install_extra('onnx')}")
-    from lookalike.ssl.checkpoint import load_encoder, require_layer
-    from lookalike.ssl.embed import LAYERS
-
     if layer not in LAYERS:
         raise unknown("layer", layer, LAYERS)
     if file_output(out).is_relative_to(checkpoint.resolve()):
         raise InputError(f"{out} lies within the checkpoint that is read; choose another --out.")
+    from lookalike.ssl.checkpoint import load_encoder, require_layer  # torch takes seconds to load
+
     encoder, config = load_encoder(checkpoint)
     require_layer(config, layer, checkpoint)
     if out.exists() and not overwrite:
