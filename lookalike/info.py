@@ -73,7 +73,7 @@ def _folder(path: Path) -> dict[str, Any]:
         record = {"made": made} if (made := read_record(index.path)) else {}  # each version has its own
         return {"kind": "lookalike index", "version": index.version, **index.manifest.model_dump(mode="json"), **record}
     if (path / "model.safetensors").exists():
-        from lookalike.ssl.checkpoint import read_config
+        from lookalike.ssl.description import read_config
 
         return read_config(path).model_dump(mode="json")
     raise _foreign(path)
