@@ -123,7 +123,8 @@ def test_epochs_may_grow_on_resume_and_nothing_else(blob_samples: Write, tmp_pat
 
 def test_the_loss_goes_down(blob_samples: Write, tmp_path: Path) -> None:
     """128 easy galaxies for 12 epochs: at the end far fewer wrong answers than guessing among 1 + K keys gives."""
-    report = train([blob_samples(n=128)], tmp_path / "out", config(epochs=12, lr=0.12, momentum=0.99), quiet=True)
+    settings = config(epochs=12, lr=0.12, momentum=0.99, queue=64, temperature=0.2)
+    report = train([blob_samples(n=128)], tmp_path / "out", settings, quiet=True)
     first = np.mean([step["loss"] for step in log.read_log(tmp_path / "out")[8:16]])
     print(f"loss {first:.2f} -> {report.loss:.2f}, accuracy {report.accuracy:.2f}")
     assert report.loss < first
@@ -136,11 +137,11 @@ def test_settings_are_saved_and_printed(
     settings = config(epochs=1).overridden(None, ["augment.jitter.enabled=false"])
     report = train([blob_samples(n=70)], tmp_path / "out", settings)
     said = capsys.readouterr().err
-    for text in ("queue K = 32", "momentum m = 0.9", "(the 6 that are left over", "lr 0.001875", "seed 0"):
+    for text in ("queue K = 16", "momentum m = 0.9", "(the 6 that are left over", "lr 0.00375", "seed 0"):
         assert text in said
     assert "1 epoch of 4 steps of 16 objects (the 6 that are left over, others each time, wait for" in said
     saved = read_config(tmp_path / "out")
-    assert saved.train["queue"] == report.config.queue == 32
+    assert saved.train["queue"] == report.config.queue == 16
     assert saved.augment["jitter"]["enabled"] is False
     assert saved.samples_hash == Samples(tmp_path / "samples.h5").content_hash
     assert json.loads((tmp_path / "out" / "build.json").read_text())["command"] == "train"

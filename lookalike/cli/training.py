@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import json as jsonlib
 import os
+import shlex
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lookalike.cli.common import Files, Out, Overwrite, Seed, app, say
-from lookalike.errors import StoppedError
+from lookalike.cli.common import Files, Json, Out, Overwrite, Seed, app, say, show
+from lookalike.cli.train_help import TrainCommand
+from lookalike.errors import InputError, StoppedError
 from lookalike.wording import counted
 
+if TYPE_CHECKING:
+    from lookalike.ssl.settings import TrainConfig
 
-@app.command()
+
+@app.command(cls=TrainCommand)
 def train(
     samples: Files,
     *,
@@ -22,7 +28,7 @@ def train(
     encoder: Annotated[str | None, typer.Option(help="resnet10, resnet18, resnet34, resnet50, resnet101, mlp.")] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the data.")] = None,
     batch_size: Annotated[int | None, typer.Option(min=2, help="Objects per step.")] = None,
-    queue: Annotated[int | None, typer.Option(min=1, help="Negatives kept, K (default: by the data).")] = None,
+    queue: Annotated[int | None, typer.Option(min=1, help="Negatives kept, K.")] = None,
     seed: Seed = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in --out.")] = False,
     assignments: Annotated[
@@ -32,6 +38,10 @@ def train(
     label: Annotated[str | None, typer.Option(help="Column whose classes to ask the embedding for meanwhile.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw the curves here too (.png).")] = None,
     budget: Annotated[str | None, typer.Option(help="Time to train for, e.g. 30m: chooses the epochs.")] = None,
+    find_lr: Annotated[
+        bool, typer.Option("--find-lr", help="Only find a learning rate: raise it until training breaks, draw lr.png.")
+    ] = False,
+    json: Json = False,
     weights: Annotated[
         Path | None, typer.Option(help="Begin with these: a checkpoint of ours, or a file `checkpoint import` reads.")
     ] = None,
@@ -47,11 +57,24 @@ def train(
     from lookalike.ssl.train import TrainConfig
     from lookalike.ssl.train import train as run
 
-    given = {"encoder": encoder, "epochs": epochs, "batch_size": batch_size, "queue": queue, "seed": seed}
+    given: dict[str, object] = {
+        "encoder": encoder,
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "queue": queue,
+        "seed": seed,
+    }
     options = [f"{name}={jsonlib.dumps(value)}" for name, value in given.items() if value is not None]
     settings = TrainConfig().overridden(config, [*options, *(assignments or [])])
+    seconds = None if budget is None else seconds_of(budget)
+    if find_lr:
+        if resume:
+            raise InputError("--find-lr is about a new run, so it goes without --resume.")
+        given |= {"label": label, "budget": budget, "weights": weights, "config": config}
+        again = _command(samples, out, given, assignments or [])
+        _find_lr(samples, out, settings, plot, weights, again, json)
+        return
     try:
-        seconds = None if budget is None else seconds_of(budget)
         report = run(samples, out, settings, resume=resume, label=label, plot=plot, budget=seconds, weights=weights)
     except StoppedError as error:
         if error.code == "interrupted":
@@ -59,8 +82,48 @@ def train(
         if os.environ.get("RANK", "0") == "0":
             say(error.message)  # the cluster asked for the place: all is saved, nothing failed
         return
-    if report.rank == 0:
+    if report.rank == 0 and json:
+        names = ("steps", "epochs", "loss", "accuracy", "seconds", "content_hash")
+        values = {name: getattr(report, name) for name in names}
+        show({name: None if value != value else value for name, value in values.items()} | {"out": str(out)}, True)
+    elif report.rank == 0:
         print(f"Trained {counted(report.steps, 'step')} in {report.seconds:.0f} s, loss {report.loss:.3f}: {out}")
+
+
+def _find_lr(
+    samples: list[Path],
+    out: Path,
+    settings: TrainConfig,
+    plot: Path | None,
+    weights: Path | None,
+    again: list[str],
+    json: bool,
+) -> None:
+    """Try the rates and say which one to take, and how."""
+    from lookalike.ssl.curves import LR_PLOT
+    from lookalike.ssl.find_lr import find_lr
+
+    found = find_lr(samples, out, settings, plot=plot, weights=weights)
+    if found.rank:
+        return
+    command = None if found.suggestion is None else shlex.join([*again, "--set", f"lr={found.suggestion:g}"])
+    drawn = plot or out / LR_PLOT
+    if json:
+        show(found.document() | {"plot": str(drawn), "command": command}, True)
+        return
+    print(f"{found.said} Curve: {drawn}", *([f"Train with it: {command}"] if command else []), sep="\n")
+
+
+def _command(samples: list[Path], out: Path, options: Mapping[str, object], assignments: list[str]) -> list[str]:
+    """The training that the rates were tried for, as it is typed, without a rate."""
+    words = ["lookalike", "train", *map(str, samples), "--out", str(out)]
+    for name, value in options.items():
+        if value is not None and (name, value) != ("seed", 0):
+            words += [f"--{name.replace('_', '-')}", str(value)]
+    for assignment in assignments:
+        if assignment.partition("=")[0].strip() != "lr":
+            words += ["--set", assignment]
+    return words
 
 
 @app.command()

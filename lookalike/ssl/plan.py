@@ -16,7 +16,7 @@ from lookalike.samples import Samples
 from lookalike.ssl.architectures import EncoderConfig, MlpShape
 from lookalike.ssl.checkpoint import Began, CheckpointConfig
 from lookalike.ssl.hardware import fast_precision
-from lookalike.ssl.settings import TrainConfig, refuse_changes, resolved
+from lookalike.ssl.settings import SettledConfig, TrainConfig, refuse_changes, resolved
 from lookalike.ssl.starting import Start
 from lookalike.wording import counted
 
@@ -32,7 +32,7 @@ class Plan:
     domain: Domain
     augment: Config
     preprocess: Preprocess
-    config: TrainConfig
+    config: SettledConfig
     notes: list[str]
     began: Began | None = None  # with which weights, if not with random ones
     initial: dict[str, torch.Tensor] | None = None  # those weights by name, of a new run
@@ -53,12 +53,10 @@ class Plan:
 
     @property
     def epochs(self) -> int:
-        assert self.config.epochs is not None
         return self.config.epochs
 
     @property
     def K(self) -> int:
-        assert self.config.queue is not None
         return self.config.queue
 
     @property
@@ -128,7 +126,7 @@ def make_plan(
     defaults, notes = domain.settings(about, size, frozenset(samples.columns), str(samples.image_dtype))
     augment = defaults.changed(config.augment)
     preprocess = domain.preprocess(about, augment)
-    config = resolved(
+    settled = resolved(
         config,
         objects=len(samples),
         view_size=preprocess.size,
@@ -136,8 +134,8 @@ def make_plan(
         precision=precision or fast_precision(CPU),
         processes=processes,
     )
-    plan = Plan(samples, domain, augment, preprocess, config, notes)
-    notes += [*_undefined(samples, plan.columns), *_describe(config, len(samples), preprocess), *grown]
+    plan = Plan(samples, domain, augment, preprocess, settled, notes)
+    notes += [*_undefined(samples, plan.columns), *_describe(settled, len(samples), preprocess), *grown]
     if start is not None and stored is None:
         initial, told = start.fitted(plan.encoder, preprocess)
         notes += told
@@ -190,7 +188,7 @@ def _undefined(samples: Samples, columns: tuple[str, ...]) -> list[str]:
     return notes
 
 
-def _describe(config: TrainConfig, objects: int, preprocess: Preprocess) -> list[str]:
+def _describe(config: SettledConfig, objects: int, preprocess: Preprocess) -> list[str]:
     """The values used, for people."""
     steps, left = divmod(objects, config.batch_size)
     inside = f"with the {'small-image' if config.small_stem else 'standard'} stem"

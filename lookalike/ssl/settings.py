@@ -9,10 +9,15 @@ from pydantic import Field
 from lookalike.config import Config
 from lookalike.errors import CorruptError, InputError, unknown
 from lookalike.ssl.architectures import ENCODERS, MLP, MlpSettings
+from lookalike.ssl.defaults import (
+    default_batch,
+    default_epochs,
+    default_lr,
+    default_momentum,
+    default_queue,
+    default_temperature,
+)
 
-MAX_QUEUE = 65_536
-EPOCHS = 100
-LOW_MOMENTUM, HIGH_MOMENTUM = 0.9, 0.999
 # px; views below this size get the small stem. At 32 px it makes ResNet-18 8 times slower on a CPU, and a run of the
 # same length that much shorter; below, the standard stem leaves less than one pixel to the last stage.
 SMALL_VIEW = 32
@@ -23,12 +28,12 @@ class TrainConfig(Config):
 
     encoder: str | None = None  # the domain's default
     small_stem: bool | None = None  # for views below SMALL_VIEW px
-    epochs: int | None = Field(None, ge=1)  # EPOCHS; on resume, as many as before
-    batch_size: int = Field(64, ge=4)
-    queue: int | None = Field(None, ge=1)  # K: the largest multiple of the batch <= N/2 and <= 65,536
-    momentum: float | None = Field(None, ge=0, lt=1)  # m: 1 - 10/steps, within 0.9 to 0.999
-    temperature: float = Field(0.2, gt=0)  # T
-    lr: float = Field(0.03, gt=0)  # per 256 samples of a batch; cosine decay to 0
+    epochs: int | None = Field(None, ge=1)  # 300,000 / N within 20 to 1,000; on resume, as many as before
+    batch_size: int | None = Field(None, ge=4)  # 64; to 256 for large sets
+    queue: int | None = Field(None, ge=1)  # K: the largest multiple of the batch <= N/8 and <= 65,536
+    momentum: float | None = Field(None, ge=0, lt=1)  # m: 1 - 30/steps, within 0.9 to 0.999
+    temperature: float | None = Field(None, gt=0)  # T: 0.1; to 0.2 for large sets
+    lr: float | None = Field(None, gt=0)  # per 256 samples of a batch, cosine decay to 0: 0.06; to 0.03 for large sets
     weight_decay: float = Field(1e-4, ge=0)
     sgd_momentum: float = Field(0.9, ge=0, lt=1)
     seed: int = Field(0, ge=0, lt=2**31)
@@ -41,6 +46,21 @@ class TrainConfig(Config):
     augment: dict[str, Any] = Field(default_factory=dict)  # changes to the domain's own settings
 
 
+class SettledConfig(TrainConfig):
+    """The same with nothing left open."""
+
+    encoder: str
+    small_stem: bool
+    epochs: int
+    batch_size: int
+    queue: int
+    momentum: float
+    temperature: float
+    lr: float
+    precision: Literal["float32", "bfloat16"]
+    sub_batches: int
+
+
 def resolved(
     config: TrainConfig,
     *,
@@ -49,7 +69,7 @@ def resolved(
     default_encoder: str,
     precision: str = "float32",
     processes: int = 1,
-) -> TrainConfig:
+) -> SettledConfig:
     """The same settings with every open value filled in for N = `objects` and views of `view_size` px.
 
     precision : what the device multiplies fast. processes : how many share a batch, each with equally many of batch
@@ -63,61 +83,52 @@ def resolved(
         raise InputError(f"The settings mlp are of the encoder mlp, but the encoder is {encoder}.")
     if encoder == MLP and config.small_stem:
         raise InputError("A stem is a ResNet's: the encoder mlp has none, but small_stem = true was given.")
-    sub_batches = config.sub_batches or -(-max(2, config.batch_size // 32) // processes) * processes
-    if sub_batches % processes:
-        raise InputError(
-            f"Each process has as many of batch norm's parts as the others, but sub_batches = {sub_batches} over "
-            f"{processes} processes."
-        )
-    if sub_batches > config.batch_size // 2:
-        raise InputError(
-            f"Batch norm needs at least 2 objects in each part of a batch, but sub_batches = {sub_batches} "
-            f"and batch_size = {config.batch_size}."
-        )
     if objects < 2:
         raise InputError("Contrastive training tells objects apart, so it needs at least 2, but there is only one.")
-    if config.batch_size > objects:
+    B = default_batch(objects) if config.batch_size is None else config.batch_size
+    sub_batches = _sub_batches(config.sub_batches, B, processes)
+    if objects < B:
         raise InputError(
-            f"A batch holds different objects, so batch_size is at most their number, {objects:,}, "
-            f"but {config.batch_size:,} was given."
+            f"A batch holds different objects, so batch_size is at most their number, {objects:,}, but {B:,} was given."
         )
-    epochs = EPOCHS if config.epochs is None else config.epochs
-    steps = epochs * (objects // config.batch_size)
-    queue = config.queue if config.queue is not None else default_queue(objects, config.batch_size)
-    if not config.batch_size <= queue < objects:
+    K = default_queue(objects, B) if config.queue is None else config.queue
+    if not B <= K < objects:
         raise InputError(
-            f"The queue holds at least one batch ({config.batch_size:,}) and fewer keys than there are objects "
-            f"({objects:,}), but queue = {queue:,}."
+            f"The queue holds at least one batch ({B:,}) and fewer keys than there are objects "
+            f"({objects:,}), but queue = {K:,}."
         )
-    small = view_size < SMALL_VIEW if config.small_stem is None else config.small_stem
-    return config.model_copy(
-        update={
-            "encoder": encoder,
-            "epochs": epochs,
-            "small_stem": encoder != MLP and small,
-            "mlp": (config.mlp or MlpSettings()) if encoder == MLP else None,
-            "queue": queue,
-            "momentum": default_momentum(steps) if config.momentum is None else config.momentum,
-            "precision": config.precision or precision,
-            "sub_batches": sub_batches,
-        }
-    )
+    epochs = default_epochs(objects) if config.epochs is None else config.epochs
+    by_data = {
+        "encoder": encoder,
+        "small_stem": encoder != MLP and view_size < SMALL_VIEW,
+        "mlp": MlpSettings().model_dump() if encoder == MLP else None,
+        "epochs": epochs,
+        "batch_size": B,
+        "queue": K,
+        "momentum": default_momentum(epochs * (objects // B)),
+        "temperature": default_temperature(objects),
+        "lr": default_lr(objects),
+        "precision": precision,
+        "sub_batches": sub_batches,
+    }
+    given = {name: value for name, value in config.model_dump().items() if value is not None}
+    return SettledConfig.checked(by_data | given)
 
 
-def default_queue(objects: int, batch_size: int) -> int:
-    """K: the largest multiple of the batch that is at most N/2 and at most 65,536."""
-    queue = min(objects // 2, MAX_QUEUE) // batch_size * batch_size
-    if queue == 0:
+def _sub_batches(given: int | None, B: int, processes: int) -> int:
+    """Into how many parts batch norm divides a batch of B objects."""
+    parts = given or -(-max(2, B // 32) // processes) * processes
+    if parts % processes:
         raise InputError(
-            f"The queue holds at least one batch and at most half the objects, so batch_size is at most "
-            f"{min(objects // 2, MAX_QUEUE):,} for {objects:,} objects, but {batch_size:,} was given."
+            f"Each process has as many of batch norm's parts as the others, but sub_batches = {parts} over "
+            f"{processes} processes."
         )
-    return queue
-
-
-def default_momentum(steps: int) -> float:
-    """m: the key encoder forgets its start within a tenth of the run, as far as 0.9 to 0.999 allows."""
-    return min(max(1 - 10 / steps, LOW_MOMENTUM), HIGH_MOMENTUM)
+    if parts > B // 2:
+        raise InputError(
+            f"Batch norm needs at least 2 objects in each part of a batch, but sub_batches = {parts} "
+            f"and batch_size = {B}."
+        )
+    return parts
 
 
 def refuse_changes(stored: dict[str, Any], given: TrainConfig) -> None:

@@ -24,9 +24,9 @@ from lookalike.errors import InputError
 from lookalike.files import lock, recover_folder
 from lookalike.samples import Samples
 from lookalike.ssl.batches import refuse_constant
-from lookalike.ssl.budget import epochs_within, samples_per_second
+from lookalike.ssl.budget import epochs_within, is_long, samples_per_second, time_needed
 from lookalike.ssl.checkpoint import read_config
-from lookalike.ssl.curves import check_copy, plot_log
+from lookalike.ssl.curves import LR_PLOT, check_copy, plot_log
 from lookalike.ssl.hardware import fast_precision, kept_memory
 from lookalike.ssl.log import LOG, last_steps
 from lookalike.ssl.plan import Plan, make_plan
@@ -98,6 +98,8 @@ def train(
         resumed = world.from_first(lambda: _may_write(out, resume))
         if resumed:
             _refuse_unshared(out, world)
+        else:
+            world.from_first(lambda: refuse_constant(samples))
         plan = _plan(samples, config, out, world, resumed=resumed, budget=budget, start=start)
         if not quiet:
             print(*plan.notes, sep="\n", file=sys.stderr, flush=True)
@@ -107,7 +109,6 @@ def train(
         if resumed:
             trainer.restore()
         else:
-            world.from_first(lambda: refuse_constant(samples))
             trainer.save()
             _refuse_unshared(out, world)
         trainer.run(quiet)
@@ -139,7 +140,11 @@ def _plan(
         "start": start,
     }
     plan = make_plan(samples, config, read_config(out) if resumed else None, **machine)
-    if budget is None or resumed:
+    if resumed:
+        return plan
+    if budget is None:
+        if config.epochs is None and is_long(plan):
+            plan.notes.append(time_needed(plan, samples_per_second(plan, out, world)))
         return plan
     epochs, note = epochs_within(budget, plan, samples_per_second(plan, out, world))
     plan = make_plan(samples, config.model_copy(update={"epochs": epochs}), **machine)
@@ -187,7 +192,7 @@ def _may_write(out: Path, resume: bool) -> bool:
     if not out.exists():
         return False
     if not (out / "config.json").exists():
-        if out.is_dir() and not any(out.iterdir()):
+        if out.is_dir() and all(entry.name == LR_PLOT for entry in out.iterdir()):
             return False
         raise InputError(f"{out} exists and is not a checkpoint; choose another --out.")
     if not resume:
