@@ -128,7 +128,8 @@ def modules_after(code: str) -> set[str]:
         "from lookalike.augmentations import DOMAINS",
         "import lookalike.client",
         "import lookalike.indexer.search",
-        "import lookalike.ssl.description, lookalike.ssl.fitting, lookalike.ssl.settings",
+        "import lookalike.ssl.checks",
+        "import lookalike.ssl.defaults_told",
     ],
 )
 def test_torch_and_faiss_are_imported_only_by_what_needs_them(code: str) -> None:

@@ -15,7 +15,8 @@ from lookalike.errors import InputError
 from lookalike.samples import Samples
 from lookalike.ssl import budget
 from lookalike.ssl import train as train_module
-from lookalike.ssl.budget import epochs_within, samples_per_second, seconds_of
+from lookalike.ssl.budget import epochs_within, samples_per_second
+from lookalike.ssl.checks import seconds_of
 from lookalike.ssl.plan import make_plan
 from lookalike.ssl.train import TrainConfig, train
 from lookalike.ssl.world import ALONE

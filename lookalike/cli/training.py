@@ -7,7 +7,7 @@ import os
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -53,9 +53,8 @@ def train(
 
     Example: lookalike train samples.h5 --out checkpoints/mine --epochs 50 --set temperature=0.1
     """
-    from lookalike.ssl.budget import seconds_of
-    from lookalike.ssl.train import TrainConfig
-    from lookalike.ssl.train import train as run
+    from lookalike.ssl.checks import check_training, seconds_of
+    from lookalike.ssl.settings import TrainConfig
 
     given: dict[str, object] = {
         "encoder": encoder,
@@ -74,8 +73,12 @@ def train(
         again = _command(samples, out, given, assignments or [])
         _find_lr(samples, out, settings, plot, weights, again, json)
         return
+    asked: dict[str, Any] = {"resume": resume, "label": label, "plot": plot, "budget": seconds, "weights": weights}
+    check_training(samples, out, settings, **asked)
+    from lookalike.ssl.train import train as run  # torch takes seconds to load
+
     try:
-        report = run(samples, out, settings, resume=resume, label=label, plot=plot, budget=seconds, weights=weights)
+        report = run(samples, out, settings, **asked)
     except StoppedError as error:
         if error.code == "interrupted":
             raise
@@ -100,7 +103,10 @@ def _find_lr(
     json: bool,
 ) -> None:
     """Try the rates and say which one to take, and how."""
+    from lookalike.ssl.checks import check_trial
     from lookalike.ssl.curves import LR_PLOT
+
+    check_trial(samples, settings, plot=plot, weights=weights)
     from lookalike.ssl.find_lr import find_lr
 
     found = find_lr(samples, out, settings, plot=plot, weights=weights)
@@ -140,7 +146,10 @@ def embed(
 
     Example: lookalike embed samples.h5 --checkpoint checkpoints/mine --out embeddings.h5
     """
-    from lookalike.ssl.embed import embed as run
+    from lookalike.ssl.checks import check_embedding
+
+    check_embedding(samples, checkpoint, out, layer=layer, dtype=dtype)
+    from lookalike.ssl.embed import embed as run  # torch takes seconds to load
 
     report = run(samples, checkpoint, out, layer=layer, dtype=dtype, overwrite=overwrite)
     for note in report.notes:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import itertools
-import re
 import time
 from collections.abc import Generator
 from contextlib import closing
 from pathlib import Path
 
-from lookalike.errors import InputError
 from lookalike.ssl.plan import Plan
 from lookalike.ssl.trainer import Trainer
 from lookalike.ssl.world import World
@@ -20,16 +18,6 @@ MEASURED_SECONDS = 5.0
 MOST_STEPS = 200
 SPARE = 0.05  # of the time, for checkpoints and for a rate that sinks
 LONG = 100_000  # objects seen, from which it is worth some seconds to say how long that takes
-UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-
-
-def seconds_of(text: str) -> float:
-    """A duration such as 90s, 30m, 1h30m or 2d in seconds."""
-    parts = re.findall(r"(\d+(?:\.\d+)?)([smhd])", text)
-    total = sum(float(number) * UNITS[unit] for number, unit in parts)
-    if "".join(number + unit for number, unit in parts) != text or not total > 0:
-        raise InputError(f"A duration is like 90s, 30m, 1h30m or 2d, but {text!r} was given.")
-    return total
 
 
 def endless_steps(trainer: Trainer) -> Generator[dict[str, float]]:

@@ -26,7 +26,8 @@ from lookalike.samples import Samples
 from lookalike.ssl.batches import refuse_constant
 from lookalike.ssl.budget import epochs_within, is_long, samples_per_second, time_needed
 from lookalike.ssl.checkpoint import read_config
-from lookalike.ssl.curves import LR_PLOT, check_copy, plot_log
+from lookalike.ssl.checks import may_write, samples_to_train
+from lookalike.ssl.curves import plot_log
 from lookalike.ssl.hardware import fast_precision, kept_memory
 from lookalike.ssl.log import LOG, last_steps
 from lookalike.ssl.plan import Plan, make_plan
@@ -86,16 +87,11 @@ def train(
     InputError for settings or data that cannot work, CollapsedError when the encoder collapses.
     """
     began = time.monotonic()
-    if out.name in ("", ".."):
-        raise InputError(f"A checkpoint is a folder with a name of its own, but {str(out)!r} was given.")
-    check_copy(plot)
-    if budget is not None and config.epochs is not None:
-        raise InputError(f"The epochs follow from --budget, so it goes without --epochs ({config.epochs}).")
-    samples = Samples(list(samples_paths))
+    samples = samples_to_train(samples_paths, out, config, plot=plot, budget=budget)
     start = None if weights is None else Start(weights)
     with kept_memory(), join(device) as world, _writing(out, world):
         quiet = quiet or not world.first
-        resumed = world.from_first(lambda: _may_write(out, resume))
+        resumed = world.from_first(lambda: may_write(out, resume))
         if resumed:
             _refuse_unshared(out, world)
         else:
@@ -185,21 +181,6 @@ def _report(out: Path, plan: Plan, seconds: float, quiet: bool, plot: Path | Non
         config=plan.config,
         notes=plan.notes,
     )
-
-
-def _may_write(out: Path, resume: bool) -> bool:
-    """Whether there is a checkpoint to resume; InputError if `out` holds something that must not be replaced."""
-    if not out.exists():
-        return False
-    if not (out / "config.json").exists():
-        if out.is_dir() and all(entry.name == LR_PLOT for entry in out.iterdir()):
-            return False
-        raise InputError(f"{out} exists and is not a checkpoint; choose another --out.")
-    if not resume:
-        raise InputError(f"{out} already holds a checkpoint: go on with --resume, or choose another --out.")
-    if not (out / "state.json").exists():
-        raise InputError(f"{out} holds an encoder without the state that resuming needs; choose another --out.")
-    return True
 
 
 def _mean(values: list[float]) -> float:
