@@ -10,7 +10,7 @@ from typing import Any
 from lookalike.embeddings import KIND as EMBEDDINGS
 from lookalike.errors import InputError, LookalikeError
 from lookalike.files import natural_key
-from lookalike.info import NOT_OURS, describe
+from lookalike.info import NOT_OURS, ONNX, describe
 from lookalike.samples import KIND as SAMPLES
 from lookalike.wording import counted
 
@@ -98,8 +98,13 @@ def _checkpoint(found: Found) -> str:
     return f"{seen}, {epochs:g} epoch{'' if epochs == 1 else 's'} on {counted(found.get('objects', 0), 'object')}"
 
 
+def _export(found: Found) -> str:
+    return f"{found['layer']} of {found['encoder']['name']}, {counted(len(found['preprocess']['bands']), 'band')}"
+
+
 BRIEF: dict[str, Callable[[Found], str]] = {
     SAMPLES: _samples,
+    ONNX: _export,
     EMBEDDINGS: _embeddings,
     "lookalike index": _index,
     "lookalike checkpoint": _checkpoint,

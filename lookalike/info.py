@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import h5py
 
+from lookalike.augmentations.preprocess import Preprocess
 from lookalike.embeddings import KIND as EMBEDDINGS
 from lookalike.embeddings import Embeddings
-from lookalike.errors import InputError, NotFoundError
+from lookalike.embeddings_folder import has_manifest
+from lookalike.errors import CorruptError, InputError, NotFoundError
+from lookalike.onnx_files import file_hash, read_about
 from lookalike.provenance import read_record
 from lookalike.samples import KIND as SAMPLES
 from lookalike.samples import Samples, read_kind
+from lookalike.ssl.architectures import EncoderConfig
 
+ONNX = "lookalike ONNX export"
 NOT_OURS = "not_ours"  # code of the error
 
 
 def describe(path: Path) -> dict[str, Any]:
-    """A plain description of a samples or embeddings file, a checkpoint or an index folder.
+    """A plain description of a samples or embeddings file, a checkpoint, its ONNX export or an index folder.
 
     NotFoundError, InputError (NOT_OURS) where it is none of ours, CorruptError where it or its build record is damaged.
     """
@@ -33,6 +39,8 @@ def describe(path: Path) -> dict[str, Any]:
 
 def _file(path: Path) -> dict[str, Any]:
     if not h5py.is_hdf5(path):
+        if path.suffix.lower() == ".onnx" and (about := read_about(path)) is not None:
+            return _export(path, about)
         raise _foreign(path)
     kind = read_kind(path)
     if kind == SAMPLES:
@@ -62,6 +70,24 @@ def _embeddings(embeddings: Embeddings) -> dict[str, Any]:
         "dtype": str(embeddings.vectors.dtype),
         "content_hash": embeddings.content_hash,
         "made_from": embeddings.made_from,
+        **({"shards": [path.name for path in embeddings.shards]} if embeddings.path.is_dir() else {}),
+    }
+
+
+def _export(path: Path, about: Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        encoder, preprocess = EncoderConfig.checked(about["encoder"]), Preprocess.checked(about["preprocess"])
+        texts = {name: str(about[name]) for name in ("layer", "domain")}
+        checkpoint = str(about["content_hash"])
+    except (KeyError, InputError):
+        raise CorruptError(f"{path} does not say in full what it is; export it again.") from None
+    return {
+        "kind": ONNX,
+        **texts,
+        "encoder": encoder.model_dump(mode="json"),
+        "preprocess": preprocess.model_dump(mode="json"),
+        "content_hash": file_hash(path),
+        "made_from": {"checkpoint": checkpoint},
     }
 
 
@@ -76,10 +102,14 @@ def _folder(path: Path) -> dict[str, Any]:
         from lookalike.ssl.description import read_config
 
         return read_config(path).model_dump(mode="json")
+    if has_manifest(path):
+        return _embeddings(Embeddings(path))
     raise _foreign(path)
 
 
 def _foreign(path: Path) -> InputError:
     return InputError(
-        f"{path} is not one of our files. Choices: samples, embeddings, a checkpoint or an index folder.", code=NOT_OURS
+        f"{path} is not one of our files. Choices: samples, embeddings, a checkpoint, its ONNX export or an index "
+        "folder.",
+        code=NOT_OURS,
     )

@@ -7,13 +7,14 @@ import datetime
 import shlex
 import shutil
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from lookalike.contents import KIND as FOLDER
 from lookalike.contents import describe_all, in_brief
 from lookalike.errors import LookalikeError
+from lookalike.info import ONNX
 from lookalike.samples import KIND as SAMPLES
 from lookalike.samples import Samples
 from lookalike.wording import counted
@@ -27,9 +28,9 @@ DIFFERS = " *"
 
 
 def summary(path: Path) -> str:
-    """Several lines on a samples or embeddings file, a checkpoint or an index; one on each in another folder.
+    """Several lines on a samples or embeddings file, a checkpoint, its ONNX export or an index.
 
-    Errors as for `describe`.
+    Of another folder, one line on each of them that it holds. Errors as for `describe_all`.
     """
     found = describe_all(path)
     what = str(found["kind"])
@@ -40,7 +41,7 @@ def summary(path: Path) -> str:
                 *_contents(path, found),
             ]
         )
-    show = {SAMPLES: _samples, "lookalike checkpoint": _checkpoint, "lookalike index": _index}.get(what, _embeddings)
+    show = SHOWN.get(what, _embeddings)
     parts = [f"{path}: {what}", *show(path, found)]
     made = found.get("made")
     parts += ["Made by", _aligned(_made(made))] if made else ["Made by: not recorded here"]
@@ -52,7 +53,7 @@ def _contents(path: Path, found: Mapping[str, Any]) -> list[str]:
     told = [_table(("name", "what", "in brief"), rows)]
     if not found["complete"]:
         told.append(f"Only the first {found['looked_at']:,} entries were looked at.")
-    return [*told, f"More of each: lookalike info {shlex.quote(str(path / rows[0][0]))}"]
+    return [*told, f"For more of one: lookalike info {shlex.quote(str(path / rows[0][0]))}"]
 
 
 def _samples(path: Path, found: Mapping[str, Any]) -> list[str]:
@@ -88,6 +89,7 @@ def _embeddings(path: Path, found: Mapping[str, Any]) -> list[str]:
         "objects": f"{found['objects']:,}",
         "vectors": f"{counted(found['dimensions'], 'dimension')}, {found['dtype']}",
         "layer": Embeddings(path).layer or "not recorded",
+        **({"shards": counted(len(found["shards"]), "file")} if "shards" in found else {}),
         **{name: _short(digest) for name, digest in found["made_from"].items()},
         "content hash": _short(found["content_hash"]),
     }
@@ -145,6 +147,20 @@ def _checkpoint(path: Path, found: Mapping[str, Any]) -> list[str]:
     return [_aligned(lines), "Settings (* differs from the default for such data)", _aligned(settings)]
 
 
+def _export(path: Path, found: Mapping[str, Any]) -> list[str]:
+    given = found["preprocess"]
+    shape = f"(B, {len(given['bands'])}, at least {given['size']}, at least {given['size']})"
+    lines = {
+        "encoder": found["encoder"]["name"],
+        "input": f"images, {given['dtype']} {shape}, bands {', '.join(given['bands'])}",
+        "output": f"{found['layer']}, float32",
+        "domain": found["domain"],
+        "checkpoint": _short(found["made_from"]["checkpoint"]),
+        "content hash": _short(found["content_hash"]),
+    }
+    return [_aligned(lines)]
+
+
 def _origin(found: Mapping[str, Any]) -> Lines:
     """How long an encoder was trained here and on what, or from what it was imported and with which head."""
     imported = found.get("train", {}).get("imported")
@@ -186,6 +202,14 @@ def _unusual(found: Mapping[str, Any]) -> set[str]:
     except LookalikeError:  # settings of another version, or of no training of ours
         return set()
     return odd
+
+
+SHOWN: dict[str, Callable[[Path, Mapping[str, Any]], list[str]]] = {
+    SAMPLES: _samples,
+    ONNX: _export,
+    "lookalike checkpoint": _checkpoint,
+    "lookalike index": _index,
+}
 
 
 def _made(record: Mapping[str, Any]) -> Lines:

@@ -78,7 +78,7 @@ def test_an_index_and_its_embeddings(toy_index: Path) -> None:
 
 @pytest.mark.parametrize("other", [{}, {"of a later version": 1}])
 def test_a_checkpoint_marks_what_is_not_the_default(tmp_path: Path, other: dict[str, int]) -> None:
-    config = TrainConfig(temperature=0.1, queue=128, augment={"scaling": {"low": 0.8}})
+    config = TrainConfig(temperature=0.3, queue=128, augment={"scaling": {"low": 0.8}})
     train = resolved(config, objects=1000, view_size=32, default_encoder="resnet18").model_dump(mode="json") | other
     about = {
         "kind": "lookalike checkpoint",
@@ -190,12 +190,49 @@ def test_a_folder_of_ours_and_others_is_listed(toy_index: Path, tmp_path: Path) 
     assert shown[3].endswith(f"200 objects, k = {k}, window mag:0.5, {version}")
     assert "late/broken.h5 is not a readable HDF5 file" in shown[4]
     assert shown[5].endswith("200 objects, 3×32×32 uint8, galaxy")
-    assert shown[6] == f"More of each: lookalike info {made / 'embeddings.h5'}"
+    assert shown[6] == f"For more of one: lookalike info {made / 'embeddings.h5'}"
     found = describe_all(made)
     assert (found["kind"], found["complete"]) == ("folder", True)
     assert found["files"][1] == {"path": "index", **describe(made / "index")}
     assert describe_all(made / "index") == describe(made / "index")
     json.dumps(found, allow_nan=False)
+
+
+def onnx_file(about: object) -> bytes:
+    """An ONNX file that holds nothing but our description, in protobuf's wire format."""
+
+    def field(number: int, value: bytes) -> bytes:
+        length, size = b"", len(value)
+        while size > 127:
+            length, size = length + bytes([size & 127 | 128]), size >> 7
+        return bytes([number << 3 | 2]) + length + bytes([size]) + value
+
+    return field(14, field(1, b"lookalike") + field(2, json.dumps(about).encode()))
+
+
+def test_an_export_says_what_it_is(tmp_path: Path) -> None:
+    about = {
+        "layer": "embedding",
+        "encoder": {"name": "resnet18", "channels": 1},
+        "preprocess": {"kind": "scaled", "size": 32, "bands": ["r"], "dtype": "uint8"},
+        "domain": "galaxy",
+        "content_hash": "0123456789abcdef",
+    }
+    path = tmp_path / "m.onnx"
+    path.write_bytes(onnx_file(about))
+    text = summary(path)
+    assert text.startswith(f"{path}: lookalike ONNX export\n")
+    assert line(text, "input") == "images, uint8 (B, 1, at least 32, at least 32), bands r"
+    assert line(text, "checkpoint") == "0123456789ab…"
+    assert re.search(r"m\.onnx +ONNX export +embedding of resnet18, 1 band\n", summary(tmp_path))
+    for broken in ({}, about | {"encoder": 3}, about | {"preprocess": {"size": "x"}}, {"layer": "embedding"}):
+        path.write_bytes(onnx_file(broken))
+        with pytest.raises(CorruptError, match=r"m\.onnx does not say in full what it is; export it again\."):
+            summary(path)
+    for foreign in (b"hello", onnx_file([]), b""):
+        path.write_bytes(foreign)
+        with pytest.raises(InputError, match="is not one of our files"):
+            summary(path)
 
 
 def test_a_checkpoint_is_found_one_folder_further_in(tmp_path: Path) -> None:
