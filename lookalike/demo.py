@@ -48,6 +48,7 @@ class Demo:
     port: int = 8000
     app_port: int = 8501
     serve: bool = True
+    pretrained: Path | None = None  # a released encoder, in place of training one
 
     @property
     def samples(self) -> Path:
@@ -55,7 +56,7 @@ class Demo:
 
     @property
     def checkpoint(self) -> Path:
-        return self.out / "checkpoints" / "hubble"
+        return self.out / "checkpoints" / ("hubble" if self.pretrained is None else self.pretrained.name)
 
     @property
     def embeddings(self) -> Path:
@@ -97,6 +98,13 @@ class Stages:
         self.seconds[name] = time.monotonic() - start
 
 
+def released() -> Path:
+    """The released encoder for pictures like the demo's."""
+    from lookalike.ssl.released import find_released
+
+    return find_released("galaxy", ("R", "G", "B"))
+
+
 def run(demo: Demo) -> None:
     """Run every stage, print what came out, and serve it unless asked not to."""
     if demo.serve:
@@ -124,11 +132,10 @@ def make_all(demo: Demo) -> Stages:
 
     stages = Stages()
     stages.run("ingest", lambda: _samples_valid(demo), lambda: ingest("hubble", [], demo.samples, overwrite=True))
-    stages.run(
-        "train",
-        lambda: _checkpoint_valid(demo),
-        lambda: _train(demo),
-    )
+    if demo.pretrained is None:
+        stages.run("train", lambda: _checkpoint_valid(demo), lambda: _train(demo))
+    else:
+        stages.run("pretrained", lambda: _is_adapted(demo), lambda: _adapt(demo))
     stages.run(
         "embed",
         lambda: _embeddings_valid(demo),
@@ -152,6 +159,21 @@ def _train(demo: Demo) -> None:
         raise StoppedError(
             "Stopped, with the training saved; the same command goes on from there.", code=error.code
         ) from None
+
+
+def _is_adapted(demo: Demo) -> bool:
+    from lookalike.ssl.released import is_adapted
+
+    assert demo.pretrained is not None
+    return is_adapted(demo.checkpoint, demo.pretrained, Samples(demo.samples))
+
+
+def _adapt(demo: Demo) -> None:
+    from lookalike.ssl.released import adapt
+
+    assert demo.pretrained is not None
+    for note in adapt(demo.pretrained, Samples(demo.samples), demo.checkpoint):
+        _say(f"pretrained: {note}")
 
 
 def training(demo: Demo) -> TrainConfig:
@@ -261,6 +283,7 @@ def report(demo: Demo, stages: Stages, scores: Scores) -> str:
         "",
         f"{counted(n, 'galaxy', 'galaxies')} of the Hubble eXtreme Deep Field; "
         f"{counted(K_NEIGHBORS, 'neighbor')} each within {WINDOW}",
+        *_encoder_told(demo),
         "",
         "Self-retrieval@1: how often an augmented copy finds its original first (95 % interval)",
         f"  {'':<34}{'all':<22}brighter third",
@@ -289,6 +312,21 @@ def report(demo: Demo, stages: Stages, scores: Scores) -> str:
         ),
     ]
     return "\n".join(lines)
+
+
+def _encoder_told(demo: Demo) -> list[str]:
+    """Which encoder it was, where it was not trained here."""
+    if demo.pretrained is None:
+        return []
+    from lookalike.ssl.checkpoint import read_config
+
+    config = read_config(demo.checkpoint)
+    trained = config.train["adapted"].get("trained on size", config.preprocess.size)
+    return [
+        f"Encoder {demo.pretrained.name}, released: {config.encoder.name}, trained on "
+        f"{counted(config.objects, 'object')} of other data with views of {trained} px, seeing "
+        f"{config.preprocess.size} px here"
+    ]
 
 
 def _say(text: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -15,6 +16,12 @@ from pathlib import Path
 
 import httpx
 import pytest
+
+from lookalike import cli
+from lookalike.probes.release import release
+from lookalike.ssl import released
+from lookalike.ssl.checkpoint import read_config
+from lookalike.ssl.train import TrainConfig, train
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 STAGES = ["ingest", "train", "embed", "index"]
@@ -62,6 +69,41 @@ def test_a_second_run_reuses_what_is_valid_and_remakes_what_is_not(
     assert "train: still valid, reused" in third.stderr
     assert "embed: still valid" not in third.stderr
     assert "index: still valid, reused" in third.stderr  # the same embeddings came out again
+
+
+def test_a_released_encoder_takes_the_place_of_training(
+    made: tuple[Path, subprocess.CompletedProcess[str]],
+    blob_samples: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """One trained on larger views of pictures without a unit: the same report, which says what was fitted."""
+    train_settings = TrainConfig.checked({"encoder": "resnet10", "epochs": 1, "batch_size": 8, "queue": 8})
+    train([blob_samples(n=16, size=72)], tmp_path / "blobs", train_settings, quiet=True)
+    release(tmp_path / "blobs", tmp_path / "released" / "drawn", data="drawn for the tests", license="CC0-1.0")
+    monkeypatch.setattr(released, "places", lambda: [tmp_path / "released"])
+    out = tmp_path / "demo"
+    out.mkdir()
+    for name in ("samples.h5", "samples.h5.build.json"):
+        shutil.copy(made[0] / name, out / name)
+    for reused in (False, True):
+        monkeypatch.setattr("sys.argv", ["lookalike", "demo", "--pretrained", "--no-serve", "--out", str(out)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        said = capsys.readouterr()
+        assert ended.value.code == 0, said.err
+        assert "Encoder drawn, released: resnet10, trained on 16 objects of other data with views of" in said.out
+        assert "seeing 32 px here" in said.out
+        assert re.search(r"trained encoder( +[01]\.\d{3} \([01]\.\d{3}–[01]\.\d{3}\)){2}", said.out)
+        assert ("pretrained: still valid, reused" in said.err) is reused
+        assert ("pretrained: drawn was trained on views of" in said.err) is not reused
+    assert read_config(out / "checkpoints" / "drawn").train["adapted"]["from"] == "drawn"
+    monkeypatch.setattr("sys.argv", ["lookalike", "demo", "--pretrained", "--epochs", "3", "--out", str(out)])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 2
+    assert "--pretrained trains nothing, so it goes without --epochs (3)" in capsys.readouterr().err
 
 
 def test_a_taken_port_is_named(lookalike: Run, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Commands about checkpoints: checkpoint import, checkpoint export."""
+"""Commands about checkpoints: checkpoint import, checkpoint export, checkpoint release."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ import typer
 
 from lookalike.cli.common import Json, Out, Overwrite, app, say, show
 
-checkpoint = typer.Typer(no_args_is_help=True, help="Bring an encoder from elsewhere, or take one there.")
+checkpoint = typer.Typer(
+    no_args_is_help=True, help="Bring an encoder from elsewhere, take one there, or give one away."
+)
 app.add_typer(checkpoint, name="checkpoint")
 
 
@@ -75,4 +77,44 @@ def export(
     print(
         f"{report.layer} of {report.dimensions} dimensions from {report.input} in {out}, {report.bytes:,} bytes; "
         f"largest difference to torch {report.difference:.1e}"
+    )
+
+
+@checkpoint.command(name="release")
+def release(
+    folder: Annotated[Path, typer.Argument(help="Checkpoint folder.")],
+    *,
+    out: Out,
+    samples: Annotated[
+        list[Path] | None, typer.Option(help="What it was trained on: says source and license; repeat for shards.")
+    ] = None,
+    data: Annotated[str, typer.Option(help="What it was trained on, in words.")] = "",
+    license: Annotated[str, typer.Option(help="License of what it was trained on.")] = "",
+    scores: Annotated[
+        list[Path] | None, typer.Option(help="A report of `evaluate … --json` on it, repeatable (.json).")
+    ] = None,
+    overwrite: Overwrite = False,
+    json: Json = False,
+) -> None:
+    """Make a checkpoint ready to be given away: float16 weights, no state of training, and a card.
+
+    Example: lookalike checkpoint release checkpoints/mine --out released/one --samples samples.h5 --license CC0-1.0
+    """
+    from lookalike.probes.release import release as run
+
+    report = run(
+        folder,
+        out,
+        samples=samples or (),
+        data=data,
+        license=license,
+        scores=scores or (),
+        overwrite=overwrite,
+    )
+    if json:
+        show(report.to_json(), json)
+        return
+    print(
+        f"{report.bytes / 1e6:.1f} MB of float16 weights and their card in {out}; a similarity changes by at most "
+        f"{report.difference:.1g}"
     )

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from lookalike.cli.common import Embeddings, Samples, Seed, app
+from lookalike.errors import InputError
 
 
 @app.command()
@@ -50,12 +52,18 @@ def demo(
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the data (default: the demo's own).")] = None,
     seed: Seed = 0,
     max_overlap: Annotated[float, typer.Option(min=0, max=1, help="Largest footprint shared in lists, scores.")] = 0.25,
+    pretrained: Annotated[
+        bool, typer.Option("--pretrained", help="Take the released encoder in place of training one.")
+    ] = False,
     no_serve: Annotated[bool, typer.Option("--no-serve", help="Stop after the report.")] = False,
 ) -> None:
     """Run the whole job on real galaxies: ingest, train, embed, index, verify, score, serve.
 
     Example: lookalike demo --no-serve
     """
-    from lookalike.demo import Demo, run
+    from lookalike.demo import Demo, released, run
 
-    run(Demo(out, epochs=epochs, seed=seed, max_overlap=max_overlap, port=port, app_port=app_port, serve=not no_serve))
+    if pretrained and epochs is not None:
+        raise InputError(f"--pretrained trains nothing, so it goes without --epochs ({epochs}).")
+    asked = Demo(out, epochs=epochs, seed=seed, max_overlap=max_overlap, port=port, app_port=app_port)
+    run(replace(asked, serve=not no_serve, pretrained=released() if pretrained else None))

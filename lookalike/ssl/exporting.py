@@ -125,7 +125,7 @@ def _translated(model: nn.Module, config: CheckpointConfig, layer: str) -> bytes
     import torch
 
     size = config.preprocess.size
-    example = _pixels(config, 3, size + 2, size + 5)
+    example = random_pixels(config, 3, size + 2, size + 5)
     free = {0: torch.export.Dim("batch"), 2: torch.export.Dim("height", min=size)}
     free[3] = torch.export.Dim("width", min=size)
     with torch.no_grad():
@@ -158,10 +158,10 @@ def _compare(written: bytes, model: nn.Module, config: CheckpointConfig) -> floa
     import torch
 
     session = onnxruntime.InferenceSession(written, providers=["CPUExecutionProvider"])
-    worst = 0.0
+    worst, size = 0.0, config.preprocess.size
     for B in BATCHES:
         for below, beside in BORDERS:
-            images = _pixels(config, B, config.preprocess.size + below, config.preprocess.size + beside)  # (B, C, H, W)
+            images = random_pixels(config, B, size + below, size + beside)  # (B, C, H, W)
             (found,) = session.run(None, {"images": images.numpy()})  # (B, D)
             with torch.no_grad():
                 wanted = model(images).numpy()  # (B, D)
@@ -171,7 +171,7 @@ def _compare(written: bytes, model: nn.Module, config: CheckpointConfig) -> floa
     return worst
 
 
-def _pixels(config: CheckpointConfig, B: int, H: int, W: int) -> torch.Tensor:
+def random_pixels(config: CheckpointConfig, B: int, H: int, W: int) -> torch.Tensor:
     """Random pixels (B, C, H, W) as they are stored, spread about as the encoder's own data are."""
     import torch
 
