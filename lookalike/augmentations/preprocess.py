@@ -71,11 +71,23 @@ def by_band(value: float | tuple[float, ...], like: torch.Tensor) -> torch.Tenso
 
 def lupton(flux: torch.Tensor, scales: tuple[float, ...], m: float, Q: float) -> torch.Tensor:
     """The unclipped color image (B, C, H, W) of fluxes in nanomaggies, bands kept in their stored order."""
-    import torch
-
     scaled = flux * flux.new_tensor(scales).view(1, -1, 1, 1) + m  # (B, C, H, W)
     intensity = scaled.clamp_min(0).mean(dim=1, keepdim=True)  # (B, 1, H, W)
     # asinh(QI)/(√Q·I) tends to √Q as I goes to 0.
     safe = intensity.clamp_min(1e-12)
-    stretched: torch.Tensor = scaled * (torch.asinh(Q * safe) / (Q**0.5 * safe))
+    stretched: torch.Tensor = scaled * (asinh(Q * safe) / (Q**0.5 * safe))
     return stretched
+
+
+def asinh(x: torch.Tensor) -> torch.Tensor:
+    """asinh x of numbers ≥ 0, to a few roundings; torch's own takes five times as long on a CPU.
+
+    asinh x = log(1 + u) with u = x + x/(1/x + √(1 + 1/x²)), and log(1 + u) from the rounded w = 1 + u as
+    log w·u/(w − 1) (Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed., section 1.14.1).
+    """
+    import torch
+
+    r = x.reciprocal()
+    u = x + x / (r + torch.sqrt(r.square() + 1))
+    w = u + 1
+    return torch.where(w == 1, u, torch.log(w) * (u / (w - 1)))
