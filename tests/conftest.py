@@ -194,6 +194,7 @@ def blob_samples(tmp_path: Path) -> Callable[..., Path]:
         seed: int = 0,
         unit: str = "",
         pixel_scale: float | None = None,
+        prefix: str = "b",
     ) -> Path:
         random = np.random.default_rng(seed)
         grid = np.arange(size) - (size - 1) / 2
@@ -210,7 +211,7 @@ def blob_samples(tmp_path: Path) -> Callable[..., Path]:
             domain=domain, bands=tuple(bands), unit=unit, pixel_scale=pixel_scale, source="drawn", survey=survey
         )
         with write_samples(tmp_path / name, about, {"mag": Column("mag", "brightness")}) as writer:
-            writer.append([f"b{row:04d}" for row in range(n)], images, {"mag": 20 - np.log(bright)})
+            writer.append([f"{prefix}{row:04d}" for row in range(n)], images, {"mag": 20 - np.log(bright)})
         return tmp_path / name
 
     return write

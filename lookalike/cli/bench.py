@@ -1,4 +1,4 @@
-"""Commands that measure speed: bench train."""
+"""Commands that measure speed: bench train, bench embed."""
 
 from __future__ import annotations
 
@@ -41,4 +41,33 @@ def train(
             f"({row['lightly_at']})\n"
             f"  augment  {row['augment_samples_per_s']:8.1f}   both views; {row['augment_speedup_vs_per_sample']:.1f} "
             f"times the {row['per_sample_samples_per_s']:.1f} of one sample at a time on as many cores"
+        )
+
+
+@group.command()
+def embed(
+    case: Annotated[list[str] | None, typer.Option(help="resnet18-64, resnet18-96 or resnet50-96; repeatable.")] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="Turns of each contender.")] = 5,
+    json: Json = False,
+) -> None:
+    """Embedding, from file to file, beside the bare model on a batch in memory (a few minutes).
+
+    Example: lookalike bench embed --case resnet18-64
+    """
+    from lookalike.bench.embedding import bench_embedding
+
+    report = bench_embedding(case or (), rounds=rounds)
+    if json:
+        print(jsonlib.dumps(report))
+        return
+    print(f"{report['threads']} threads; samples per second, median of {rounds} turns and best:")
+    for row in report["cases"]:
+        peaks = [f"{mb:.0f} MB with {int(n):,} objects" for n, mb in row["peak_memory_mb"].items()]
+        print(
+            f"{row['encoder']}, views of {row['size']} px from float fluxes of {row['stored']} px\n"
+            f"  limit  {row['limit_samples_per_s']:8.1f} {row['limit_best_samples_per_s']:8.1f}   bare model "
+            f"({row['limit_at']})\n"
+            f"  embed  {row['embed_samples_per_s']:8.1f} {row['embed_best_samples_per_s']:8.1f}   from file to file: "
+            f"{row['fraction_of_limit']:.2f} of the limit, {row['fraction_of_limit_best']:.2f} of the best\n"
+            f"  memory {', '.join(peaks) or 'not known here'}"
         )
