@@ -173,7 +173,7 @@ class EmbeddingsWriter:
         write_point(f"{self._path.name}.written")
         sync(self._spool)
         self._spool.replace(file_output(self._path))  # looked at again: writing may have taken hours
-        self._journal.unlink(missing_ok=True)
+        remove_leftovers(self._path)
         sync(self._path.parent)
         write_point(f"{self._path.name}.renamed")
         self.content_hash = digest
@@ -276,7 +276,8 @@ def leftovers(path: Path) -> tuple[Path, Path, Path]:
 
 def remove_leftovers(path: Path) -> None:
     """Clear them away; the caller holds the lock on `path`."""
-    for left in leftovers(path.resolve()):
+    spool, journal, shell = leftovers(path.resolve())
+    for left in (spool, journal, journal.with_name(f".{journal.name}{PARTIAL}"), shell):
         left.unlink(missing_ok=True)
 
 

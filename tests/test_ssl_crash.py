@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import random
+import re
 import shutil
 import signal
 import time
@@ -41,7 +42,28 @@ MORE_TRAIN_POINTS = [
     "out.renamed:6",
     "out.moved-aside:7",
 ]
-EMBED_POINTS = ["embeddings.block:2", "vectors.h5.written", "vectors.h5.renamed"]
+# Named place in embedding 64 objects, 8 at a time, and how many the next run finds saved; None: all is done.
+EMBED_POINTS = {
+    "embeddings.block:1": 0,
+    "embeddings.block:4": 24,
+    ".vectors.h5.rows.partial.written:3": 16,  # the rows are on the disk, the journal does not say so yet
+    ".vectors.h5.rows.partial.renamed:3": 24,
+    "embeddings.saved:8": 64,
+    "embeddings.header:1": 64,  # between two writes of what lies around the vectors
+    "vectors.h5.written": 64,
+    "vectors.h5.renamed": None,
+}
+FOLDER_POINTS = {  # and how many of the 3 shards the next run need not make
+    "manifest.json.written:1": 0,
+    "manifest.json.renamed:1": 0,
+    "embeddings.block:11": 1,  # in the second shard
+    "b.h5.written": 1,
+    "b.h5.renamed": 2,
+    "embed.shard:3": 3,
+    "embed.folder": 3,
+    "manifest.json.written:2": 3,
+    "manifest.json.renamed:2": 3,
+}
 
 # What the killed process runs; the parent's test module cannot be imported by name there.
 TRAIN = """
@@ -60,7 +82,8 @@ os.environ["LOOKALIKE_KILL_AT"] = {kill_at!r}
 import torch
 torch.set_num_threads(1)
 from lookalike.ssl.embed import embed
-embed([Path({samples!r})], Path({checkpoint!r}), Path({out!r}), batch_size=8, quiet=True)
+samples = [Path(path) for path in {samples!r}]
+embed(samples, Path({checkpoint!r}), Path({out!r}), batch_size=8, quiet=True, save_seconds=0)
 """
 
 
@@ -166,35 +189,46 @@ def test_training_killed_at_twenty_random_times(children: Children, uninterrupte
 
 
 def kill_embedding(
-    children: Children, samples: Path, checkpoint: Path, folder: Path, points: list[str], kills: int
+    children: Children, samples: Path, checkpoint: Path, folder: Path, points: dict[str, int | None], kills: int
 ) -> None:
     whole = embed([samples], checkpoint, folder / "whole.h5", batch_size=8, quiet=True)
-    out, moments, inside = folder / "vectors.h5", random.Random(3), 0
+    out, moments, inside, saved = folder / "vectors.h5", random.Random(3), 0, 0
 
     def code(kill_at: str) -> str:
-        return EMBED.format(kill_at=kill_at, samples=str(samples), checkpoint=str(checkpoint), out=str(out))
+        return EMBED.format(kill_at=kill_at, samples=[str(samples)], checkpoint=str(checkpoint), out=str(out))
 
-    def check() -> None:
-        if out.exists():
+    def check() -> int | None:
+        """Go on, end as the undisturbed run did, clear away; the objects found saved, None if all was done."""
+        complete = out.exists()
+        if complete:
             assert Embeddings(out).content_hash == whole.content_hash
-        assert embed([samples], checkpoint, out, batch_size=8, quiet=True).content_hash == whole.content_hash
+        report = embed([samples], checkpoint, out, batch_size=8, quiet=True)
+        assert report.content_hash == whole.content_hash
+        assert report.spread == pytest.approx(whole.spread, abs=1e-7)
         Embeddings(out).verify()
+        assert out.read_bytes() == (folder / "whole.h5").read_bytes()
         assert not unfinished(folder)
         out.unlink()
+        if complete:
+            return None
+        return int(re.findall(r"went on after (\d+) objects", " ".join(report.notes) + "went on after 0 objects")[0])
 
-    for point in points:
+    for point, expected in points.items():
         killed, _ = run_and_kill(children, code(point))
         assert killed, f"{point} was never passed"
         inside += unfinished(folder)
-        check()
+        assert check() == expected, point
     _, seconds = run_and_kill(children, code(""))
     landed = 0
     while landed < kills:
         killed, _ = run_and_kill(children, code(""), moments.uniform(0.1, 0.9) * seconds)
         landed += killed
         inside += killed and unfinished(folder)
-        check()
-    print(f"embedding: {len(points)} kills at named places, {kills} at random times, {inside} inside a write")
+        saved += bool(check() and killed)
+    print(
+        f"embedding: {len(points)} kills at named places, {kills} at random times, {inside} inside a write, "
+        f"{saved} random ones with rows saved"
+    )
 
 
 def test_embedding_killed(children: Children, uninterrupted: Undisturbed, tmp_path: Path) -> None:
@@ -204,3 +238,24 @@ def test_embedding_killed(children: Children, uninterrupted: Undisturbed, tmp_pa
 @pytest.mark.long
 def test_embedding_killed_twenty_times(children: Children, uninterrupted: Undisturbed, tmp_path: Path) -> None:
     kill_embedding(children, uninterrupted[0], tmp_path / "whole", tmp_path, EMBED_POINTS, kills=20)
+
+
+def test_filling_a_folder_killed(
+    children: Children, uninterrupted: Undisturbed, blob_samples: Write, tmp_path: Path
+) -> None:
+    checkpoint, out = tmp_path / "whole", tmp_path / "vectors"
+    shards = [blob_samples(f"{name}.h5", n=64, seed=seed) for seed, name in enumerate("abc")]
+    whole = embed(shards, checkpoint, tmp_path / "whole.h5", batch_size=8, quiet=True)
+    for point, expected in FOLDER_POINTS.items():
+        given = [str(path) for path in shards]
+        code = EMBED.format(kill_at=point, samples=given, checkpoint=str(checkpoint), out=str(out))
+        killed, _ = run_and_kill(children, code)
+        assert killed, f"{point} was never passed"
+        made = {path.name: path.stat().st_ino for path in out.glob("[abc].h5")}
+        report = embed(shards, checkpoint, out, batch_size=8, quiet=True)
+        assert report.content_hash == whole.content_hash
+        assert len([name for name, number in made.items() if (out / name).stat().st_ino == number]) == expected, point
+        Embeddings(out).verify()
+        assert not unfinished(tmp_path)
+        assert not unfinished(out)
+        shutil.rmtree(out)

@@ -1,0 +1,229 @@
+"""Vectors in several files against one array of them; the writer that goes on where an earlier one was stopped."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lookalike.embeddings import Embeddings, read_through, write_embeddings
+from lookalike.embeddings_folder import (
+    Joined,
+    Manifest,
+    Shard,
+    has_manifest,
+    read_manifest,
+    shard_names,
+    write_manifest,
+)
+from lookalike.embeddings_writer import VectorsAbout, open_writer
+from lookalike.errors import CollapsedError, CorruptError, InputError
+
+ABOUT = VectorsAbout(4, made_from={"samples": "s"}, layer="embedding")
+
+
+@given(
+    lengths=st.lists(st.integers(0, 4), min_size=1, max_size=5).filter(any),
+    start=st.integers(-22, 22),
+    stop=st.integers(-22, 22),
+    step=st.sampled_from([1, 1, 2, -1]),
+    draw=st.randoms(use_true_random=False),
+)
+def test_joined_rows_are_those_of_one_array(lengths: list[int], start: int, stop: int, step: int, draw: Any) -> None:
+    whole = np.random.default_rng(0).normal(size=(sum(lengths), 3)).astype(np.float32)
+    joined = Joined(np.split(whole, np.cumsum(lengths)[:-1]))
+    n = len(whole)
+    assert (joined.shape, joined.dtype, len(joined), joined.ndim, joined.itemsize) == ((n, 3), np.float32, n, 2, 4)
+    np.testing.assert_array_equal(joined[start:stop:step], whole[start:stop:step])
+    rows = np.array([draw.randrange(-n, n) for _ in range(draw.randrange(0, 9))], np.int64)
+    np.testing.assert_array_equal(joined[rows], whole[rows])
+    np.testing.assert_array_equal(joined[int(rows[0]) if len(rows) else 0], whole[int(rows[0]) if len(rows) else 0])
+    mask = np.array([draw.random() < 0.5 for _ in range(n)])
+    np.testing.assert_array_equal(joined[mask], whole[mask])
+    np.testing.assert_array_equal(np.asarray(joined), whole)
+
+
+@pytest.mark.parametrize("rows", [5, [0, -6], [1.5], np.ones(3, bool)])
+def test_rows_there_are_none_of_are_an_error(rows: Any) -> None:
+    with pytest.raises(IndexError):
+        Joined([np.zeros((3, 2)), np.zeros((2, 2))])[rows]
+
+
+def test_a_slice_of_one_part_is_no_copy() -> None:
+    part = np.zeros((4, 2))
+    assert np.shares_memory(Joined([np.ones((3, 2)), part])[4:6], part)
+
+
+def vectors(n: int) -> np.ndarray[Any, Any]:
+    return np.random.default_rng(1).normal(size=(n, 4))
+
+
+def ids(n: int) -> np.ndarray[Any, Any]:
+    return np.array([f"o{row:02d}" for row in range(n)], "S")
+
+
+def stopped(path: Path, rows: int, key: dict[str, Any], error: type[BaseException] = KeyboardInterrupt) -> None:
+    """A writer of 10 vectors that is stopped after `rows` of them."""
+
+    def work() -> None:
+        with open_writer(path, ids(10), ABOUT, resume=key) as writer:
+            writer.append(vectors(10)[:rows])
+            raise error("stopped")
+
+    with pytest.raises(error, match="stopped"):
+        work()
+
+
+def finished(path: Path, key: dict[str, Any] | None) -> int:
+    """Write what is missing of the 10; how many were there already."""
+    with open_writer(path, ids(10), ABOUT, resume=key) as writer:
+        start = writer.start
+        writer.append(vectors(10)[start:])
+    return start
+
+
+def test_a_writer_goes_on_where_the_last_one_was_stopped(tmp_path: Path) -> None:
+    whole = tmp_path / "whole.h5"
+    digest = write_embeddings(whole, ids(10), [vectors(10)], dimensions=4, made_from=ABOUT.made_from, layer="embedding")
+    path = tmp_path / "e.h5"
+    stopped(path, 3, {"batch_size": 2})
+    assert not path.exists()
+    assert finished(path, {"batch_size": 2}) == 3
+    assert Embeddings(path).content_hash == digest
+    assert path.read_bytes() == whole.read_bytes()
+    assert sorted(tmp_path.iterdir()) == [path, whole]
+
+
+def flip(path: Path, place: int) -> None:
+    data = bytearray(path.read_bytes())
+    data[place] ^= 1
+    path.write_bytes(data)
+
+
+def test_saved_rows_count_only_if_they_are_the_ones_that_were_saved(tmp_path: Path) -> None:
+    path = tmp_path / "e.h5"
+    spool, journal = tmp_path / ".e.h5.partial", tmp_path / ".e.h5.rows.partial"
+
+    def alter_rows() -> None:
+        flip(spool, json.loads(journal.read_text())["offset"] + 5)
+
+    def cut_short() -> None:
+        spool.write_bytes(spool.read_bytes()[:-1])
+
+    def tell(change: dict[str, Any]) -> Callable[[], object]:
+        return lambda: journal.write_text(json.dumps(json.loads(journal.read_text()) | change))
+
+    damages: list[Callable[[], object]] = [
+        alter_rows,
+        cut_short,
+        spool.unlink,
+        journal.unlink,
+        lambda: journal.write_text("[]"),
+        lambda: journal.write_bytes(b"\xff{"),
+        *(tell({"rows": rows}) for rows in (0, -1, 2, 4, 11, "3", 2.5, None)),
+        tell({"hash": 1}),
+        tell({"batch_size": 3}),
+        tell({"layer": "projection"}),
+        tell({"offset": 0}),
+    ]
+    for damage in damages:
+        stopped(path, 3, {"batch_size": 2})
+        damage()
+        assert finished(path, {"batch_size": 2}) == 0
+        Embeddings(path).verify()
+        path.unlink()
+    stopped(path, 3, {"batch_size": 2})
+    assert finished(path, None) == 0
+    assert sorted(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("error", [InputError, CollapsedError])
+def test_what_would_fail_again_is_not_kept(tmp_path: Path, error: type[Exception]) -> None:
+    stopped(tmp_path / "e.h5", 3, {}, error)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_damaged_set_costs_no_work_done_so_far(tmp_path: Path) -> None:
+    stopped(tmp_path / "e.h5", 3, {}, CorruptError)
+    assert finished(tmp_path / "e.h5", {}) == 3
+
+
+def folder_of(folder: Path, lengths: list[int]) -> np.ndarray[Any, Any]:
+    """Write a folder of embeddings with shards of these lengths; its vectors."""
+    whole, start, shards = vectors(sum(lengths)), 0, []
+    for number, n in enumerate(lengths):
+        path, rows = folder / f"part{number}.h5", slice(start, start + n)
+        write_embeddings(path, ids(sum(lengths))[rows], [whole[rows]], dimensions=4)
+        shards.append(Shard(file=path.name, samples="", n=n, content_hash=Embeddings(path).content_hash))
+        start += n
+    digest = read_through(Embeddings(folder / shard.file)._stored[0] for shard in shards).content_hash
+    write_manifest(
+        folder,
+        Manifest(content_hash=digest, dimensions=4, dtype="float32", layer="", made_from={}, shards=tuple(shards)),
+    )
+    return whole
+
+
+def test_a_folder_is_read_as_one_file_of_the_same(tmp_path: Path) -> None:
+    whole = folder_of(tmp_path / "folder", [3, 1, 6])
+    digest = write_embeddings(tmp_path / "e.h5", ids(10), [whole], dimensions=4)
+    found = Embeddings(tmp_path / "folder")
+    one = Embeddings(tmp_path / "e.h5")
+    assert found.content_hash == digest
+    assert (len(found), found.dimensions, found.layer, found.made_from) == (10, 4, "", {})
+    np.testing.assert_array_equal(found.vectors[:], one.vectors)
+    assert found.ids.tolist() == one.ids.tolist()
+    found.verify()
+
+
+def test_damage_to_a_folder_is_found_and_named(tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    folder_of(folder, [3, 7])
+    shard = folder / "part1.h5"
+    kept = shard.read_bytes()
+    flip(shard, Embeddings(shard).vectors.offset + 3)  # type: ignore[attr-defined]
+    with pytest.raises(CorruptError, match=r"part1\.h5 was altered"):
+        Embeddings(folder).verify()
+    write_embeddings(shard, ids(7), [vectors(7)], dimensions=4)
+    with pytest.raises(CorruptError, match=r"part1\.h5 is not the shard"):
+        Embeddings(folder)
+    shard.unlink()
+    with pytest.raises(CorruptError, match=r"lacks its shard part1\.h5"):
+        Embeddings(folder)
+    shard.write_bytes(kept)
+    Embeddings(folder).verify()
+
+
+def test_what_is_no_complete_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="is not a folder of embeddings"):
+        Embeddings(tmp_path)
+    folder_of(tmp_path, [3, 7])
+    manifest = read_manifest(tmp_path)
+    write_manifest(tmp_path, manifest.unfinished())
+    (tmp_path / "part1.h5").unlink()
+    with pytest.raises(InputError, match=r"is not complete: 1 of 2 shards are there"):
+        Embeddings(tmp_path)
+    assert has_manifest(tmp_path)
+    for name, value in {"dimensions": "x", "shards": [], "dtype": "float16"}.items():
+        values = manifest.model_dump(mode="json") | {name: value}
+        (tmp_path / "manifest.json").write_text(json.dumps(values))
+        with pytest.raises(CorruptError):
+            Embeddings(tmp_path)
+    outside = manifest.model_copy(update={"shards": (Shard(file="../e.h5", samples="", n=3),)})
+    write_manifest(tmp_path, outside)
+    with pytest.raises(CorruptError, match="names no files of its folder"):
+        Embeddings(tmp_path)
+
+
+def test_shards_are_named_after_their_samples() -> None:
+    assert shard_names([Path("/d/a.h5"), Path("/d/b.hdf5"), Path("/d/c")]) == ["a.h5", "b.hdf5", "c.h5"]
+    assert shard_names([Path("/n/s.h5"), Path("/s/s.h5")]) == ["n-s.h5", "s-s.h5"]
+    assert shard_names([Path("/t/n/s.h5"), Path("/u/n/s.h5")]) == ["t-n-s.h5", "u-n-s.h5"]
+    with pytest.raises(InputError, match="end up alike"):
+        shard_names([Path("/n-s.h5"), Path("/n/s.h5"), Path("/s.h5"), Path("/m/n-s.h5"), Path("/m-n/s.h5")])
