@@ -22,12 +22,14 @@ from scipy import stats
 import lookalike.augmentations as augmentations
 from lookalike.augmentations import galaxy, get_domain, ops
 from lookalike.augmentations import preprocess as preprocessing
+from lookalike.augmentations.bank import read_bank
 from lookalike.augmentations.draws import Draws
 from lookalike.augmentations.galaxy_settings import Distribution, GalaxySettings, Jitter, default_settings
 from lookalike.errors import InputError
 from lookalike.probes import published
 from lookalike.probes.checks import ODDS, correlation_limit, galaxy_checks
 from lookalike.probes.compare import compare_representations
+from lookalike.probes.crowding import off_center
 from lookalike.probes.directions import Directions, standardization
 from lookalike.probes.faults import Flag, flags_of
 from lookalike.probes.invariance import Invariance, measure, pixel_change
@@ -459,6 +461,63 @@ def test_an_extra_that_is_off_by_default_is_no_missing_step() -> None:
     assert switches(alone(WithExtra(), "blur")) == {step: step == "blur" for step in STEPS}
 
 
+def test_a_foreground_is_measured_where_the_encoder_has_it_or_where_asked_for(
+    report: Callable[..., Invariance], survey: Path, checkpoint: Callable[..., Path]
+) -> None:
+    trained = report(foreground={"enabled": True, "bank": 30})
+    assert trained.steps == ["foreground", *STEPS]
+    assert trained.pixel_change["foreground"] > 0.05
+    assert trained.flags == []
+    assert not [note for note in trained.notes if "foreground" in note]
+    asked = measure([survey], checkpoint(survey), extra=["foreground"], quiet=True)
+    assert asked.steps == ["foreground", *STEPS]
+    assert "foreground: measured though the encoder was not trained with it" in " ".join(asked.notes)
+    usual = measure([survey], checkpoint(survey), quiet=True)
+    assert usual.steps == STEPS
+    with pytest.raises(InputError, match=r"Unknown extra step 'blur'\. Choices: foreground"):
+        measure([survey], checkpoint(survey), extra=["blur"], quiet=True)
+
+
+def test_the_foregrounds_of_an_evaluation_are_not_those_of_training(
+    survey: Path, checkpoint: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = []
+
+    def bank(*arguments: Any) -> Any:
+        read.append(arguments[2:])
+        return read_bank(*arguments)
+
+    monkeypatch.setitem(augmentations.DOMAINS, "galaxy", dataclasses.replace(get_domain("galaxy"), bank=bank))
+    folder = checkpoint(survey, foreground={"enabled": True, "bank": 30})
+    measure([survey], folder, quiet=True, seed=4)
+    compare_representations(Samples(survey), folder, quiet=True, seed=4)
+    assert read == [(4, -1), (4, -1)]
+
+
+def test_the_crowded_third_has_its_own_scores(report: Callable[..., Invariance], survey: Path) -> None:
+    measured = report()
+    pictures = Samples(survey).images(slice(None))
+    inner = slice(8, 32)  # views are 24 of 40 px
+    shares = off_center(pictures[:, :, inner, inner])
+    assert measured.crowded_objects.tolist() == sorted(np.argsort(-shares)[:13])
+    assert set(measured.crowded) == set(measured.scores)
+    for name, scores in measured.crowded.items():
+        for step, part in scores.items():
+            whole = measured.scores[name][step]
+            assert part.copy_at[0].n == 13
+            assert part.copy_at[0].hits <= whole.copy_at[0].hits
+    values = as_json(measured)
+    assert values["crowded_objects"] == 13
+    found = measured.crowded["embedding"]["all"]
+    assert values["all"]["crowded"]["self_retrieval_at_1"] == found.copy_at[0].value
+    assert values["all"]["crowded"]["overlap_at_10"] == found.overlap
+    assert values["augmentations"][0]["crowded"]["intervals"]["overlap_at_10"] == list(
+        measured.crowded["embedding"]["extinction"].overlap_interval
+    )
+    assert "all, crowded" in as_text(measured)
+    assert "Self-retrieval@1 of the 13 in crowded cutouts" in page(measured)
+
+
 def test_all_is_refused_if_a_step_is_off() -> None:
     off = GalaxySettings().changed({"blur": {"enabled": False}, "noise": {"enabled": False}})
     with pytest.raises(
@@ -594,7 +653,7 @@ def test_the_page_needs_nothing_else(report: Callable[..., Invariance], monkeypa
     text = page(dataclasses.replace(report(), notes=["<script>alert(1)</script>"]))
     assert "http" not in text.replace("http-equiv", "")
     assert "<script" not in text
-    assert text.count('<svg class="plot"') == 5
+    assert text.count('<svg class="plot"') == 6
     assert "prefers-color-scheme: dark" in text
     assert "dead" in text
 

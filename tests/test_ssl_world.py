@@ -151,10 +151,12 @@ def wait_for_steps(out: Path, count: int, agent: subprocess.Popen[str]) -> None:
         time.sleep(0.02)
 
 
-@pytest.mark.parametrize("batch_size", [16, 17])
-def test_two_processes_train_as_one(blob_samples: Write, tmp_path: Path, agents: Agents, batch_size: int) -> None:
+@pytest.mark.parametrize("options", [(16,), (17,), (16, "--set=augment.foreground.enabled=true")], ids=str)
+def test_two_processes_train_as_one(
+    blob_samples: Write, tmp_path: Path, agents: Agents, options: tuple[object, ...]
+) -> None:
     """The same batches, even where they do not divide evenly: queue, losses and weights of one process."""
-    command = (blob_samples(n=70), "--batch-size", batch_size, "--out")
+    command = (blob_samples(n=70), "--batch-size", *options, "--out")
     agents.alone(*command, tmp_path / "one")
     two = agents.start(*command, tmp_path / "two")
     said, _ = two.communicate(timeout=180)

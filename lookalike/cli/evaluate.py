@@ -22,6 +22,10 @@ def invariance(
     without: Annotated[
         list[str] | None, typer.Option(metavar="STEP", help="A step that is off and is to be left out; repeatable.")
     ] = None,
+    extra: Annotated[
+        list[str] | None,
+        typer.Option(metavar="STEP", help="A step that is off by default (foreground), measured all the same."),
+    ] = None,
     max_overlap: Annotated[
         float, typer.Option(min=0, max=1, help="Objects whose footprint overlaps by more do not compete.")
     ] = 0.25,
@@ -47,6 +51,7 @@ def invariance(
         checkpoint,
         objects=objects,
         without=without or (),
+        extra=extra or (),
         max_overlap=max_overlap,
         seed=seed,
         device=device,

@@ -22,11 +22,12 @@ from lookalike.augmentations.draws import Draws
 from lookalike.errors import InputError
 from lookalike.indexer.footprints import Footprints
 from lookalike.probes.checks import ODDS
+from lookalike.probes.crowding import crowded, off_center
 from lookalike.probes.describe import Describer, Vectors, comparable
 from lookalike.probes.faults import Flag, Judged, flags_of, judged
 from lookalike.probes.retrieval import compared, nearest, overlap
 from lookalike.probes.scores import K, Scores, scored
-from lookalike.probes.steps import alone, chosen
+from lookalike.probes.steps import alone, chosen, with_extra
 from lookalike.progress import progress
 from lookalike.samples import Samples
 from lookalike.ssl.batches import Batches
@@ -43,7 +44,11 @@ TOGETHER = "all"
 
 @dataclass
 class Invariance:
-    """What was measured: scores[description][augmentation], in the order of the augmentations, `all` last."""
+    """What was measured: scores[description][augmentation], in the order of the augmentations, `all` last.
+
+    crowded : the same of the objects alone that `crowded_objects` (M,) says are in crowded cutouts (places in `rows`);
+    empty where there are none, or where the pictures' center is not an object's.
+    """
 
     samples: Samples
     checkpoint: Path
@@ -52,6 +57,8 @@ class Invariance:
     steps: list[str]
     without: list[str]
     scores: dict[str, dict[str, Scores]]
+    crowded: dict[str, dict[str, Scores]]
+    crowded_objects: Rows
     pixel_change: dict[str, float]
     judged: Judged
     flags: list[Flag]
@@ -65,6 +72,7 @@ def measure(
     *,
     objects: int = OBJECTS,
     without: Sequence[str] = (),
+    extra: Sequence[str] = (),
     max_overlap: float = 0.25,
     seed: int = 0,
     device: str = "auto",
@@ -73,9 +81,10 @@ def measure(
     """Measure the invariance of a checkpoint on the objects of a data set.
 
     objects : at most so many are measured, a random part by `seed`. without : the steps that are off in the
-    checkpoint's settings; each must be named, since “all” would otherwise promise what was not done. max_overlap :
-    objects covering more of a footprint than this do not compete with it. Each object is augmented and embedded once
-    per augmentation, with the same draws alone and together; drawn anew, they are no training views.
+    checkpoint's settings; each must be named, since “all” would otherwise promise what was not done. extra : steps
+    that are off by default, measured though the encoder was not trained with them. max_overlap : objects covering
+    more of a footprint than this do not compete with it. Each object is augmented and embedded once per
+    augmentation, with the same draws alone and together; drawn anew, they are no training views.
 
     InputError where the data are not the encoder's, fewer than 2 objects are there or all overlap, a step is off and
     not named, or an augmentation gives pixels that are not finite.
@@ -88,6 +97,8 @@ def measure(
     domain = get_domain(describer.config.domain)
     settings, whole, told = _settings(domain, describer.config, samples)
     notes += told
+    settings, told = with_extra(settings, _defaults(domain, samples)[0], extra)
+    notes += told
     steps, off = chosen(settings, without, checkpoint)
     rows = _some(len(samples), objects, seed)
     if len(rows) < len(samples):
@@ -96,9 +107,11 @@ def measure(
     notes += told
     copies = Copies(samples, rows, describer, settings, whole, seed)
     scores: dict[str, dict[str, Scores]] = {name: {} for name in names}
+    in_crowds: dict[str, dict[str, Scores]] = {name: {} for name in names}
     change: dict[str, float] = {}
     with progress("invariance", len(rows) * (len(steps) + 2), "copies", quiet=quiet) as advance:
-        stored = copies.originals(advance)
+        stored, shares = copies.originals(advance)
+        places = np.flatnonzero(crowded(shares)) if domain.name == "galaxy" else np.empty(0, np.int64)
         lists = {name: nearest(comparable(name, stored[name], stored[name]), left_out, k=K) for name in names}
         for augmentation in [*steps, TOGETHER]:
             on = steps if augmentation == TOGETHER else [augmentation]
@@ -106,7 +119,10 @@ def measure(
             for name in names:
                 base, queries = (comparable(name, stored[name], vectors[name]) for vectors in (stored, made))
                 found = compared(base, queries, left_out, k=K)
-                scores[name][augmentation] = scored(found, overlap(lists[name], found.copy_lists))
+                overlaps = overlap(lists[name], found.copy_lists)
+                scores[name][augmentation] = scored(found, overlaps)
+                if (found.rivals[places] > 0).any():
+                    in_crowds[name][augmentation] = scored(found.at(places), overlaps[places])
     verdict = judged(domain, samples, rows, describer.config, settings, steps)
     separation = {step: max(scores[name][step].separation for name in names) for step in [*steps, TOGETHER]}
     return Invariance(
@@ -117,6 +133,8 @@ def measure(
         steps,
         off,
         scores,
+        in_crowds if in_crowds[names[0]] else {},
+        places,
         change,
         verdict,
         flags_of(change, separation, verdict.checks, steps),
@@ -143,19 +161,24 @@ class Copies:
         self.domain = get_domain(self.describer.config.domain)
         columns = self.domain.columns(self.settings, self.samples.about.bands, frozenset(self.samples.columns))
         self.batches = Batches(self.samples, columns, self.describer.device)
+        # Other objects than training pasted, as its copies are no training views.
+        self.bank = self.domain.bank(self.samples, self.settings, self.seed, COPY_EPOCH)
         bytes_each = 4 * int(np.prod(self.samples.image_shape))
         self.block = max(16, min(256, BLOCK_BYTES // bytes_each))
 
-    def originals(self, advance: Callable[[int], object]) -> Vectors:
-        """The originals as the index sees them, (N, D) by description."""
+    def originals(self, advance: Callable[[int], object]) -> tuple[Vectors, NDArray[np.float64]]:
+        """The originals as the index sees them, (N, D) by description, and the share of their light off center (N,)."""
         if self.samples.image_dtype != np.uint8:
             self.describer.top = self._top()
         parts: list[Vectors] = []
+        shares = []
         for rows in self._blocks():
             images, _ = self.batches.fetch(rows)  # (B, C, H, W)
-            parts.append(self.describer(_central(images, self.describer.config.preprocess.size)))
+            seen = _central(images, self.describer.config.preprocess.size)
+            parts.append(self.describer(seen))
+            shares.append(off_center(seen.cpu().numpy()))
             advance(len(rows))
-        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}, np.concatenate(shares)
 
     def augmented(self, steps: Sequence[str], name: str, advance: Callable[[int], object]) -> tuple[Vectors, float]:
         """The copies with these steps on, (N, D) by description, and how much their pixels changed."""
@@ -167,7 +190,7 @@ class Copies:
             if self.whole:
                 images = _central(images, self.describer.config.preprocess.size)
             draws = Draws(self.seed, COPY_EPOCH, torch.from_numpy(rows).to(images.device), view=0)
-            copies = self.domain.view(images.clone(), catalog, draws, on)  # (B, C, h, w)
+            copies = self.domain.view(images.clone(), catalog, draws, on, self.bank)  # (B, C, h, w)
             if not bool(copies.isfinite().all()):
                 raise InputError(f"Augmented copies have finite pixels, but {name} gives some that are not.")
             changes.append(pixel_change(copies, self.domain.view(images, catalog, draws, off)))
@@ -203,9 +226,9 @@ def _settings(domain: Domain, config: CheckpointConfig, samples: Samples) -> tup
     """
     if config.augment:
         return domain.settings_type.checked(config.augment), False, []
-    about, stored = samples.about, min(samples.image_shape[1:])
+    stored = min(samples.image_shape[1:])
     settings: Any
-    settings, notes = domain.settings(about, stored, frozenset(samples.columns), str(samples.image_dtype))
+    settings, notes = _defaults(domain, samples)
     told = "augmentations: the checkpoint names none, as one trained elsewhere does not; measured are those that "
     # The views must be as large as the encoder was made for.
     return (
@@ -216,6 +239,12 @@ def _settings(domain: Domain, config: CheckpointConfig, samples: Samples) -> tup
             *(note for note in notes if not note.startswith("views:")),
         ],
     )
+
+
+def _defaults(domain: Domain, samples: Samples) -> tuple[Any, list[str]]:
+    """What `lookalike train` would use for these samples, and notes."""
+    stored, columns = min(samples.image_shape[1:]), frozenset(samples.columns)
+    return domain.settings(samples.about, stored, columns, str(samples.image_dtype))
 
 
 def _some(n: int, objects: int, seed: int) -> Rows:

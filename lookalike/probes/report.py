@@ -36,6 +36,7 @@ def as_json(measured: Invariance) -> dict[str, Any]:
         "objects": len(measured.rows),
         "objects_in_samples": len(measured.samples),
         "chance_at_1": 1 / len(measured.rows),
+        "crowded_objects": len(measured.crowded_objects) if measured.crowded else 0,
         "settings": measured.settings,
         "checks": [
             {
@@ -71,20 +72,30 @@ def _layer(measured: Invariance, layer: int) -> dict[str, Any]:
 
 def _description(measured: Invariance, name: str) -> dict[str, Any]:
     """The scores of all together under one description, and those of each augmentation alone."""
-    scores = measured.scores[name]
+    scores, crowded = measured.scores[name], measured.crowded.get(name, {})
     return {
-        **_entry(measured, scores, TOGETHER),
-        "augmentations": [{"name": step, **_entry(measured, scores, step)} for step in measured.steps],
+        **_entry(measured, scores, crowded, TOGETHER),
+        "augmentations": [{"name": step, **_entry(measured, scores, crowded, step)} for step in measured.steps],
     }
 
 
-def _entry(measured: Invariance, scores: Mapping[str, Scores], augmentation: str) -> dict[str, Any]:
+def _entry(
+    measured: Invariance, scores: Mapping[str, Scores], crowded: Mapping[str, Scores], augmentation: str
+) -> dict[str, Any]:
     flagged = [flag.kind for flag in measured.flags if augmentation in flag.augmentations]
     return {
         **scores[augmentation].as_json(),
         "pixel_change": measured.pixel_change[augmentation],
+        "crowded": _short(crowded[augmentation]) if crowded else None,
         "flags": flagged,
     }
+
+
+def _short(scores: Scores) -> dict[str, Any]:
+    """The plain numbers and their intervals."""
+    whole = scores.as_json()
+    names = ("self_retrieval_at_1", "self_retrieval_at_10", "overlap_at_10", "separation", "intervals")
+    return {name: whole[name] for name in names}
 
 
 def as_text(measured: Invariance) -> str:
@@ -102,6 +113,12 @@ def as_text(measured: Invariance) -> str:
         for name in [*steps, TOGETHER]:
             cells = _cells(measured.scores[layer][name], measured.pixel_change[name])
             lines.append(_row(f"  {together if name == TOGETHER else name}", cells))
+        if measured.crowded:
+            lines.append(_row(f"  {together}, crowded", _cells(measured.crowded[layer][TOGETHER], None)))
+            if "foreground" in steps:
+                lines.append(_row("  foreground, crowded", _cells(measured.crowded[layer]["foreground"], None)))
+    if measured.crowded:
+        lines.append(f"crowded: the {len(measured.crowded_objects):,} objects with the most light off center, of all")
     lines += [f"beside it, {together}"]
     for name in (name for name in measured.scores if name not in TRAINED):
         lines.append(_row(f"  {name.replace('_', ' ')}", _cells(measured.scores[name][TOGETHER], None)))
@@ -129,4 +146,4 @@ def _cells(scores: Scores, change: float | None) -> tuple[str, ...]:
 
 def _row(name: str, cells: tuple[str, ...]) -> str:
     widths = (7, 21, 6, 11, 21, 6, 7)
-    return f"{name:<24}" + "  ".join(f"{cell:<{width}}" for cell, width in zip(cells, widths, strict=True)).rstrip()
+    return f"{name:<30}" + "  ".join(f"{cell:<{width}}" for cell, width in zip(cells, widths, strict=True)).rstrip()

@@ -71,6 +71,7 @@ def page(measured: Invariance) -> str:
         *_retrieval(measured, 0, "How often the own original comes first (self-retrieval@1), asked with the copy"),
         *_retrieval(measured, 1, f"How often it is among the first {K} (self-retrieval@{K})"),
         *_overlap(measured),
+        *_crowded(measured),
         *_cosines(measured),
         *_tables(measured),
         *_checks(measured),
@@ -96,12 +97,21 @@ def _flags(measured: Invariance) -> list[str]:
     return [f'<p class="flag"><b>{escape(flag.kind)}</b> {escape(flag.message)}</p>' for flag in measured.flags]
 
 
-def _retrieval(measured: Invariance, place: int, title: str) -> list[str]:
+def _crowded(measured: Invariance) -> list[str]:
+    """The first plot again, of the crowded third."""
+    if not measured.crowded:
+        return []
+    title = f"Self-retrieval@1 of the {len(measured.crowded_objects):,} in crowded cutouts"
+    note = '<p class="faint">Those with the most light off center look for their originals among all.</p>'
+    heading, *plot = _retrieval(measured, 0, title, crowded=True)
+    return [heading, note, *plot]
+
+
+def _retrieval(measured: Invariance, place: int, title: str, *, crowded: bool = False) -> list[str]:
     rows = []
+    scores = measured.crowded if crowded else measured.scores
     for name in _names(measured):
-        marks = [
-            _mark(i, measured.scores[series][name].copy_at[place], label) for i, series, label in _series(measured)
-        ]
+        marks = [_mark(i, scores[series][name].copy_at[place], label) for i, series, label in _series(measured)]
         rows.append((_label(measured, name), marks))
     return [f"<h2>{escape(title)}</h2>", _legend(measured), interval_plot(rows, title)]
 

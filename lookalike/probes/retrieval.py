@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from math import sqrt
 from typing import Any
 
@@ -79,6 +79,10 @@ class Compared:
     ahead_of_copy: NDArray[np.int64]
     rivals: NDArray[np.int64]
     copy_lists: NDArray[np.int64]
+
+    def at(self, places: NDArray[np.int64]) -> Compared:
+        """The same of some of the copies."""
+        return Compared(**{field.name: getattr(self, field.name)[places] for field in fields(self)})
 
 
 def compared(

@@ -18,8 +18,8 @@ def switches(settings: Config) -> dict[str, bool]:
     for name in type(settings).model_fields:
         step = getattr(settings, name)
         if isinstance(step, Config) and "enabled" in type(step).model_fields:
-            on, usual = bool(getattr(step, "enabled")), type(step).model_fields["enabled"].default is not False  # noqa: B009
-            if on or usual:
+            on = bool(getattr(step, "enabled"))  # noqa: B009
+            if on or _usual(settings, name):
                 found[name] = on
     if "gray" in found and not getattr(settings, "color", True):
         found["gray"] = False  # there is no color to drop
@@ -57,6 +57,27 @@ def chosen(settings: Config, without: Sequence[str], where: object) -> tuple[lis
     if len(off) == len(steps):
         raise InputError(f"At least one augmentation must be on, but all are off in the settings of {where}.")
     return [name for name, on in steps.items() if on], off
+
+
+def with_extra(settings: Config, defaults: Config, extra: Sequence[str]) -> tuple[Config, list[str]]:
+    """The settings with steps switched on that are off by default, in the numbers of `defaults`; and notes.
+
+    A step that is on already keeps its numbers. InputError naming a step that is not such an extra.
+    """
+    extras = [name for name in _switchable(settings) if not _usual(settings, name)]
+    notes = []
+    for name in extra:
+        if name not in extras:
+            raise unknown("extra step", name, extras)
+        if not getattr(settings, name).enabled:
+            settings = settings.changed({name: getattr(defaults, name).model_dump() | {"enabled": True}})
+            notes.append(f"{name}: measured though the encoder was not trained with it (--extra); “all” includes it.")
+    return settings, notes
+
+
+def _usual(settings: Config, name: str) -> bool:
+    """Whether a step is on by default."""
+    return type(getattr(settings, name)).model_fields["enabled"].default is not False
 
 
 def _switchable(settings: Config) -> Iterable[str]:
