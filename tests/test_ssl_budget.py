@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 
 from lookalike.errors import InputError
 from lookalike.samples import Samples
-from lookalike.ssl import budget
+from lookalike.ssl import budget, defaults
 from lookalike.ssl import train as train_module
-from lookalike.ssl.budget import epochs_within, samples_per_second
+from lookalike.ssl.budget import epochs_within, is_long, samples_per_second, time_needed
 from lookalike.ssl.checks import seconds_of
-from lookalike.ssl.plan import make_plan
+from lookalike.ssl.plan import Plan, make_plan
 from lookalike.ssl.train import TrainConfig, train
 from lookalike.ssl.world import ALONE
 
@@ -67,6 +67,38 @@ def test_a_budgeted_run_is_the_run_of_that_many_epochs(
     assert under.content_hash == plain.content_hash
     again = train(data, tmp_path / "under", TrainConfig.checked(SMALL), quiet=True, resume=True, budget=1000)
     assert again.epochs == 3  # its schedule is laid; more are asked for by --epochs
+
+
+@pytest.mark.parametrize(
+    ("steps", "said"), [(20, "about 20 s"), (300, "about 5 min"), (9000, "about 2 h 30 min"), (3590, "about 1 h 0 min")]
+)
+def test_the_time_needed_is_said(steps: int, said: str) -> None:
+    plan: Any = SimpleNamespace(steps=steps, config=SimpleNamespace(batch_size=64))
+    assert f"64 samples/s measured: this takes {said}; --budget 30m" in time_needed(plan, 64.0)
+
+
+def test_only_a_long_run_with_open_epochs_is_measured(
+    blob_samples: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured: list[int] = []
+
+    def rate(plan: Plan, *_: object) -> float:
+        measured.append(plan.steps)
+        return 64.0
+
+    monkeypatch.setattr(train_module, "samples_per_second", rate)
+    monkeypatch.setattr(defaults, "MOST_EPOCHS", 2)  # of 64 objects the 300,000 would be more
+    data = [blob_samples(n=64)]
+    assert not is_long(make_plan(Samples(data), TrainConfig.checked(SMALL)))
+    train(data, tmp_path / "short", TrainConfig.checked(SMALL), quiet=True)
+    assert measured == []
+    monkeypatch.setattr(budget, "LONG", 100)
+    train(data, tmp_path / "given", TrainConfig.checked(SMALL | {"epochs": 2}), quiet=True)
+    assert measured == []
+    report = train(data, tmp_path / "long", TrainConfig.checked(SMALL), quiet=True)
+    assert measured == [8]
+    assert report.epochs == 2
+    assert "64 samples/s measured: this takes about 2 s" in report.notes[-1]
 
 
 def test_the_rate_is_measured_past_an_epoch(blob_samples: Write, tmp_path: Path) -> None:

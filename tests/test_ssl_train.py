@@ -110,6 +110,15 @@ def test_epochs_may_grow_on_resume_and_nothing_else(blob_samples: Write, tmp_pat
         train(data, out, config(augment={"jitter": {"enabled": False}}), resume=True, quiet=True)
     with pytest.raises(InputError, match="the data must be the same, but the checkpoint was trained on samples"):
         train([blob_samples("other.h5", n=32, seed=9)], out, config(), resume=True, quiet=True)
+    kinds: list[tuple[dict[str, Any], str]] = [
+        ({"bands": "RG"}, "trained on the bands R, G, B, but these samples hold R, G"),
+        ({"domain": "image"}, "trained on the domain galaxy, but these samples are of the domain image"),
+        ({"dtype": "float32"}, "trained on uint8 pixels, but float32 was given"),
+        ({"size": 12}, "sees the central 16×16 px, but pictures of 12×12 px"),
+    ]
+    for kind, message in kinds:
+        with pytest.raises(InputError, match=message):
+            train([blob_samples("kind.h5", n=32, **kind)], out, config(), resume=True, quiet=True)
     with pytest.raises(InputError, match="already holds a checkpoint: go on with --resume"):
         train(data, out, config(), quiet=True)
     same = train(data, out, config(epochs=None), resume=True, quiet=True)  # nothing left to do

@@ -37,7 +37,7 @@ from lookalike.wording import counted
 
 LOWEST, HIGHEST = 1e-4, 1.0  # lr per 256 objects of a batch
 STEPS = 300  # of the rise
-SMOOTHED = 0.2  # of a factor ten in lr: the σ of the Gaussian that the loss is smoothed with
+SMOOTHED = 0.3  # of a factor ten in lr: the σ of the Gaussian that the loss is smoothed with
 CLEARLY = 10  # a loss that falls by so many times the smoothed curve's noise does fall
 
 Values = NDArray[np.float64]
@@ -64,7 +64,7 @@ class LrRange:
         if self.suggestion is None:
             return f"The loss fell at no rate, so none can be suggested.{broke}"
         lowest = f"it is lowest at {self.lowest_at:.2g}."
-        return f"lr {self.suggestion:g}, the middle of where the loss falls fast; {lowest}{broke}"
+        return f"lr {self.suggestion:g}, give or take a factor of two: where the loss falls fast; {lowest}{broke}"
 
     def document(self) -> dict[str, Any]:
         """As JSON has it."""

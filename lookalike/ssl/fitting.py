@@ -50,7 +50,7 @@ def check_pictures(shape: tuple[int, ...], dtype: np.dtype[Any], config: Checkpo
         )
 
 
-def check_fits(samples: Samples, config: CheckpointConfig, checkpoint: Path) -> list[str]:
+def check_fits(samples: Samples, config: CheckpointConfig, checkpoint: Path | str) -> list[str]:
     """InputError where a data set is not of the kind the encoder was trained on; notes on what cannot be compared.
 
     Domain, bands, unit, pixel type and scale are compared, and the pictures must be large enough. A scale read from

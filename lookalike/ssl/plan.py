@@ -15,6 +15,7 @@ from lookalike.errors import InputError
 from lookalike.samples import Samples
 from lookalike.ssl.architectures import EncoderConfig, MlpShape
 from lookalike.ssl.checkpoint import Began, CheckpointConfig
+from lookalike.ssl.fitting import check_fits
 from lookalike.ssl.hardware import fast_precision
 from lookalike.ssl.settings import SettledConfig, TrainConfig, refuse_changes, resolved
 from lookalike.ssl.starting import Start
@@ -155,11 +156,13 @@ def make_plan(
 
 
 def _refuse_other_samples(stored: CheckpointConfig, samples: Samples) -> None:
-    if stored.samples_hash != samples.content_hash:
-        raise InputError(
-            f"On resume the data must be the same, but the checkpoint was trained on samples with content hash "
-            f"{stored.samples_hash[:12]}… and these have {samples.content_hash[:12]}…."
-        )
+    if stored.samples_hash == samples.content_hash:
+        return
+    check_fits(samples, stored, "The checkpoint")  # names what is of another kind: domain, bands, unit, type, size
+    raise InputError(
+        f"On resume the data must be the same, but the checkpoint was trained on samples with content hash "
+        f"{stored.samples_hash[:12]}… and these have {samples.content_hash[:12]}…."
+    )
 
 
 def _refuse_other_start(began: Began | None, start: Start) -> None:

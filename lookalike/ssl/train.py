@@ -94,8 +94,6 @@ def train(
         resumed = world.from_first(lambda: may_write(out, resume))
         if resumed:
             _refuse_unshared(out, world)
-        else:
-            world.from_first(lambda: refuse_constant(samples))
         plan = _plan(samples, config, out, world, resumed=resumed, budget=budget, start=start)
         if not quiet:
             print(*plan.notes, sep="\n", file=sys.stderr, flush=True)
@@ -138,6 +136,7 @@ def _plan(
     plan = make_plan(samples, config, read_config(out) if resumed else None, **machine)
     if resumed:
         return plan
+    world.from_first(lambda: refuse_constant(samples))
     if budget is None:
         if config.epochs is None and is_long(plan):
             plan.notes.append(time_needed(plan, samples_per_second(plan, out, world)))
