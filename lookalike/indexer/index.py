@@ -301,9 +301,8 @@ def _check_match(embeddings: Embeddings, samples: Samples) -> None:
     names = ", ".join(map(str, samples.paths))
     made_from = embeddings.made_from.get("samples")
     if len(embeddings) != len(samples):
-        raise InputError(
-            f"{embeddings.path} holds {counted(len(embeddings), 'object')}, but {names} holds {len(samples):,}."
-        )
+        numbers = f"{len(embeddings):,} and {len(samples):,}"
+        raise InputError(f"{embeddings.path} and {names} hold different numbers of objects: {numbers}.")
     differ = np.flatnonzero(embeddings.ids != samples.ids)
     if len(differ):
         row = int(differ[0])
