@@ -11,7 +11,7 @@ import torch
 
 from lookalike.augmentations import get_domain
 from lookalike.augmentations.draws import Draws
-from lookalike.bench import training
+from lookalike.bench import embedding, training
 from lookalike.bench.drawn import BANDS, as_pictures, draw_galaxies
 from lookalike.bench.per_sample import view_of_one
 from lookalike.cli import main
@@ -96,3 +96,23 @@ def test_training_of_the_bench_reads_from_the_file(drawn: Samples, tmp_path: Pat
 def test_an_unknown_case_is_named_with_the_choices() -> None:
     with pytest.raises(InputError, match="resnet18-64, resnet18-96, resnet50-96"):
         training.bench_training(["resnet18-65"])
+
+
+def test_embedding_is_measured_beside_the_bare_model(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = training.Case("resnet18", 51, 32)
+    case = embedding.measure(small, objects=70, rounds=1, limit_seconds=0, sets=(8, 32), quiet=True)
+    assert case["fraction_of_limit"] == case["embed_samples_per_s"] / case["limit_samples_per_s"]
+    assert case["limit_best_samples_per_s"] >= case["limit_samples_per_s"] > 0
+    assert case["limit_at"] in {f"batch {B}, {name}" for B in embedding.BATCHES for name in training.FORMATS}
+    assert set(case["peak_memory_mb"]) <= {"8", "32"}
+    monkeypatch.setattr(embedding, "measure", lambda chosen, **options: case)
+    for options, shown in (("--json", '"fraction_of_limit"'), ("--rounds=1", "from file to file")):
+        monkeypatch.setattr("sys.argv", ["lookalike", "bench", "embed", "--case", "resnet18-64", options])
+        with pytest.raises(SystemExit) as end:
+            main()
+        assert end.value.code == 0
+        assert shown in capsys.readouterr().out
+    with pytest.raises(InputError, match="resnet18-64, resnet18-96, resnet50-96"):
+        embedding.bench_embedding(["resnet18-65"])

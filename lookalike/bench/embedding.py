@@ -34,7 +34,7 @@ from lookalike.ssl.inference import default_batch
 
 ROUNDS = 5
 BATCHES = (64, 256)  # in which the bare model is given its pictures
-TURN_SECONDS = 5.0  # about, of each contender's turn
+LIMIT_SECONDS, EMBED_SECONDS = 2.0, 10.0  # about, of a turn: opening and closing files is to be a small part of it
 SETS = (256, 1024)  # objects of the two sets whose peak memory is compared
 PEAK = """
 import re, sys
@@ -61,7 +61,7 @@ def measure(
     *,
     objects: int = 0,
     rounds: int = ROUNDS,
-    turn_seconds: float = TURN_SECONDS,
+    limit_seconds: float = LIMIT_SECONDS,
     sets: tuple[int, int] = SETS,
     quiet: bool = False,
 ) -> dict[str, Any]:
@@ -73,7 +73,7 @@ def measure(
     Besides, the peak memory in MB of a process that embeds a small and a four times as large set, where the system
     tells (Linux).
 
-    objects : how many are embedded in a turn; 0 for as many as the bare model manages in `turn_seconds`.
+    objects : how many are embedded in a turn; 0 for as many as the bare model manages in EMBED_SECONDS.
     """
     device = pick_device("auto")
     with tempfile.TemporaryDirectory() as name:
@@ -82,8 +82,9 @@ def measure(
             f"batch {B}, {layout}": limit_step(case, B, FORMATS[layout], device)
             for B, layout in itertools.product(BATCHES, FORMATS)
         }
-        counts = {label: _turns(step, turn_seconds) for label, step in limits.items()}
-        objects = objects or max(counts[label] * _batch(label) for label in limits)
+        seconds = {label: _step_seconds(step, device) for label, step in limits.items()}
+        counts = {label: max(1, round(limit_seconds / seconds[label])) for label in limits}
+        objects = objects or max(round(EMBED_SECONDS / seconds[label]) * _batch(label) for label in limits)
         draw_galaxies(folder / "samples.h5", objects, case.stored)
         _checkpoint(case, Samples(folder / "samples.h5"), folder / "checkpoint")
         rates: dict[str, list[float]] = {label: [] for label in [*limits, "embed"]}
@@ -167,11 +168,10 @@ def _batch(label: str) -> int:
     return int(label.split()[1].rstrip(","))
 
 
-def _turns(step: Callable[[], object], seconds: float) -> int:
-    """How often a step is taken in about so many seconds."""
-    device = torch.device("cpu")
+def _step_seconds(step: Callable[[], object], device: torch.device) -> float:
+    """About how long one step takes once everything is warm."""
     step()
-    return max(1, round(seconds / min(_seconds(step, 1, device), _seconds(step, 1, device))))
+    return min(_seconds(step, 1, device) for _ in range(3))
 
 
 def _seconds(step: Callable[[], object], count: int, device: torch.device) -> float:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 from collections import deque
 from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -33,12 +32,12 @@ class Inference:
     """An encoder made ready for many batches; its vectors are the given one's to a few roundings.
 
     In evaluation mode batch norm is a scaling and a shift of each channel, which the convolution before it takes over.
-    Where the embedding is wanted, the projection head is left out. The given encoder stays as it is.
+    Where the embedding is wanted, the projection head is left out. The given encoder is taken over and changed.
     """
 
     def __init__(self, encoder: Encoder, config: CheckpointConfig, layer: str, device: torch.device) -> None:
         self.device, self._preprocess, self._layer = device, config.preprocess, layer
-        self._encoder = copy.deepcopy(encoder).eval()
+        self._encoder = encoder.eval()
         fold_batch_norm(self._encoder)
         if layer == "embedding":
             self._encoder.add_module("head", nn.Identity())
@@ -120,7 +119,7 @@ def _read(samples: Samples, rows: range, buffer: Tensor) -> Tensor:
 def fold_batch_norm(module: nn.Module) -> None:
     """Let the convolutions of a ResNet inside `module` do what the batch norm after each does in evaluation mode.
 
-    γ·(w∗x − μ)/√(σ² + ε) + β = (γ/√(σ² + ε)·w)∗x + (β − γ·μ/√(σ² + ε)), worked out in float64.
+    γ·(w∗x − μ)/√(σ² + ε) + β = (γ/√(σ² + ε)·w)∗x + (β − γ·μ/√(σ² + ε)).
     """
     children = dict(module.named_children())
     for name, child in children.items():
@@ -144,7 +143,7 @@ def _folded(convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> nn.Conv2d:
     shift = norm.bias.detach().double() - scale * mean
     if convolution.bias is not None:
         shift += scale * convolution.bias.detach().double()
-    weight = (convolution.weight.detach().double() * scale.view(-1, 1, 1, 1)).float()
+    weight = convolution.weight.detach() * scale.float().view(-1, 1, 1, 1)  # (D, C, kernel, kernel)
     made = nn.Conv2d(
         convolution.in_channels,
         convolution.out_channels,
