@@ -236,7 +236,9 @@ def test_embeddings_of_other_samples_are_refused_naming_both(vector_set: Write, 
     with pytest.raises(InputError, match=r"embeddings.h5 was made from other samples .* than .*samples.h5"):
         build_index(Path(kept), changed, tmp_path / "index", k=3, window=None)
     vector_set(vectors[:50], {name: values[:50] for name, values in columns.items()})
-    with pytest.raises(InputError, match=r"embeddings.h5 and .*samples.h5 hold different numbers of objects: 60 and 50"):
+    with pytest.raises(
+        InputError, match=r"embeddings.h5 and .*samples.h5 hold different numbers of objects: 60 and 50"
+    ):
         build_index(Path(kept), samples, tmp_path / "index", k=3, window=None)
 
 

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from lookalike.cli.common import Json, app
+from lookalike.wording import counted
 
 group = typer.Typer(no_args_is_help=True, help="Measure speed beside a limit and rivals in the same run.")
 app.add_typer(group, name="bench")
@@ -62,7 +63,7 @@ def embed(
         return
     print(f"{report['threads']} threads; samples per second, median of {rounds} turns and best:")
     for row in report["cases"]:
-        peaks = [f"{mb:.0f} MB with {int(n):,} objects" for n, mb in row["peak_memory_mb"].items()]
+        peaks = [f"{mb:.0f} MB with {counted(int(n), 'object')}" for n, mb in row["peak_memory_mb"].items()]
         print(
             f"{row['encoder']}, views of {row['size']} px from float fluxes of {row['stored']} px\n"
             f"  limit  {row['limit_samples_per_s']:8.1f} {row['limit_best_samples_per_s']:8.1f}   bare model "

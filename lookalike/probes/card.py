@@ -11,6 +11,7 @@ from typing import Any
 from lookalike.errors import InputError
 from lookalike.probes.retrieval_report import METRICS, title
 from lookalike.ssl.checkpoint import CheckpointConfig
+from lookalike.wording import counted
 
 SCORES = "scores.json"
 PARTS = {  # of a report of `evaluate invariance`, beside its augmentations
@@ -166,7 +167,7 @@ def _invariance(name: str, report: Report) -> str:
         [
             f"### {name}: augmented copies that find their original",
             _table(("augmentation", "self-retrieval@1 (95 %)", "@10", "overlap@10"), rows),
-            f"Layer {report['layer']}, {report['objects']:,} objects.",
+            f"Layer {report['layer']}, {counted(report['objects'], 'object')}.",
         ]
     )
 

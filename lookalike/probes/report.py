@@ -118,7 +118,8 @@ def as_text(measured: Invariance) -> str:
             if "foreground" in steps:
                 lines.append(_row("  foreground, crowded", _cells(measured.crowded[layer]["foreground"], None)))
     if measured.crowded:
-        lines.append(f"crowded: the {len(measured.crowded_objects):,} objects with the most light off center, of all")
+        most = counted(len(measured.crowded_objects), "object")
+        lines.append(f"crowded: the {most} with the most light off center, of all")
     lines += [f"beside it, {together}"]
     for name in (name for name in measured.scores if name not in TRAINED):
         lines.append(_row(f"  {name.replace('_', ' ')}", _cells(measured.scores[name][TOGETHER], None)))
