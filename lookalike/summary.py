@@ -126,10 +126,10 @@ def _checkpoint(path: Path, found: Mapping[str, Any]) -> list[str]:
     encoder, given = found["encoder"], found["preprocess"]
     unit = f" in {given['unit']}" if given.get("unit") else ""
     lines = {
-        "encoder": f"{encoder['name']}, {'small-image' if encoder.get('small_stem') else 'standard'} stem, "
-        f"{counted(encoder['channels'], 'band')}",
+        "encoder": f"{encoder['name']}, {_inside(encoder)}, {counted(encoder['channels'], 'band')}",
         "sees": f"the central {given['size']} px of {given['dtype']} pictures{unit}, bands {', '.join(found['bands'])}",
         "domain": found["domain"],
+        "weights": "float16, computed with as float32" if found.get("dtype") == "float16" else "",
         **_origin(found),
         "content hash": _short(found["content_hash"]),
     }
@@ -161,6 +161,13 @@ def _export(path: Path, found: Mapping[str, Any]) -> list[str]:
     return [_aligned(lines)]
 
 
+def _inside(encoder: Mapping[str, Any]) -> str:
+    """The stem of a ResNet, the widths of an mlp."""
+    if mlp := encoder.get("mlp"):
+        return " → ".join(map(str, (mlp["features"], *mlp["hidden"], mlp["dimensions"])))
+    return f"{'small-image' if encoder.get('small_stem') else 'standard'} stem"
+
+
 def _origin(found: Mapping[str, Any]) -> Lines:
     """How long an encoder was trained here and on what, or from what it was imported and with which head."""
     imported = found.get("train", {}).get("imported")
@@ -177,6 +184,7 @@ def _origin(found: Mapping[str, Any]) -> Lines:
         "trained": f"{_epochs(found.get('epoch', 0))}, {counted(found.get('step', 0), 'step')} on "
         f"{counted(found.get('objects', 0), 'object')}",
         "samples": _short(found.get("samples_hash", "")) or "not recorded",
+        **({"began with": f"{start['weights']} {_short(start['hash'])}"} if (start := found.get("start")) else {}),
     }
 
 
@@ -222,8 +230,9 @@ def _made(record: Mapping[str, Any]) -> Lines:
     settings = {} if record.get("command") == "train" else record.get("settings", {})  # a checkpoint shows its own
     return {
         "step": str(record.get("command", "")),
-        "command line": shlex.join(["lookalike", *map(str, record.get("arguments", []))]),
-        "when, where": f"{when} on {record.get('host', '')} in {record.get('folder', '')}",
+        "command line": shlex.join(["lookalike", *map(str, record["arguments"])]) if "arguments" in record else "",
+        # A released encoder does not say on which machine it was made.
+        "when, where": f"{when} on {record['host']} in {record.get('folder', '')}" if record.get("host") else when,
         "settings": _plain(settings),
         "inputs": ", ".join(f"{name} {_short(str(value))}" for name, value in inputs[:LISTED]) + more,
         "versions": ", ".join(f"{name} {version}" for name, version in record.get("versions", {}).items()),

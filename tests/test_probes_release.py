@@ -118,6 +118,10 @@ def test_a_release_is_small_whole_and_says_what_it_is(trained: Path, tmp_path: P
             assert secret.encode() not in data_bytes, (path.name, secret)
     assert json.loads((tmp_path / "out" / "scores.json").read_text())["retrieval"]["k"] == 10
     assert "checkpoint release" in summary(tmp_path / "out")
+    text = summary(tmp_path / "out")
+    assert "float16, computed with as float32" in text
+    assert "command line" not in text
+    assert "when, where" not in text
     assert describe(tmp_path / "out")["made"]["inputs"] == {"checkpoint": read_config(trained).content_hash}
     assert not (tmp_path / "out" / "state.safetensors").exists()
 

@@ -21,6 +21,7 @@ from lookalike.samples import Samples
 from lookalike.ssl.checkpoint import load_encoder, read_config
 from lookalike.ssl.embed import embed, embed_images
 from lookalike.ssl.train import TrainConfig, train
+from lookalike.summary import summary
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -59,6 +60,7 @@ def trained(digits: Path) -> Path:
 
 def test_it_is_trained_and_embeds_and_is_searched(trained: Path, digits: Path, tmp_path: Path) -> None:
     config = read_config(trained)
+    assert "mlp, 144 → 48 → 48 → 256, 1 band" in summary(trained)
     assert config.encoder.model_dump(mode="json")["mlp"] == {"hidden": [48, 48], "dimensions": 256, "features": SIDE**2}
     report = embed([digits], trained, tmp_path / "e.h5", quiet=True)
     assert (report.n, report.dimensions) == (96, 256)

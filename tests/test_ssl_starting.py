@@ -27,6 +27,7 @@ from lookalike.ssl.starting import Start, adapted_stem
 from lookalike.ssl.train import TrainConfig, train
 from lookalike.ssl.trainer import Trainer
 from lookalike.ssl.world import ALONE
+from lookalike.summary import summary
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -148,6 +149,7 @@ def test_a_run_from_weights_is_recorded_and_resumed(
     whole = train(data, tmp_path / "whole", config(epochs=2), weights=weights, quiet=True)
     digest = Start(weights).digest
     assert read_config(tmp_path / "whole").start == Began(weights="resnet10.pth", hash=digest)
+    assert f"began with    resnet10.pth {digest[:12]}…" in summary(tmp_path / "whole")
     record = describe(tmp_path / "whole")["made"]
     assert record["inputs"] == {"samples": Samples(data).content_hash, "weights resnet10.pth": digest}
 

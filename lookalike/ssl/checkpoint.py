@@ -67,8 +67,8 @@ def save_encoder(folder: Path, encoder: Encoder, config: CheckpointConfig) -> Ch
         name: tensor.detach().cpu().contiguous().to(_dtype_of(name, tensor.ndim, config.dtype))
         for name, tensor in encoder.state_dict().items()
     }
-    if bad := [name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()]:
-        raise InputError(f"Weights are finite numbers, but as {config.dtype} those of {bad[0]!r} are not.")
+    if config.dtype == "float16" and (bad := [name for name, t in tensors.items() if not torch.isfinite(t).all()]):
+        raise InputError(f"Weights are finite numbers, but as float16 those of {bad[0]!r} are not.")
     (folder / MODEL).write_bytes(save(tensors))
     hashed = config.model_copy(update={"content_hash": checkpoint_hash(tensors, config)})
     write_json(folder / CONFIG, hashed.model_dump(mode="json"))
