@@ -199,6 +199,32 @@ def test_mixed_sizes_need_a_size_which_is_recorded_and_used_for_uploads(tmp_path
     assert any("resized to 16 px" in note for note in report.notes)
 
 
+@pytest.mark.parametrize("size", [None, 8, 20])
+def test_only_the_center_is_kept_where_asked_for(tmp_path: Path, size: int | None) -> None:
+    """--crop, then --size; the same for uploads, and smaller pictures are refused by name."""
+    save(tmp_path / "in/a.png", pixels(20, 31))
+    save(tmp_path / "in/b.png", pixels(40, 16, seed=1))
+    report, samples = run([tmp_path / "in"], tmp_path / "out.h5", crop=16, size=size)
+    assert samples.image_shape == (3, size or 16, size or 16)
+    assert samples.about.preprocess["crop"] == 16
+    # Slow definition: from row (20 − 16) // 2 and column (31 − 16) // 2 on.
+    center = Image.fromarray(pixels(20, 31)[2:18, 7:23])
+    wanted = center if size is None else center.resize((size, size), Image.Resampling.BICUBIC)
+    assert (samples.images([0])[0] == np.asarray(wanted).transpose(2, 0, 1)).all()
+    for row, name in enumerate(("a.png", "b.png")):
+        upload = read_picture(tmp_path / "in" / name, name, samples.about)
+        assert (upload == samples.images([row])[0]).all()
+    assert any("central 16 × 16 px" in note for note in report.notes) == (size is not None)
+    assert any("2 of 2 pictures have a side below" in note for note in report.notes) == (size == 20)
+    save(tmp_path / "in/c.png", pixels(15, 90))
+    with pytest.raises(InputError, match=r"c.png.*it is 90 × 15 px, and the central 16 × 16 px are asked for"):
+        run([tmp_path / "in"], tmp_path / "again.h5", crop=16, size=size)
+    report, samples = run([tmp_path / "in"], tmp_path / "again.h5", crop=16, size=size, skip_bad=True)
+    assert [name for name, _ in report.skipped] == ["c.png"]
+    with pytest.raises(InputError, match="at least 1 px wide, but crop 0"):
+        run([tmp_path / "in"], tmp_path / "no.h5", crop=0)
+
+
 def test_pictures_that_are_not_square_need_a_size_and_small_ones_are_counted(tmp_path: Path) -> None:
     save(tmp_path / "in/a.png", pixels(10, 14))
     with pytest.raises(InputError, match="14 × 10 px, not square"):

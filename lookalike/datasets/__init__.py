@@ -45,7 +45,7 @@ SOURCES: dict[str, Source] = {
             "images",
             "folders or files of PNG and JPEG pictures",
             "image",
-            frozenset({"catalog", "id_column", "size", "skip_bad", "pixel_scale"}),
+            frozenset({"catalog", "id_column", "size", "crop", "skip_bad", "pixel_scale"}),
         ),
         Source(
             "fits",
@@ -73,6 +73,7 @@ def ingest(
     catalog: Path | None = None,
     id_column: str | None = None,
     size: int | None = None,
+    crop: int | None = None,
     skip_bad: bool = False,
     bands: Sequence[str] | None = None,
     unit: str | None = None,
@@ -89,6 +90,7 @@ def ingest(
     catalog     : table of the objects (CSV, Parquet, FITS, VOTable, ECSV); every column is kept.
     id_column   : column to make ids from, several joined by `:`.
     size        : side of the stored pictures in px.
+    crop        : images only: keep so many px around each picture's center, before resizing.
     skip_bad    : leave out unreadable or odd files, counted and listed, where they would be an error.
     bands, unit : names and flux unit of the bands, where the files do not say.
     pixel_scale : arcsec/px, where the files do not say.
@@ -113,6 +115,7 @@ def ingest(
         "catalog": Path(catalog) if catalog is not None else None,
         "id_column": id_column,
         "size": size,
+        "crop": crop,
         "skip_bad": skip_bad or None,
         "bands": tuple(bands) if bands is not None else None,
         "unit": unit,
@@ -124,6 +127,8 @@ def ingest(
     paths = [Path(file) for file in files]
     if options.size is not None and options.size < 1:
         raise InputError(f"The size of stored pictures is at least 1 px, but {options.size} was given.")
+    if options.crop is not None and options.crop < 1:
+        raise InputError(f"The center kept of each picture is at least 1 px wide, but crop {options.crop} was given.")
     out = Path(out)
     file_output(out)
     settings = {

@@ -43,6 +43,7 @@ class Options:
     catalog: Path | None = None
     id_column: str | None = None
     size: int | None = None
+    crop: int | None = None
     skip_bad: bool = False
     bands: tuple[str, ...] = ()
     unit: str | None = None

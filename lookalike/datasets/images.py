@@ -257,7 +257,9 @@ def _about(pictures: Sequence[Picture], options: Options, ledger: Ledger) -> Abo
     if mixed and not gray:
         ledger.note(f"{_of(mixed, pictures, 'is', 'are')} gray and stored as three equal bands.")
     shapes = {(picture.height, picture.width) for picture in pictures}
-    if options.size is None:
+    if options.size is None and options.crop is not None:
+        preprocess = stored_as(options.crop, "uint8", "crop")
+    elif options.size is None:
         first = pictures[0]
         odd = next((p for p in pictures if (p.height, p.width) != (first.height, first.width)), None)
         if odd is not None:
@@ -270,12 +272,17 @@ def _about(pictures: Sequence[Picture], options: Options, ledger: Ledger) -> Abo
         preprocess = stored_as(first.height, "uint8", "exact")
     else:
         preprocess = stored_as(options.size, "uint8", "resize") | {"resize": options.size, "filter": FILTER}
-        small = sum(min(picture.height, picture.width) < options.size for picture in pictures)
+        sides = [options.crop or min(picture.height, picture.width) for picture in pictures]
+        small = sum(side < options.size for side in sides)
         if small:
             text = f"{_of(small, pictures, 'has', 'have')} a side below {options.size} px and {_be(small)} enlarged."
             ledger.tell("enlarged", small, text)
-        if len(shapes) > 1 or shapes != {(options.size, options.size)}:
+        if options.crop is not None:
+            ledger.note(f"The central {options.crop} × {options.crop} px are kept, and resized to {options.size} px.")
+        elif len(shapes) > 1 or shapes != {(options.size, options.size)}:
             ledger.note(f"The shorter side is resized to {options.size} px and the center kept.")
+    if options.crop is not None:
+        preprocess |= {"crop": options.crop}
     return About(
         domain=options.domain,
         bands=GRAY if gray else RGB,

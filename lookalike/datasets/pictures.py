@@ -113,10 +113,13 @@ def upright_size(image: Image.Image) -> tuple[int, int]:
     return (width, height) if sideways else (height, width)
 
 
-def to_array(image: Image.Image, bands: tuple[str, ...], *, size: int | None) -> NDArray[np.uint8]:
+def to_array(
+    image: Image.Image, bands: tuple[str, ...], *, size: int | None, crop: int | None = None
+) -> NDArray[np.uint8]:
     """Decode an opened picture to (C, H, W) uint8, row 0 on top.
 
     bands : GRAY or RGB; gray becomes three equal bands, a colored picture never becomes gray.
+    crop  : only the central so many px on each axis are kept, before resizing.
     size  : shorter side resized to this many px and the center cropped; None leaves the picture as it is.
     """
     from PIL import Image, ImageOps
@@ -131,6 +134,8 @@ def to_array(image: Image.Image, bands: tuple[str, ...], *, size: int | None) ->
         if len(bands) == 1 and not is_gray(upright):
             raise BadPictureError("it is in color, but this data set holds gray pictures.")
         plain = upright.convert("L" if len(bands) == 1 else "RGB")
+        if crop is not None:
+            plain = plain.crop(_center(plain.size, crop))
         if size is not None and min(plain.size) != size:
             scale = size / min(plain.size)
             shape = (max(size, round(plain.width * scale)), max(size, round(plain.height * scale)))
@@ -138,6 +143,15 @@ def to_array(image: Image.Image, bands: tuple[str, ...], *, size: int | None) ->
         pixels = np.asarray(plain, dtype=np.uint8)
     planes = pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)  # (C, H, W)
     return np.ascontiguousarray(planes if size is None else center_crop(planes, size))
+
+
+def _center(sides: tuple[int, int], crop: int) -> tuple[int, int, int, int]:
+    """The box (left, top, right, bottom) of the central px; BadPictureError where there are not so many."""
+    width, height = sides
+    if min(sides) < crop:
+        raise BadPictureError(f"it is {width} × {height} px, and the central {crop} × {crop} px are asked for.")
+    left, top = (width - crop) // 2, (height - crop) // 2
+    return left, top, left + crop, top + crop
 
 
 def prepare_picture(image: Image.Image, about: About) -> NDArray[np.uint8]:
@@ -152,4 +166,4 @@ def prepare_picture(image: Image.Image, about: About) -> NDArray[np.uint8]:
             f"{f' in {about.unit}' if about.unit else ''}; give FITS or NumPy with those."
         )
     kept: dict[str, Any] = about.preprocess
-    return to_array(image, tuple(about.bands), size=kept.get("resize"))
+    return to_array(image, tuple(about.bands), size=kept.get("resize"), crop=kept.get("crop"))
