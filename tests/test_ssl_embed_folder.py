@@ -30,7 +30,7 @@ from lookalike.ssl import embed_folder as folder_module
 from lookalike.ssl.checkpoint import CheckpointConfig, load_encoder, save_encoder
 from lookalike.ssl.embed import embed, embed_images
 from lookalike.ssl.encoders import Encoder, EncoderConfig
-from lookalike.ssl.inference import Inference, cut, fold_batch_norm, vectors_of
+from lookalike.ssl.inference import Inference, cut, default_batch, fold_batch_norm, vectors_of
 from lookalike.summary import summary
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -348,3 +348,18 @@ def test_the_fast_asinh_is_the_function() -> None:
     x = torch.cat([torch.zeros(1), torch.logspace(-38, 37, 100_001, dtype=torch.float64).float()])
     exact = np.arcsinh(x.double().numpy())
     np.testing.assert_allclose(asinh(x).numpy(), exact, rtol=5e-7, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "small_stem", "size", "B"),
+    [
+        ("resnet18", False, 64, 256),
+        ("resnet18", False, 96, 64),
+        ("resnet50", False, 96, 64),
+        ("resnet18", True, 32, 64),
+    ],
+)
+def test_a_batch_is_as_large_as_the_cache_allows(name: str, small_stem: bool, size: int, B: int) -> None:
+    encoder = Encoder(EncoderConfig(name=name, small_stem=small_stem))
+    assert default_batch(encoder, size, torch.device("cpu")) == B
+    assert default_batch(encoder, size, torch.device("cuda")) == 256

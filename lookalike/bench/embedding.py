@@ -106,7 +106,7 @@ def measure(
         "size": case.size,
         "device": device.type,
         "objects": objects,
-        "batch": default_batch(device),
+        "batch": default_batch(Encoder(EncoderConfig(name=case.encoder)), case.size, device),
         "limit_samples_per_s": medians[at],
         "limit_at": at,
         "embed_samples_per_s": medians["embed"],

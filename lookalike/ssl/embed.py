@@ -85,7 +85,7 @@ def embed(
     job = Job(
         lambda: Inference(encoder, config, layer, place),
         VectorsAbout(dimensions, dtype, {"samples": samples.content_hash, "checkpoint": config.content_hash}, layer),
-        batch_size or default_batch(place),
+        batch_size or default_batch(encoder, config.preprocess.size, place),
         save_seconds,
         overwrite,
         notes,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections import deque
 from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,13 +20,21 @@ from lookalike.samples import Samples
 from lookalike.ssl.checkpoint import CheckpointConfig
 from lookalike.ssl.encoders import Encoder
 
-# What measured fastest: on a CPU the layers' outputs of a batch should fit into its cache.
-BATCH = {"cpu": 64, "cuda": 256}
+LEAST, MOST = 64, 256  # objects per batch
+OUTPUTS = 2**24  # bytes of the first stage's output for a whole batch that a CPU's cache can hold
 
 
-def default_batch(device: torch.device) -> int:
-    """Objects per batch on a device."""
-    return BATCH.get(device.type, BATCH["cuda"])
+def default_batch(encoder: Encoder, size: int, device: torch.device) -> int:
+    """Objects per batch, a power of two, for pictures of `size` px.
+
+    On a CPU few enough that what the first stage, whose output is the largest, hands on stays in the cache: measured,
+    256 pictures of 64 px are 6 % faster than 64 with a ResNet-18, and 64 of 96 px 8 % faster than 256 with a ResNet-50.
+    """
+    if device.type != "cpu" or encoder.config.mlp is not None:
+        return MOST
+    width = size if encoder.config.small_stem else size / 4  # px
+    row = 4 * (encoder.dimensions / 8) * width**2  # bytes
+    return int(np.clip(2 ** math.floor(math.log2(OUTPUTS / row)), LEAST, MOST))
 
 
 class Inference:
