@@ -192,7 +192,7 @@ def test_the_command_says_how_to_go_on(
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert {"lr", "loss", "smoothed", "suggestion", "lowest_at", "guessing", "command", "plot"} <= found.keys()
-    assert len(found["lr"]) == len(found["smoothed"]) == 300
+    assert len(found["lr"]) == len(found["smoothed"]) == module.STEPS
     assert [entry.name for entry in out.iterdir()] == ["lr.png"]
     if found["suggestion"] is not None:
         words = shlex.split(found["command"])

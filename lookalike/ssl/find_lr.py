@@ -36,7 +36,7 @@ from lookalike.ssl.world import World, join
 from lookalike.wording import counted
 
 LOWEST, HIGHEST = 1e-4, 1.0  # lr per 256 objects of a batch
-STEPS = 300  # of the rise
+STEPS = 200  # of the rise
 SMOOTHED = 0.3  # of a factor ten in lr: the σ of the Gaussian that the loss is smoothed with
 CLEARLY = 10  # a loss that falls by so many times the smoothed curve's noise does fall
 
