@@ -142,7 +142,10 @@ def embed(
     dtype: Annotated[str, typer.Option(help="float32 or float16.")] = "float32",
     overwrite: Overwrite = False,
 ) -> None:
-    """Embed every object of a data set.
+    """Embed every object of a data set, and go on where a killed run was saved last.
+
+    Several samples files become a folder with one embeddings file for each (one file if --out ends in .h5); the same
+    command started several times shares them among the processes.
 
     Example: lookalike embed samples.h5 --checkpoint checkpoints/mine --out embeddings.h5
     """
