@@ -641,7 +641,7 @@ def test_the_command_says_what_it_found(tmp_path: Path, run: Callable[..., tuple
     code, _, err = run(*arguments[:3], "--domain", "galaxie", *options(*FULL), "--out", tmp_path / "x")
     assert (code, "Unknown domain 'galaxie'. Did you mean 'galaxy'?" in err) == (2, True)
     code, _, err = run("checkpoint", "imprt")
-    assert (code, "No such command 'imprt'" in err, "Choices: import, export." in err) == (2, True, True)
+    assert (code, "No such command 'imprt'" in err, "Choices: import, export, release." in err) == (2, True, True)
 
 
 def test_many_keys_are_told_in_few_words() -> None:

@@ -49,12 +49,15 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def trained(digits: Path) -> Path:
     """The checkpoint of `lookalike train --encoder mlp` with widths given."""
     out = digits.with_name("mlp")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as in the tests, which compare with it to the last bit
     with pytest.MonkeyPatch.context() as patch:
         command = ["lookalike", "train", str(digits), "--out", str(out), "--encoder", "mlp", "--epochs", "2"]
         patch.setattr("sys.argv", [*command, "--batch-size", "16", "--set", "mlp.hidden=[48,48]"])
         with pytest.raises(SystemExit) as ended:
             cli.main()
     assert ended.value.code == 0
+    torch.set_num_threads(threads)
     return out
 
 
