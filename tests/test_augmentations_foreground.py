@@ -322,6 +322,22 @@ def test_what_is_not_seen_at_the_center_is_left_out() -> None:
     bank = bank_of(torch.tensor([4, 5, 6]), torch.from_numpy(images).float(), "float32")
     assert bank.rows.tolist() == [5]
     assert not own_pixels(np.zeros((20, 20))).any()
+    # Noise inside a border of one value: more parts than sep takes, which it says by a bare Exception.
+    noise = np.zeros((512, 512))
+    noise[1:-1, 1:-1] = np.random.default_rng(0).normal(0, 1, (510, 510))
+    assert not own_pixels(noise).any()
+
+
+def test_an_object_in_an_8_bit_picture_comes_without_its_sky() -> None:
+    """Sky of 10 ± 3 counts in all bands alike, an object of σ = 3 px: what is cut out is about the object's size."""
+    random, (H, W) = np.random.default_rng(0), (56, 56)
+    y, x = np.mgrid[:H, :W] - 27.5
+    pictures = 150 * np.exp(-(x**2 + y**2) / 18) + random.normal(10, 3, (16, 1, H, W))
+    pictures = np.repeat(np.rint(pictures.clip(0, 255)), 3, axis=1)  # (M, C, H, W)
+    bank = bank_of(torch.arange(16), torch.from_numpy(pictures).float(), "uint8")
+    assert len(bank.rows) == 16
+    covered = (bank.pictures > 0).double().mean((1, 2, 3))  # a circle of 4σ covers 0.14
+    assert float(covered.max()) < 0.45
 
 
 def test_the_bank_follows_from_the_seed_and_the_set(blob_samples: Write) -> None:

@@ -47,7 +47,7 @@ def test_the_help_tells_them(lookalike: Run, monkeypatch: pytest.MonkeyPatch) ->
     assert done.returncode == 0, done.stderr
     for name, words in told().items():
         if name == "seed":
-            assert "[default: 0]" in done.stdout
+            assert "[default: (0)]" in done.stdout
         else:
             assert words in done.stdout, name
     for name in ENCODERS:

@@ -80,6 +80,20 @@ def test_it_is_trained_and_embeds_and_is_searched(trained: Path, digits: Path, t
     assert len(searcher.neighbors(searcher.samples.id(7), 5).results) == 5
 
 
+def test_a_seed_in_a_file_of_settings_counts_unless_another_is_typed(digits: Path, tmp_path: Path) -> None:
+    settings = tmp_path / "settings.json"
+    settings.write_text('{"seed": 7, "encoder": "mlp", "batch_size": 16, "epochs": 1}')
+    for typed, wanted in (([], 7), (["--seed", "3"], 3), (["--seed", "0"], 0)):
+        out = tmp_path / str(wanted)
+        command = ["lookalike", "train", str(digits), "--out", str(out), "--config", str(settings), *typed]
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("sys.argv", command)
+            with pytest.raises(SystemExit) as ended:
+                cli.main()
+        assert ended.value.code == 0
+        assert read_config(out).train["seed"] == wanted
+
+
 def test_it_is_resumed_exactly(trained: Path, digits: Path, tmp_path: Path) -> None:
     given = {"encoder": "mlp", "batch_size": 16, "mlp": {"hidden": [48, 48]}}
     train([digits], tmp_path / "out", TrainConfig.checked(given | {"epochs": 2}), quiet=True)

@@ -63,11 +63,13 @@ def bank_of(rows: torch.Tensor, images: torch.Tensor, dtype: str) -> Bank:
     """The objects alone of pictures (M, C, H, W) in stored units; those that are not seen are left out."""
     import torch
 
-    from lookalike.augmentations.foreground import linear, without_sky
+    from lookalike.augmentations.foreground import border, linear, without_sky
     from lookalike.augmentations.ops import blur
 
     light = without_sky(images, dtype)  # (M, C, H, W)
-    found = np.stack([own_pixels(picture) for picture in light.mean(1).double().numpy()])  # (M, H, W) bool
+    # Detected with the sky's noise whole: light of 8-bit pictures is cut off at 0, which would hide half of it.
+    above = images - border(images).median(-1).values[..., None, None]  # (M, C, H, W)
+    found = np.stack([own_pixels(picture) for picture in above.mean(1).double().numpy()])  # (M, H, W) bool
     seen = torch.from_numpy(found.any(axis=(1, 2)))  # (M,)
     mask = torch.from_numpy(found)[seen, None].float()  # (M', 1, H, W)
     mask = torch.nn.functional.max_pool2d(mask, 2 * MARGIN + 1, stride=1, padding=MARGIN)
@@ -93,9 +95,12 @@ def own_pixels(picture: NDArray[np.float64]) -> NDArray[np.bool_]:
     sigma = max(sigma, 1e-3 * float(picture.max()))  # a border of one value has no scatter
     if not sigma > 0:
         return np.zeros(picture.shape, bool)
-    _, segments = sep.extract(
-        np.ascontiguousarray(picture), THRESHOLD, err=sigma, minarea=MIN_AREA, segmentation_map=True
-    )
+    try:
+        _, segments = sep.extract(
+            np.ascontiguousarray(picture), THRESHOLD, err=sigma, minarea=MIN_AREA, segmentation_map=True
+        )
+    except Exception:  # sep has no class of its own for "too many pixels or parts above the threshold"
+        return np.zeros(picture.shape, bool)
     H, W = picture.shape
     top, left = H // 2 - CENTER, W // 2 - CENTER
     window = (slice(top, H - top), slice(left, W - left))

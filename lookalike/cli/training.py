@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lookalike.cli.common import Files, Json, Out, Overwrite, Seed, app, say, show
+from lookalike.cli.common import Files, Json, Out, Overwrite, app, say, show
 from lookalike.cli.train_help import TrainCommand
 from lookalike.errors import InputError, StoppedError
 from lookalike.wording import counted
@@ -27,9 +27,9 @@ def train(
     out: Out,
     encoder: Annotated[str | None, typer.Option(help="resnet10, resnet18, resnet34, resnet50, resnet101, mlp.")] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the data.")] = None,
-    batch_size: Annotated[int | None, typer.Option(min=2, help="Objects per step.")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=4, help="Objects per step.")] = None,
     queue: Annotated[int | None, typer.Option(min=1, help="Negatives kept, K.")] = None,
-    seed: Seed = 0,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed of every random draw.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in --out.")] = False,
     assignments: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY.PATH=VALUE", help="Any setting, repeatable.")
@@ -124,7 +124,7 @@ def _command(samples: list[Path], out: Path, options: Mapping[str, object], assi
     """The training that the rates were tried for, as it is typed, without a rate."""
     words = ["lookalike", "train", *map(str, samples), "--out", str(out)]
     for name, value in options.items():
-        if value is not None and (name, value) != ("seed", 0):
+        if value is not None:
             words += [f"--{name.replace('_', '-')}", str(value)]
     for assignment in assignments:
         if assignment.partition("=")[0].strip() != "lr":

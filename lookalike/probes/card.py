@@ -59,8 +59,8 @@ def card(
     parts = [
         f"# {name}",
         f"{encoder.name}{stem}: {parameters:,} weights with its projection head, {size / 1e6:.1f} MB in float16. "
-        f"It computes in float32; stored so, a similarity changes by at most {difference:.1g}. Made with "
-        "`lookalike train`, without labels.",
+        f"It computes in float32; stored so, a similarity changes by at most {difference:.1g}. "
+        f"{_origin(config)}",
         f"    lookalike embed samples.h5 --checkpoint checkpoints/{name} --out embeddings.h5",
         "## Input",
         _table(
@@ -85,7 +85,7 @@ def card(
             }.items(),
         ),
         "## Training",
-        f"{config.epoch:g} epochs, {config.step:,} steps of MoCo v2.",
+        f"{config.epoch:g} epochs, {config.step:,} steps of MoCo v2 here.",
         _table(("setting", "value"), {**start, **_flat({**config.train, "augment": {}})}.items()),
         "Augmentations:",
         _table(("setting", "value"), _flat(config.augment).items()),
@@ -206,6 +206,15 @@ def _plain(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _origin(config: CheckpointConfig) -> str:
+    """Who trained it, and whether without labels, as far as that is known."""
+    if "imported" in config.train:
+        return "Made elsewhere and taken in by `lookalike checkpoint import`; whether with labels is not recorded."
+    if config.start is not None:
+        return f"Made with `lookalike train`, without labels, from the weights of {config.start.weights}."
+    return "Made with `lookalike train`, without labels."
 
 
 def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -23,7 +23,9 @@ def places() -> list[Path]:
     """Where released encoders may lie: in the clone that is run, and where an installed wheel puts its data."""
     root = Path(lookalike.__file__).resolve().parents[1]
     clone = [root / FOLDER] if (root / "pyproject.toml").is_file() else []
-    return [*clone, Path(sysconfig.get_path("data")) / "share" / "lookalike" / FOLDER]
+    schemes = (sysconfig.get_default_scheme(), sysconfig.get_preferred_scheme("user"))
+    installed = dict.fromkeys(Path(sysconfig.get_path("data", scheme)) for scheme in schemes)
+    return [*clone, *(data / "share" / "lookalike" / FOLDER for data in installed)]
 
 
 def find_released(domain: str, bands: tuple[str, ...]) -> Path:
