@@ -7,6 +7,8 @@ such files as shards, and a manifest. A user's own vectors are as good as ours: 
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +27,7 @@ from lookalike.hashing import ArrayHash, combine
 __all__ = ["DTYPES", "KIND", "Embeddings", "StoredVectors", "normalize", "read_through", "write_embeddings"]
 
 BLOCK_BYTES = 2**26  # read at once while hashing
+DAMAGE = (None, errno.EINVAL)  # what HDF5 raises of itself, and of a place that no file can have
 
 
 class Embeddings:
@@ -88,7 +91,10 @@ class StoredVectors:
 
     @classmethod
     def read(cls, path: Path) -> StoredVectors:
-        """Open a file; InputError for another kind of file, CorruptError for a damaged one."""
+        """Open a file; InputError for another kind of file, CorruptError for a damaged one.
+
+        OSError where the system does not let it be read: that says nothing about what it holds.
+        """
         try:
             with h5py.File(path, "r", locking=False) as file:
                 if as_text(file.attrs.get("kind")) != KIND:
@@ -105,8 +111,11 @@ class StoredVectors:
                 offset, shape, dtype = _place(file["embedding"], ids)
             # The data set is contiguous, so that it maps straight from the file, shared between processes.
             return cls(path, np.memmap(path, dtype, "r", offset, shape), ids, content_hash, layer, made_from)
+        except OSError as error:
+            if error.errno in DAMAGE:
+                raise CorruptError(f"{path} is not a readable embeddings file ({error}); embed again.") from None
+            raise OSError(error.errno, os.strerror(error.errno), str(path)) from None
         except (
-            OSError,
             KeyError,
             ValueError,
             TypeError,

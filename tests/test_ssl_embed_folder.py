@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 import subprocess
 import sys
@@ -9,6 +11,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -17,6 +20,7 @@ from torch import nn
 from lookalike.augmentations import get_domain
 from lookalike.augmentations.preprocess import asinh
 from lookalike.embeddings import Embeddings, normalize
+from lookalike.embeddings_folder import read_manifest, write_manifest
 from lookalike.errors import CollapsedError, CorruptError, InputError, LockedError
 from lookalike.files import lock
 from lookalike.indexer.audit import verify
@@ -191,6 +195,53 @@ def test_only_shards_that_are_missing_or_damaged_are_made(
     made.clear()
     assert embed(shards, checkpoint, out, overwrite=True, quiet=True).content_hash == whole.content_hash
     assert made == list(LENGTHS)
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.EACCES, errno.EMFILE])
+def test_a_shard_that_cannot_be_read_now_is_kept(
+    shards: list[Path], checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """Whether the folder is complete, or is being filled and lacks another shard."""
+    out, plain = tmp_path / "all", h5py.File
+    embed(shards, checkpoint, out, quiet=True)
+    kept = {path.name: path.read_bytes() for path in out.iterdir()}
+
+    def fails(path: Path, *rest: object, **options: object) -> h5py.File:
+        if path == out / "part1.h5":
+            raise OSError(number, "Unable to synchronously open file (\nbuf = 0x7f)")
+        return plain(path, *rest, **options)
+
+    monkeypatch.setattr(h5py, "File", fails)
+    for filling in (False, True):
+        if filling:
+            (out / "part2.h5").unlink()
+            write_manifest(out, read_manifest(out).unfinished())
+            kept = {path.name: path.read_bytes() for path in out.iterdir()}
+        with pytest.raises(OSError, match=os.strerror(number)) as raised:
+            embed(shards, checkpoint, out, quiet=True)
+        assert (raised.value.errno, raised.value.filename) == (number, str(out / "part1.h5"))
+        assert {name: (out / name).read_bytes() for name in kept} == kept
+
+
+def test_a_shard_that_is_damaged_each_time_is_an_error(
+    shards: list[Path], checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, plain, made = tmp_path / "all", folder_module.write_file, []
+
+    def write_file(samples: Samples, path: Path, *rest: object) -> tuple[str, float]:
+        found = plain(samples, path, *rest)  # type: ignore[arg-type]
+        made.append(path.name)
+        assert len(made) < 9
+        if path.name == "part2.h5":
+            data = bytearray(path.read_bytes())
+            data[Embeddings(path).vectors.offset + 5] ^= 1  # type: ignore[attr-defined]
+            path.write_bytes(data)
+        return found
+
+    monkeypatch.setattr(folder_module, "write_file", write_file)
+    with pytest.raises(CorruptError, match=r"part2\.h5 was made anew and is damaged again"):
+        embed(shards, checkpoint, out, quiet=True)
+    assert made == [*LENGTHS, "part2.h5"]
 
 
 def test_a_folder_of_something_else_is_kept(shards: list[Path], checkpoint: Path, tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from lookalike.embeddings_folder import (
     write_manifest,
 )
 from lookalike.embeddings_writer import remove_leftovers
-from lookalike.errors import CorruptError, InputError, LockedError, NotFoundError
+from lookalike.errors import CorruptError, InputError, LockedError
 from lookalike.files import lock, write_point
 from lookalike.progress import Advance
 from lookalike.provenance import WAYS_OUT, build_record, refuse_input, write_record
@@ -72,6 +72,7 @@ class _Folder:
         )
         self.n = len(samples)
         self.done: set[str] = set()  # files that were there, or that this process has made
+        self.removed: set[str] = set()  # files that were missing or damaged when all bytes were read
 
     def prepare(self) -> bool:
         """Claim the folder for what it is to hold; whether it is complete already. InputError for any other content."""
@@ -138,10 +139,13 @@ class _Folder:
         write_point("embed.shard")
 
     def _ready(self, shard: Shard) -> bool:
-        """Whether a shard's file is there and says that it is what it should be; its bytes are read at the end."""
+        """Whether a shard's file is there and says that it is what it should be; its bytes are read at the end.
+
+        OSError where the system does not let it be read, which is no reason to make it anew.
+        """
         try:
             held = StoredVectors.read(self.out / shard.file)
-        except (InputError, CorruptError, NotFoundError):
+        except (InputError, CorruptError, FileNotFoundError):
             return False
         made_from, about = self.job.made_from(shard.samples), self.job.about
         found = (held.made_from, held.layer, str(held.vectors.dtype), held.vectors.shape)
@@ -182,7 +186,10 @@ class _Folder:
         return complete.content_hash, spread_of(found[1])
 
     def _read(self) -> tuple[ReadThrough, Mean] | None:
-        """What all bytes say, and the mean (D,) of the vectors; None where shards are damaged, which are removed."""
+        """What all bytes say, and the mean (D,) of the vectors; None where shards are damaged, which are removed.
+
+        CorruptError where one is damaged that was removed before: it would be so forever.
+        """
         total = np.zeros(self.job.about.dimensions)
 
         def add(block: NDArray[np.generic]) -> None:
@@ -195,6 +202,11 @@ class _Folder:
             if not found.altered:
                 return found, total / self.n
             bad = [path.name for path in found.altered]
+        if again := [file for file in bad if file in self.removed]:
+            raise CorruptError(
+                f"{self.shown / again[0]} was made anew and is damaged again: check the disk it lies on."
+            )
+        self.removed.update(bad)
         for file in bad:
             self.job.notes.append(f"{self.shown / file} was missing or damaged and is made anew.")
             self._remove(file)
