@@ -232,5 +232,5 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise NotFoundError(f"No such file: {path}") from None
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # broken, nested too deep, or a number too long
         raise CorruptError(f"{path} is not the JSON document it should be: {error}") from None
