@@ -99,7 +99,7 @@ class EmbeddingsWriter:
     """An embeddings file while it is written; use through `open_writer`.
 
     start : rows that are there already, of which the first may come from an earlier run. total : the sum (D,) of the
-    unit vectors. content_hash : "" until the file is complete.
+    stored vectors scaled to length 1. content_hash : "" until the file is complete.
     """
 
     def __init__(
@@ -136,11 +136,10 @@ class EmbeddingsWriter:
             raise InputError(
                 f"One vector per id is needed: {len(self._ids)} ids, but at least {self.start + len(block)} vectors."
             )
-        unit = normalize(block, self.start)
-        rows = np.ascontiguousarray(unit, dtype=np.dtype(self._about.dtype).newbyteorder("<"))
+        rows = np.ascontiguousarray(normalize(block, self.start), dtype=np.dtype(self._about.dtype).newbyteorder("<"))
         self._file.write(rows.data)
         self._hash.update(rows)
-        self.total += unit.sum(axis=0)
+        self.total += normalize(rows, self.start).sum(axis=0)  # as stored: a resumed run has nothing else
         self.start += len(rows)
         write_point("embeddings.block")
         if self._resume is not None and time.monotonic() - self._saved >= self._seconds:
@@ -181,12 +180,15 @@ class EmbeddingsWriter:
     def abandon(self, *, keep: bool) -> None:
         """Stop before the end; `keep` the rows so far for a later run where that is possible."""
         keep = keep and self._resume is not None and self.start > 0
-        if keep and not self._file.closed:
-            with contextlib.suppress(OSError):  # a full disk: what the journal said before still holds
-                self.save()
-        self._file.close()
-        if not keep:
-            remove_leftovers(self._path)
+        try:
+            if keep and not self._file.closed:
+                with contextlib.suppress(OSError):  # a full disk: what the journal said before still holds
+                    self.save()
+            with contextlib.suppress(OSError):  # it is closed all the same
+                self._file.close()
+        finally:
+            if not keep:
+                remove_leftovers(self._path)
 
     def _lay_out(self, digest: str) -> _Layout:
         """Write a whole file without its vectors, whose place it leaves open, as the shell."""
@@ -300,10 +302,22 @@ def open_writer(
     ids = np.asarray(ids)
     if ids.ndim != 1 or ids.dtype.kind != "S" or not len(ids):
         raise InputError(f"Ids are one array (N,) of ASCII bytes, but {ids.shape} {ids.dtype} was given.")
-    writer = EmbeddingsWriter(path, ids, about, resume, save_seconds)
+    writer = None
     try:
+        writer = EmbeddingsWriter(path, ids, about, resume, save_seconds)
         yield writer
         writer.close()
     except BaseException as error:
-        writer.abandon(keep=not isinstance(error, InputError | CollapsedError))
+        if writer is None:
+            _remove_unusable(path)
+        else:
+            writer.abandon(keep=not isinstance(error, InputError | CollapsedError))
         raise
+
+
+def _remove_unusable(path: Path) -> None:
+    """Clear away what a writer left that could not begin, but for rows an earlier one saved."""
+    _, journal, shell = leftovers(path.resolve())
+    shell.unlink(missing_ok=True)
+    if not journal.exists():
+        remove_leftovers(path)

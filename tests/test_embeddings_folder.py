@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lookalike.embeddings import Embeddings, read_through, write_embeddings
+from lookalike import embeddings_writer as writer_module
+from lookalike.embeddings import Embeddings, normalize, read_through, write_embeddings
 from lookalike.embeddings_folder import (
     Joined,
     Manifest,
@@ -152,6 +158,71 @@ def test_what_would_fail_again_is_not_kept(tmp_path: Path, error: type[Exception
 def test_a_damaged_set_costs_no_work_done_so_far(tmp_path: Path) -> None:
     stopped(tmp_path / "e.h5", 3, {}, CorruptError)
     assert finished(tmp_path / "e.h5", {}) == 3
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_the_mean_is_that_of_the_stored_rows_resumed_or_not(tmp_path: Path, dtype: str) -> None:
+    about, path, totals = VectorsAbout(4, dtype), tmp_path / "e.h5", []
+    alike = np.array([1, 2, 3, 4]) + 1e-7 * vectors(10)  # as a collapsed encoder gives them
+    for stops in (False, True):
+        if stops:
+            with pytest.raises(KeyboardInterrupt), open_writer(path, ids(10), about, resume={}) as writer:  # noqa: PT012
+                writer.append(alike[:6])
+                raise KeyboardInterrupt
+        with open_writer(path, ids(10), about, resume={}) as writer:
+            assert writer.start == 6 * stops
+            writer.append(alike[writer.start :])
+        totals.append(writer.total)
+        stored = normalize(np.asarray(Embeddings(path).vectors)).sum(axis=0)
+        np.testing.assert_allclose(writer.total, stored, rtol=1e-14)
+        path.unlink()
+
+
+FULL = """
+import resource, sys
+from pathlib import Path
+import numpy as np
+from lookalike.embeddings_writer import VectorsAbout, open_writer
+limit = 200_000
+folder = Path(sys.argv[1])
+ids = np.array([f"o{row:06d}" for row in range(100_000)], "S")
+resume = None if sys.argv[2] == "fresh" else {}
+try:
+    with open_writer(folder / "e.h5", ids, VectorsAbout(4), resume=resume) as writer:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))  # from here on as on a full disk
+        while True:
+            writer.append(np.ones((100, 4)))
+except OSError as error:
+    print(error.strerror)
+"""
+
+
+@pytest.mark.parametrize("begin", ["fresh", "resumable"])
+def test_a_full_disk_is_an_error_and_leaves_nothing_useless(tmp_path: Path, begin: str) -> None:
+    """The buffered rows cannot be written when the file is closed either."""
+    done = subprocess.run([sys.executable, "-c", FULL, tmp_path, begin], capture_output=True, text=True, check=True)
+    assert (done.stdout.strip(), done.stderr) == (os.strerror(errno.EFBIG), "")
+    assert [path.name for path in tmp_path.iterdir()] == ([] if begin == "fresh" else [".e.h5.partial"])
+
+
+def test_a_writer_that_cannot_begin_leaves_what_an_earlier_one_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "e.h5"
+
+    def full(file: h5py.File, values: dict[str, str]) -> None:
+        raise OSError(errno.ENOSPC, "full")
+
+    for kept in (False, True):
+        if kept:
+            stopped(path, 3, {})
+        before = set(tmp_path.iterdir())
+        with monkeypatch.context() as patch:
+            patch.setattr(writer_module, "set_texts", full)
+            with pytest.raises(OSError, match="full"):
+                finished(path, {})
+        assert set(tmp_path.iterdir()) == before
+    assert finished(path, {}) == 3
 
 
 def folder_of(folder: Path, lengths: list[int]) -> np.ndarray[Any, Any]:
