@@ -104,7 +104,9 @@ def _find_prefix(keys: Collection[str], wanted: str | None) -> str:
         fitting = [stem for stem in found if len(found) == 1 or f".{stem}".endswith(f".{name}.")]
         if len(fitting) == 1:
             return fitting[0]
-    raise InputError(f"This file holds {len(found)} networks; choose one by `checkpoint import` with --prefix. Choices: {listed}.")
+    raise InputError(
+        f"This file holds {len(found)} networks; choose one by `checkpoint import` with --prefix. Choices: {listed}."
+    )
 
 
 def _plain_names(keys: Collection[str], prefix: str) -> dict[str, str]:
