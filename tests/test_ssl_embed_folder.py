@@ -284,6 +284,47 @@ def test_a_folder_given_away_meanwhile_is_not_written_to(
     Embeddings(out).verify()
 
 
+def test_a_complete_folder_is_looked_at_again_under_the_lock(
+    shards: list[Path], checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process finds it damaged, or replaces it, between two looks of this one."""
+    out = tmp_path / "all"
+    whole = embed(shards, checkpoint, out, quiet=True)
+    plain = folder_module._Folder.check
+
+    def meanwhile(act: Callable[[], object]) -> None:
+        def check(self: folder_module._Folder) -> tuple[str, float] | None:
+            monkeypatch.undo()
+            act()
+            return plain(self)
+
+        monkeypatch.setattr(folder_module._Folder, "check", check)
+
+    def find_damaged() -> None:
+        (out / "part2.h5").unlink()
+        write_manifest(out, read_manifest(out).unfinished())
+
+    meanwhile(find_damaged)
+    assert embed(shards, checkpoint, out, quiet=True).content_hash == whole.content_hash
+    Embeddings(out).verify()
+    meanwhile(lambda: embed(shards, checkpoint, out, layer="projection", overwrite=True, quiet=True))
+    with pytest.raises(InputError, match="was given to other embeddings meanwhile"):
+        embed(shards, checkpoint, out, quiet=True)
+    assert Embeddings(out).layer == "projection"
+    Embeddings(out).verify()
+
+
+def test_a_manifest_that_cannot_be_read_is_named(shards: list[Path], checkpoint: Path, tmp_path: Path) -> None:
+    out = tmp_path / "all"
+    whole = embed(shards, checkpoint, out, quiet=True)
+    for broken in (b"{", b"\xff", b'{"kind": "lookalike embeddings folder", "schema_version": 1}'):
+        (out / "manifest.json").write_bytes(broken)
+        with pytest.raises(CorruptError, match=r"manifest\.json"):
+            embed(shards, checkpoint, out, quiet=True)
+        assert (out / "manifest.json").read_bytes() == broken
+        assert embed(shards, checkpoint, out, overwrite=True, quiet=True).content_hash == whole.content_hash
+
+
 def test_files_of_one_name_in_several_folders(shards: list[Path], checkpoint: Path, tmp_path: Path) -> None:
     places = []
     for place, path in zip(("north", "south"), shards[:2], strict=True):

@@ -77,15 +77,12 @@ class _Folder:
     def prepare(self) -> bool:
         """Claim the folder for what it is to hold; whether it is complete already. InputError for any other content."""
         with _waiting_lock(self.out):
-            if not has_manifest(self.out):
-                if self.out.is_dir() and any(not path.name.startswith(".") for path in self.out.iterdir()):
-                    raise InputError(f"{self.shown} holds other files; choose an empty or new folder for embeddings.")
-                write_manifest(self.out, self.plan)
-                return False
             try:
                 held = read_manifest(self.out, unfinished=True)
-            except (CorruptError, InputError):
-                if not self.job.overwrite:
+            except (CorruptError, InputError) as error:
+                if isinstance(error, InputError) and not has_manifest(self.out):
+                    self._refuse_other_files()
+                elif not self.job.overwrite:
                     raise
                 write_manifest(self.out, self.plan)
                 return False
@@ -99,6 +96,10 @@ class _Folder:
                 self._remove(shard.file)
             (self.out / "build.json").unlink(missing_ok=True)
             return False
+
+    def _refuse_other_files(self) -> None:
+        if self.out.is_dir() and any(not path.name.startswith(".") for path in self.out.iterdir()):
+            raise InputError(f"{self.shown} holds other files; choose an empty or new folder for embeddings.")
 
     def _differences(self, held: Manifest) -> list[str]:
         wanted, found = self.plan.model_dump(), held.unfinished().model_dump()
@@ -156,9 +157,16 @@ class _Folder:
             raise InputError(f"{self.shown} was given to other embeddings meanwhile, by another command.")
 
     def check(self) -> tuple[str, float] | None:
-        """Read every byte of a folder said to be complete; None where it is not, after declaring it so."""
+        """Read every byte of a folder said to be complete; None where it is not, after declaring it so.
+
+        None too where another process has found that meanwhile; InputError where one has given the folder away.
+        """
         with _waiting_lock(self.out):
-            held, found = read_manifest(self.out), self._read()
+            self._still_ours()
+            held = read_manifest(self.out, unfinished=True)
+            if not held.content_hash:
+                return None
+            found = self._read()
             if found is None or (held.content_hash, held.shards) != (found[0].content_hash, self._finished(found[0])):
                 write_manifest(self.out, self.plan)
                 return None
