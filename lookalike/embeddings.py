@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.attributes import as_text
-from lookalike.embeddings_folder import Joined, Shard, read_manifest
+from lookalike.embeddings_folder import Joined, Manifest, Shard, read_manifest
 from lookalike.embeddings_writer import DTYPES, KIND, SCHEMA, normalize, write_embeddings
 from lookalike.errors import CorruptError, InputError, NotFoundError
 from lookalike.hashing import ArrayHash, combine
@@ -49,7 +49,7 @@ class Embeddings:
             self.content_hash, self.layer, self.made_from = stored.content_hash, stored.layer, stored.made_from
             return
         manifest = read_manifest(path)
-        self._stored = [_shard(path, shard) for shard in manifest.shards]
+        self._stored = [_shard(path, shard, manifest) for shard in manifest.shards]
         told = {(stored.vectors.shape[1], str(stored.vectors.dtype)) for stored in self._stored}
         if told != {(manifest.dimensions, manifest.dtype)}:
             raise CorruptError(f"The shards of {path} hold other vectors than its manifest says; embed again.")
@@ -163,7 +163,7 @@ def read_through(
     return ReadThrough("" if altered else combine(whole), own, altered)
 
 
-def _shard(folder: Path, shard: Shard) -> StoredVectors:
+def _shard(folder: Path, shard: Shard, manifest: Manifest) -> StoredVectors:
     """A folder's shard, after checking that it is the one the manifest names."""
     path = folder / shard.file
     if not path.is_file():
@@ -172,7 +172,9 @@ def _shard(folder: Path, shard: Shard) -> StoredVectors:
         stored = StoredVectors.read(path)
     except InputError as error:
         raise CorruptError(error.message) from None
-    if stored.content_hash != shard.content_hash:
+    made_from = {name: value for name, value in {**manifest.made_from, "samples": shard.samples}.items() if value}
+    told = (shard.content_hash, shard.n, manifest.layer, made_from)
+    if (stored.content_hash, len(stored.vectors), stored.layer, stored.made_from) != told:
         raise CorruptError(f"{path} is not the shard that {folder} was made with; embed again.")
     return stored
 

@@ -22,6 +22,7 @@ from lookalike.files import read_json, write_json
 SCHEMA = 1
 KIND = "lookalike embeddings folder"
 MANIFEST = "manifest.json"
+SUFFIXES = (".h5", ".hdf5")  # of shards
 
 
 class Shard(Config):
@@ -77,7 +78,8 @@ def read_manifest(folder: Path, *, unfinished: bool = False) -> Manifest:
         manifest = Manifest.checked(values)
     except LookalikeError as error:
         raise CorruptError(f"{folder / MANIFEST} is damaged ({error.message}); embed again.") from None
-    if not manifest.shards or any(Path(shard.file).name != shard.file for shard in manifest.shards):
+    names = [shard.file for shard in manifest.shards]
+    if not names or not all(map(_is_shard_name, names)) or not _all_differ(names):
         raise CorruptError(f"{folder / MANIFEST} is damaged: it names no files of its folder; embed again.")
     if not (manifest.content_hash or unfinished):
         done = sum((folder / shard.file).exists() for shard in manifest.shards)
@@ -87,6 +89,16 @@ def read_manifest(folder: Path, *, unfinished: bool = False) -> Manifest:
             code="unfinished_embeddings",
         )
     return manifest
+
+
+def _is_shard_name(name: str) -> bool:
+    """Whether it names a file of the folder itself that can hold embeddings."""
+    return "\0" not in name and Path(name).name == name and Path(name).suffix in SUFFIXES
+
+
+def _all_differ(names: Sequence[str]) -> bool:
+    """Whether they are as many files on a file system that does not tell capitals from small letters, too."""
+    return len({name.casefold() for name in names}) == len(names)
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
@@ -101,8 +113,8 @@ def shard_names(samples: Sequence[Path]) -> list[str]:
     parts = [path.resolve().parts[1:] for path in samples]
     for depth in range(1, max(map(len, parts)) + 1):
         names = ["-".join(part[-depth:]) for part in parts]
-        names = [name if Path(name).suffix in (".h5", ".hdf5") else f"{name}.h5" for name in names]
-        if len(set(names)) == len(names):
+        names = [name if Path(name).suffix in SUFFIXES else f"{name}.h5" for name in names]
+        if _all_differ(names):
             return names
     raise InputError(f"Shards are named after their samples files, but {', '.join(map(str, samples))} end up alike.")
 

@@ -286,9 +286,40 @@ def test_what_is_no_complete_folder_is_refused(tmp_path: Path) -> None:
         (tmp_path / "manifest.json").write_text(json.dumps(values))
         with pytest.raises(CorruptError):
             Embeddings(tmp_path)
-    outside = manifest.model_copy(update={"shards": (Shard(file="../e.h5", samples="", n=3),)})
-    write_manifest(tmp_path, outside)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["../e.h5"],
+        [".."],
+        [""],
+        ["."],
+        ["a\0.h5"],
+        ["manifest.json"],
+        ["a/b.h5"],
+        [".h5"],
+        ["a.h5"] * 2,
+        ["a.h5", "A.h5"],
+    ],
+)
+def test_shards_are_files_of_the_folder_that_can_hold_embeddings(tmp_path: Path, names: list[str]) -> None:
+    folder_of(tmp_path, [3, 7])
+    shards = tuple(Shard(file=name, samples="", n=3) for name in names)
+    write_manifest(tmp_path, read_manifest(tmp_path).model_copy(update={"shards": shards}))
     with pytest.raises(CorruptError, match="names no files of its folder"):
+        Embeddings(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "change", [{"layer": "projection"}, {"made_from": {"checkpoint": "c"}}, {"n": 4}, {"samples": "s"}]
+)
+def test_a_shard_is_what_its_manifest_says(tmp_path: Path, change: dict[str, Any]) -> None:
+    folder_of(tmp_path, [3, 7])
+    values = read_manifest(tmp_path).model_dump(mode="json")
+    (values if set(change) <= set(values) else values["shards"][0]).update(change)
+    (tmp_path / "manifest.json").write_text(json.dumps(values))
+    with pytest.raises(CorruptError, match=r"part0\.h5 is not the shard"):
         Embeddings(tmp_path)
 
 
@@ -296,5 +327,6 @@ def test_shards_are_named_after_their_samples() -> None:
     assert shard_names([Path("/d/a.h5"), Path("/d/b.hdf5"), Path("/d/c")]) == ["a.h5", "b.hdf5", "c.h5"]
     assert shard_names([Path("/n/s.h5"), Path("/s/s.h5")]) == ["n-s.h5", "s-s.h5"]
     assert shard_names([Path("/t/n/s.h5"), Path("/u/n/s.h5")]) == ["t-n-s.h5", "u-n-s.h5"]
+    assert shard_names([Path("/n/S.h5"), Path("/s/s.h5")]) == ["n-S.h5", "s-s.h5"]
     with pytest.raises(InputError, match="end up alike"):
         shard_names([Path("/n-s.h5"), Path("/n/s.h5"), Path("/s.h5"), Path("/m/n-s.h5"), Path("/m-n/s.h5")])

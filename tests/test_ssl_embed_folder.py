@@ -314,6 +314,21 @@ def test_a_complete_folder_is_looked_at_again_under_the_lock(
     Embeddings(out).verify()
 
 
+def test_only_embeddings_are_removed_from_a_folder_given_away(
+    shards: list[Path], checkpoint: Path, tmp_path: Path
+) -> None:
+    """Whatever the manifest calls its shards."""
+    out = tmp_path / "all"
+    embed(shards, checkpoint, out, quiet=True)
+    shutil.copy(shards[0], out / "pictures.h5")
+    manifest = read_manifest(out)
+    own = manifest.shards[2].model_copy(update={"file": "pictures.h5"})
+    write_manifest(out, manifest.model_copy(update={"shards": (*manifest.shards, own)}))
+    embed(shards[:2], checkpoint, out, overwrite=True, quiet=True)
+    assert (out / "pictures.h5").read_bytes() == shards[0].read_bytes()
+    assert not (out / "part10.h5").exists()
+
+
 def test_a_manifest_that_cannot_be_read_is_named(shards: list[Path], checkpoint: Path, tmp_path: Path) -> None:
     out = tmp_path / "all"
     whole = embed(shards, checkpoint, out, quiet=True)

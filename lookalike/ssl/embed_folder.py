@@ -84,6 +84,8 @@ class _Folder:
                     self._refuse_other_files()
                 elif not self.job.overwrite:
                     raise
+                else:
+                    self._clear(self.plan)
                 write_manifest(self.out, self.plan)
                 return False
             if held.unfinished() == self.plan and not (self.job.overwrite and held.content_hash):
@@ -92,10 +94,20 @@ class _Folder:
                 other = " and ".join(self._differences(held))
                 raise InputError(f"{self.shown} is there already, made with other {other}. {WAYS_OUT}")
             write_manifest(self.out, self.plan)  # from here on a kill leaves a folder that is being filled
-            for shard in held.shards:
-                self._remove(shard.file)
+            self._clear(held)
             (self.out / "build.json").unlink(missing_ok=True)
             return False
+
+    def _clear(self, held: Manifest) -> None:
+        """Remove the shards of a manifest, but nothing that is no embeddings file, whatever the manifest says."""
+        for shard in held.shards:
+            try:
+                StoredVectors.read(self.out / shard.file)
+            except FileNotFoundError:
+                pass  # what belongs to it may be there
+            except (InputError, CorruptError):
+                continue
+            self._remove(shard.file)
 
     def _refuse_other_files(self) -> None:
         if self.out.is_dir() and any(not path.name.startswith(".") for path in self.out.iterdir()):
