@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -186,6 +187,28 @@ def test_embeddings_in_the_way_are_reused_or_kept(checkpoint: Path, blob_samples
     anew = embed(data, checkpoint, out, quiet=True)
     assert (anew.notes, anew.content_hash) == ([f"{out} was damaged and is made anew."], first.content_hash)
     assert embed([other], checkpoint, out, overwrite=True, quiet=True).n == 8
+
+
+def test_embeddings_in_a_folder_that_cannot_be_written_to_are_reused(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, out, left = [tmp_path / "samples.h5"], tmp_path / "e.h5", tmp_path / ".e.h5.rows.partial"
+    first = embed(data, checkpoint, out, quiet=True)
+    number = errno.EROFS
+
+    def refused(output: Path) -> None:
+        raise OSError(number, "refused")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(embed_files, "lock", refused)
+        for number in (errno.EIO, errno.EROFS, errno.EACCES):  # the first does not matter: there is nothing to remove
+            assert embed(data, checkpoint, out, quiet=True).content_hash == first.content_hash
+            left.write_text("{}")
+        number = errno.EIO
+        with pytest.raises(OSError, match="refused"):
+            embed(data, checkpoint, out, quiet=True)
+    assert embed(data, checkpoint, out, quiet=True).content_hash == first.content_hash
+    assert not left.exists()
 
 
 def test_a_picture_is_given_the_layer_the_index_holds(checkpoint: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import shutil
 import subprocess
@@ -21,6 +22,7 @@ from lookalike.augmentations import get_domain
 from lookalike.augmentations.preprocess import asinh
 from lookalike.embeddings import Embeddings, normalize
 from lookalike.embeddings_folder import read_manifest, write_manifest
+from lookalike.embeddings_writer import EmbeddingsWriter
 from lookalike.errors import CollapsedError, CorruptError, InputError, LockedError
 from lookalike.files import lock
 from lookalike.indexer.audit import verify
@@ -422,6 +424,29 @@ def test_a_run_that_failed_goes_on_where_it_failed(
     again = embed(shards[:1], checkpoint, tmp_path / "again.h5", batch_size=8, quiet=True)
     assert report.content_hash == again.content_hash
     assert report.spread == pytest.approx(again.spread, abs=1e-7)
+
+
+@pytest.mark.parametrize("other", ["device", "torch", "lookalike", None])
+def test_rows_of_another_device_or_version_are_not_continued(
+    shards: list[Path], checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, other: str | None
+) -> None:
+    out, plain = tmp_path / "e.h5", EmbeddingsWriter.append
+
+    def stop(self: EmbeddingsWriter, block: np.ndarray) -> None:  # type: ignore[type-arg]
+        if self.start:
+            raise KeyboardInterrupt
+        plain(self, block)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(EmbeddingsWriter, "append", stop)
+        embed(shards[:1], checkpoint, out, batch_size=8, quiet=True)
+    journal = tmp_path / ".e.h5.rows.partial"
+    if other:
+        journal.write_text(json.dumps(json.loads(journal.read_text()) | {other: "another"}))
+    report = embed(shards[:1], checkpoint, out, batch_size=8, quiet=True)
+    assert [note for note in report.notes if "went on after" in note] == (
+        [] if other else [f"{out}: went on after 8 objects that an earlier run had saved."]
+    )
 
 
 PEAK = """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import errno
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from lookalike import __version__
 from lookalike.embeddings import Embeddings, normalize
-from lookalike.embeddings_writer import VectorsAbout, open_writer, remove_leftovers
+from lookalike.embeddings_writer import VectorsAbout, leftovers, open_writer, remove_leftovers
 from lookalike.errors import CollapsedError, CorruptError, InputError, LockedError
 from lookalike.files import file_output, lock
 from lookalike.progress import Advance
@@ -23,6 +25,7 @@ from lookalike.ssl.inference import Inference, vectors_of
 
 USELESS_SPREAD = 1e-10  # below it float32 rounding decides which objects are similar
 BLOCK_BYTES = 2**26
+READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 Mean = NDArray[np.float64]  # (D,) of unit vectors
 
@@ -47,6 +50,11 @@ class Job:
     def settings(self) -> dict[str, Any]:
         return {"layer": self.about.layer, "dtype": self.about.dtype, "batch_size": self.B}
 
+    @property
+    def machine(self) -> dict[str, str]:
+        """What the vectors are computed on and by: type of device, versions."""
+        return {"device": self.inference.device.type, "torch": str(torch.__version__), "lookalike": __version__}
+
     def made_from(self, samples: str) -> dict[str, str]:
         """What the vectors of a data set of this content hash are made from."""
         return {**self.about.made_from, "samples": samples}
@@ -55,8 +63,7 @@ class Job:
 def embed_file(samples: Samples, out: Path, job: Job, advance: Advance) -> tuple[str, float]:
     """Embed a data set into one file, or find that it is there; content hash and spread of the vectors."""
     if out.exists() and not job.overwrite and (held := _reusable(out, job)):
-        with contextlib.suppress(LockedError), lock(out):
-            remove_leftovers(out)  # of a run killed after its file had got its name
+        _tidy(out)
         return held.content_hash, spread_of(mean_of(held))
     with lock(file_output(out)):
         return write_file(samples, out, job, advance, check=lambda mean: refuse_collapsed(mean, len(samples)))
@@ -71,7 +78,7 @@ def write_file(
     """
     made_from = job.made_from(samples.content_hash)
     about = replace(job.about, made_from=made_from)
-    resume = {"batch_size": job.B}
+    resume = {"batch_size": job.B, **job.machine}  # another machine's or version's rows differ by rounding, or more
     with open_writer(out, samples.ids, about, resume=resume, save_seconds=job.save_seconds) as writer:
         if writer.start:
             job.notes.append(f"{out}: went on after {writer.start:,} objects that an earlier run had saved.")
@@ -103,6 +110,20 @@ def _reusable(out: Path, job: Job) -> Embeddings | None:
         return None
     job.notes.append(f"{out} holds these embeddings already: nothing was computed (--overwrite computes them anew).")
     return held
+
+
+def _tidy(out: Path) -> None:
+    """Remove what a run left that was killed after its file had got its name, if there is any and it may be done."""
+    if not any(left.exists() for left in leftovers(out.resolve())):
+        return
+    try:
+        with lock(out):
+            remove_leftovers(out)
+    except LockedError:
+        pass
+    except OSError as error:
+        if error.errno not in READ_ONLY:
+            raise
 
 
 def mean_of(embeddings: Embeddings) -> Mean:
