@@ -194,17 +194,17 @@ def test_embeddings_in_a_folder_that_cannot_be_written_to_are_reused(
 ) -> None:
     data, out, left = [tmp_path / "samples.h5"], tmp_path / "e.h5", tmp_path / ".e.h5.rows.partial"
     first = embed(data, checkpoint, out, quiet=True)
-    number = errno.EROFS
+    number = [errno.EIO]
 
     def refused(output: Path) -> None:
-        raise OSError(number, "refused")
+        raise OSError(number[0], "refused")
 
     with monkeypatch.context() as patch:
         patch.setattr(embed_files, "lock", refused)
-        for number in (errno.EIO, errno.EROFS, errno.EACCES):  # the first does not matter: there is nothing to remove
+        for number[0] in (errno.EIO, errno.EROFS, errno.EACCES):  # at first there is nothing to remove
             assert embed(data, checkpoint, out, quiet=True).content_hash == first.content_hash
             left.write_text("{}")
-        number = errno.EIO
+        number[0] = errno.EIO
         with pytest.raises(OSError, match="refused"):
             embed(data, checkpoint, out, quiet=True)
     assert embed(data, checkpoint, out, quiet=True).content_hash == first.content_hash

@@ -437,9 +437,10 @@ def test_rows_of_another_device_or_version_are_not_continued(
             raise KeyboardInterrupt
         plain(self, block)
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(EmbeddingsWriter, "append", stop)
+    monkeypatch.setattr(EmbeddingsWriter, "append", stop)
+    with pytest.raises(KeyboardInterrupt):
         embed(shards[:1], checkpoint, out, batch_size=8, quiet=True)
+    monkeypatch.undo()
     journal = tmp_path / ".e.h5.rows.partial"
     if other:
         journal.write_text(json.dumps(json.loads(journal.read_text()) | {other: "another"}))
