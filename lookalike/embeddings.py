@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import IO, Any, cast
 
 import h5py
 import numpy as np
@@ -49,13 +49,14 @@ class Embeddings:
             self.content_hash, self.layer, self.made_from = stored.content_hash, stored.layer, stored.made_from
             return
         manifest = read_manifest(path)
-        self._stored = [_shard(path, shard, manifest) for shard in manifest.shards]
-        told = {(stored.vectors.shape[1], str(stored.vectors.dtype)) for stored in self._stored}
+        self._stored = shards = [_shard(path, shard, manifest) for shard in manifest.shards]
+        lengths = [one.shape[0] for one in shards]
+        told = {(one.shape[1], str(one.dtype)) for one in shards}
         if told != {(manifest.dimensions, manifest.dtype)}:
             raise CorruptError(f"The shards of {path} hold other vectors than its manifest says; embed again.")
         # It gives rows as a mapped array does, which is all that is ever asked of one.
-        self.vectors = cast(NDArray[Any], Joined([stored.vectors for stored in self._stored]))
-        self.ids = np.concatenate([stored.ids for stored in self._stored])
+        self.vectors = cast(NDArray[Any], Joined(lengths, lambda part: shards[part].vectors))
+        self.ids = np.concatenate([one.ids for one in shards])
         self.content_hash, self.layer, self.made_from = manifest.content_hash, manifest.layer, manifest.made_from
 
     def __len__(self) -> int:
@@ -80,14 +81,26 @@ class Embeddings:
 
 @dataclass(frozen=True)
 class StoredVectors:
-    """One embeddings file: mapped vectors (n, D), ids (n,), and what it says of itself."""
+    """One embeddings file: where its vectors (n, D) lie, ids (n,), and what it says of itself."""
 
     path: Path
-    vectors: NDArray[Any]
+    offset: int
+    shape: tuple[int, int]
+    dtype: np.dtype[Any]
+    state: tuple[int, ...]  # of the file when this was read
     ids: NDArray[np.bytes_]
     content_hash: str
     layer: str
     made_from: dict[str, str]
+
+    @property
+    def vectors(self) -> NDArray[Any]:
+        """Mapped anew each time, and open as long as it is used; CorruptError where the file was replaced meanwhile."""
+        with self.path.open("rb") as file:
+            if _state(file) != self.state:
+                raise CorruptError(f"{self.path} was replaced while it was read; start again.")
+            # The data set is contiguous, so that it maps straight from the file, shared between processes.
+            return np.memmap(file, self.dtype, "r", self.offset, self.shape)
 
     @classmethod
     def read(cls, path: Path) -> StoredVectors:
@@ -96,6 +109,8 @@ class StoredVectors:
         OSError where the system does not let it be read: that says nothing about what it holds.
         """
         try:
+            with path.open("rb") as plain:
+                state = _state(plain)
             with h5py.File(path, "r", locking=False) as file:
                 if as_text(file.attrs.get("kind")) != KIND:
                     raise InputError(f"{path} is not an embeddings file; make one with `lookalike embed`.")
@@ -109,8 +124,9 @@ class StoredVectors:
                 }
                 content_hash, layer = as_text(file.attrs["content_hash"]), as_text(file.attrs.get("layer", ""))
                 offset, shape, dtype = _place(file["embedding"], ids)
-            # The data set is contiguous, so that it maps straight from the file, shared between processes.
-            return cls(path, np.memmap(path, dtype, "r", offset, shape), ids, content_hash, layer, made_from)
+            stored = cls(path, offset, shape, dtype, state, ids, content_hash, layer, made_from)
+            _ = stored.vectors  # raises where the file is too short for them
+            return stored
         except OSError as error:
             if error.errno in DAMAGE:
                 raise CorruptError(f"{path} is not a readable embeddings file ({error}); embed again.") from None
@@ -145,9 +161,10 @@ def read_through(
     own, altered = [], []
     for file in files:
         mine = {"embedding": ArrayHash(), "id": ArrayHash()}
-        step = max(1, BLOCK_BYTES // max(1, file.vectors.shape[1] * file.vectors.itemsize))
-        for start in range(0, len(file.vectors), step):
-            block = file.vectors[start : start + step]
+        vectors = file.vectors
+        step = max(1, BLOCK_BYTES // max(1, vectors.shape[1] * vectors.itemsize))
+        for start in range(0, len(vectors), step):
+            block = vectors[start : start + step]
             for hashes in (mine, whole):
                 hashes["embedding"].update(block)
             look(block)
@@ -174,9 +191,15 @@ def _shard(folder: Path, shard: Shard, manifest: Manifest) -> StoredVectors:
         raise CorruptError(error.message) from None
     made_from = {name: value for name, value in {**manifest.made_from, "samples": shard.samples}.items() if value}
     told = (shard.content_hash, shard.n, manifest.layer, made_from)
-    if (stored.content_hash, len(stored.vectors), stored.layer, stored.made_from) != told:
+    if (stored.content_hash, stored.shape[0], stored.layer, stored.made_from) != told:
         raise CorruptError(f"{path} is not the shard that {folder} was made with; embed again.")
     return stored
+
+
+def _state(file: IO[bytes]) -> tuple[int, ...]:
+    """What changes where an open file is replaced or written to."""
+    status = os.fstat(file.fileno())
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def _place(data: h5py.Dataset, ids: NDArray[Any]) -> tuple[int, tuple[int, int], np.dtype[Any]]:

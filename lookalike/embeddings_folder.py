@@ -8,7 +8,8 @@ Each shard is a whole embeddings file of its samples file, and can be read and m
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ SCHEMA = 1
 KIND = "lookalike embeddings folder"
 MANIFEST = "manifest.json"
 SUFFIXES = (".h5", ".hdf5")  # of shards
+OPEN = 64  # shards mapped at once
 
 
 class Shard(Config):
@@ -123,20 +125,22 @@ class Joined:
     """Arrays (n, …) of one type, read as the array (N, …) they make one after the other.
 
     A row, a slice or an array of rows gives what the whole array would give; nothing else is copied or read. A slice
-    within one part is a view of it.
+    within one part is a view of it. `part` gives the array of a number; each is asked for when it is needed, and few
+    are kept at once, since a mapped file takes one of the files that a process may have open.
     """
 
-    def __init__(self, parts: Sequence[NDArray[Any]]) -> None:
-        self._parts = list(parts)
-        self._starts = np.cumsum([0, *(len(part) for part in parts)])
-        self.dtype, self.ndim, self.itemsize = parts[0].dtype, parts[0].ndim, parts[0].itemsize
-        self.shape = (int(self._starts[-1]), *parts[0].shape[1:])
+    def __init__(self, lengths: Sequence[int], part: Callable[[int], NDArray[Any]]) -> None:
+        self._part = functools.lru_cache(OPEN)(part)
+        self._starts = np.cumsum([0, *lengths])
+        first = self._part(0)
+        self.dtype, self.ndim, self.itemsize = first.dtype, first.ndim, first.itemsize
+        self.shape = (int(self._starts[-1]), *first.shape[1:])
 
     def __len__(self) -> int:
         return int(self._starts[-1])
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
-        whole = np.concatenate(self._parts)
+        whole = np.array(self._run(0, len(self)))
         return whole if dtype is None else whole.astype(dtype, copy=False)
 
     def __getitem__(self, rows: Any) -> Any:
@@ -159,13 +163,18 @@ class Joined:
         """Rows start … stop − 1."""
         stop = max(start, stop)
         first = int(np.searchsorted(self._starts, start, side="right")) - 1
-        pieces = []
-        for part in range(min(first, len(self._parts) - 1), len(self._parts)):
+        parts = len(self._starts) - 1
+        part = min(first, parts - 1)
+        low, high = int(self._starts[part]), int(self._starts[part + 1])
+        if stop <= high or part == parts - 1:
+            return self._part(part)[start - low : max(stop - low, 0)]
+        out = np.empty((stop - start, *self.shape[1:]), self.dtype)
+        while start < stop:
             low, high = int(self._starts[part]), int(self._starts[part + 1])
-            pieces.append(self._parts[part][max(start - low, 0) : max(min(stop, high) - low, 0)])
-            if stop <= high:
-                break
-        return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
+            upto = min(stop, high)
+            out[len(out) - (stop - start) : len(out) - (stop - upto)] = self._part(part)[start - low : upto - low]
+            start, part = upto, part + 1
+        return out
 
     def _gather(self, wanted: NDArray[np.int64]) -> NDArray[Any]:
         """Rows in the order given."""
@@ -179,5 +188,5 @@ class Joined:
         for places in np.split(order, np.flatnonzero(np.diff(part_of[order])) + 1):
             if len(places):
                 part = int(part_of[places[0]])
-                out[places] = self._parts[part][rows[places] - self._starts[part]]
+                out[places] = self._part(part)[rows[places] - self._starts[part]]
         return out

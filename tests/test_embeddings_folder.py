@@ -34,6 +34,10 @@ from lookalike.errors import CollapsedError, CorruptError, InputError
 ABOUT = VectorsAbout(4, made_from={"samples": "s"}, layer="embedding")
 
 
+def joined_of(parts: list[np.ndarray[Any, Any]]) -> Joined:
+    return Joined([len(part) for part in parts], parts.__getitem__)
+
+
 @given(
     lengths=st.lists(st.integers(0, 4), min_size=1, max_size=5).filter(any),
     start=st.integers(-22, 22),
@@ -43,7 +47,7 @@ ABOUT = VectorsAbout(4, made_from={"samples": "s"}, layer="embedding")
 )
 def test_joined_rows_are_those_of_one_array(lengths: list[int], start: int, stop: int, step: int, draw: Any) -> None:
     whole = np.random.default_rng(0).normal(size=(sum(lengths), 3)).astype(np.float32)
-    joined = Joined(np.split(whole, np.cumsum(lengths)[:-1]))
+    joined = joined_of(np.split(whole, np.cumsum(lengths)[:-1]))
     n = len(whole)
     assert (joined.shape, joined.dtype, len(joined), joined.ndim, joined.itemsize) == ((n, 3), np.float32, n, 2, 4)
     np.testing.assert_array_equal(joined[start:stop:step], whole[start:stop:step])
@@ -58,12 +62,12 @@ def test_joined_rows_are_those_of_one_array(lengths: list[int], start: int, stop
 @pytest.mark.parametrize("rows", [5, [0, -6], [1.5], np.ones(3, bool)])
 def test_rows_there_are_none_of_are_an_error(rows: Any) -> None:
     with pytest.raises(IndexError):
-        Joined([np.zeros((3, 2)), np.zeros((2, 2))])[rows]
+        joined_of([np.zeros((3, 2)), np.zeros((2, 2))])[rows]
 
 
 def test_a_slice_of_one_part_is_no_copy() -> None:
     part = np.zeros((4, 2))
-    assert np.shares_memory(Joined([np.ones((3, 2)), part])[4:6], part)
+    assert np.shares_memory(joined_of([np.ones((3, 2)), part])[4:6], part)
 
 
 def vectors(n: int) -> np.ndarray[Any, Any]:
@@ -71,7 +75,7 @@ def vectors(n: int) -> np.ndarray[Any, Any]:
 
 
 def ids(n: int) -> np.ndarray[Any, Any]:
-    return np.array([f"o{row:02d}" for row in range(n)], "S")
+    return np.array([f"o{row:03d}" for row in range(n)], "S")
 
 
 def stopped(path: Path, rows: int, key: dict[str, Any], error: type[BaseException] = KeyboardInterrupt) -> None:
@@ -251,6 +255,35 @@ def test_a_folder_is_read_as_one_file_of_the_same(tmp_path: Path) -> None:
     np.testing.assert_array_equal(found.vectors[:], one.vectors)
     assert found.ids.tolist() == one.ids.tolist()
     found.verify()
+
+
+MANY = """
+import resource, sys
+from pathlib import Path
+import numpy as np
+from lookalike.embeddings import Embeddings
+resource.setrlimit(resource.RLIMIT_NOFILE, (100, 100))
+found = Embeddings(Path(sys.argv[1]))
+found.verify()
+whole = found.vectors[:]
+assert np.array_equal(np.asarray(found.vectors), whole)
+assert np.array_equal(found.vectors[np.arange(300)[::-1]], whole[::-1])
+print(whole.tobytes().hex())
+"""
+
+
+def test_a_folder_may_have_more_shards_than_files_may_be_open(tmp_path: Path) -> None:
+    whole = folder_of(tmp_path, [2] * 150)
+    done = subprocess.run([sys.executable, "-c", MANY, tmp_path], capture_output=True, text=True, check=True)
+    np.testing.assert_array_equal(bytes.fromhex(done.stdout), normalize(whole).astype(np.float32).tobytes())
+
+
+def test_a_shard_replaced_meanwhile_is_not_mixed_with_the_others(tmp_path: Path) -> None:
+    folder_of(tmp_path, [3, 7])
+    found = Embeddings(tmp_path)
+    write_embeddings(tmp_path / "part1.h5", ids(7), [vectors(7)], dimensions=4)
+    with pytest.raises(CorruptError, match=r"part1\.h5 was replaced"):
+        found.vectors[5]
 
 
 def test_damage_to_a_folder_is_found_and_named(tmp_path: Path) -> None:

@@ -161,7 +161,7 @@ class _Folder:
         except (InputError, CorruptError, FileNotFoundError):
             return False
         made_from, about = self.job.made_from(shard.samples), self.job.about
-        found = (held.made_from, held.layer, str(held.vectors.dtype), held.vectors.shape)
+        found = (held.made_from, held.layer, str(held.dtype), held.shape)
         return found == (made_from, about.layer, about.dtype, (shard.n, about.dimensions))
 
     def _still_ours(self) -> None:
