@@ -442,8 +442,10 @@ def test_rows_of_another_device_or_version_are_not_continued(
         embed(shards[:1], checkpoint, out, batch_size=8, quiet=True)
     monkeypatch.undo()
     journal = tmp_path / ".e.h5.rows.partial"
+    entry = json.loads(journal.read_text())
     if other:
-        journal.write_text(json.dumps(json.loads(journal.read_text()) | {other: "another"}))
+        assert entry[other]
+        journal.write_text(json.dumps(entry | {other: "another"}))
     report = embed(shards[:1], checkpoint, out, batch_size=8, quiet=True)
     assert [note for note in report.notes if "went on after" in note] == (
         [] if other else [f"{out}: went on after 8 objects that an earlier run had saved."]
