@@ -128,7 +128,7 @@ def test_no_more_than_two_pools_are_held(monkeypatch: pytest.MonkeyPatch) -> Non
     for _ in read_ahead.epoch(0, 0, 7):
         most = max(most, sum(pool() is not None for pool in made))
     assert len(made) == 10
-    assert most == 2
+    assert most <= 2  # the next one is read ahead, where the reader gets a core in time
 
 
 def test_in_memory_and_by_row_give_the_same_pictures(blob_samples: Write) -> None:
