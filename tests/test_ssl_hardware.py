@@ -31,8 +31,9 @@ RESIDENT = """
 import sys, torch
 from lookalike.ssl.hardware import kept_memory
 
-def resident():
-    return int(open("/proc/self/statm").read().split()[1]) * 4096
+def resident():  # without pages of files, which the system drops and fetches back as it likes
+    pages = open("/proc/self/statm").read().split()
+    return (int(pages[1]) - int(pages[2])) * 4096
 
 def work():  # blocks small enough for the kept heap, 240 MB together
     blocks = [torch.ones(5_000_000) for _ in range(12)]
@@ -53,6 +54,5 @@ def test_memory_is_kept_between_steps_and_given_back_at_the_end() -> None:
     done = subprocess.run([sys.executable, "-c", RESIDENT], capture_output=True, text=True, check=True)
     kept, given_back, usual = map(int, done.stdout.split())
     assert kept > 200e6
-    # By how much: on a busy machine the system takes pages of its own accord, and back, which moves all three.
-    assert kept - given_back > 100e6
-    assert usual - given_back < 60e6
+    assert given_back < 60e6
+    assert usual < 60e6
