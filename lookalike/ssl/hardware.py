@@ -6,6 +6,7 @@ import ctypes
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 
 import torch
 
@@ -15,6 +16,7 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's mallopt
 LARGEST_BLOCK = 32 * 2**20  # bytes; the largest threshold glibc takes, larger blocks are always given back
 KEPT = 2**31 - 1  # bytes; the largest number mallopt takes
 USUAL = 128 * 1024  # bytes; both thresholds as a process starts
+LARGEST_HOLE = 2**30  # bytes; larger holes are taken in several blocks
 
 
 def pick_device(name: str) -> torch.device:
@@ -38,6 +40,73 @@ def fast_precision(device: torch.device) -> str:
     return "bfloat16" if fast else "float32"
 
 
+class _Heap:
+    """glibc's heap: freed memory kept in it for the next step, and given back for good afterwards.
+
+    What is freed in the middle of the heap stays glibc's: its pages go back to the system, but later blocks are laid
+    there again, however large, and their pages then stay. So the holes that are left are taken and never written to,
+    which costs no memory, until memory is to be kept again.
+    """
+
+    def __init__(self, library: ctypes.CDLL) -> None:
+        self.mallopt, self.trim = library.mallopt, library.malloc_trim
+        self.malloc, self.free, self.usage = library.malloc, library.free, library.mallinfo2
+        self.malloc.restype, self.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
+        self.free.restype, self.free.argtypes = None, [ctypes.c_void_p]
+        self.usage.restype = _Usage
+        self.holes: list[int] = []
+
+    def keep(self) -> None:
+        self.mallopt(M_MMAP_THRESHOLD, LARGEST_BLOCK)
+        self.mallopt(M_TRIM_THRESHOLD, KEPT)
+        while self.holes:
+            self.free(self.holes.pop())
+
+    def give_back(self) -> None:
+        self.mallopt(M_MMAP_THRESHOLD, USUAL)
+        self.mallopt(M_TRIM_THRESHOLD, USUAL)
+        self.trim(0)
+        size, free = LARGEST_HOLE, self.usage().fordblks
+        while size >= USUAL and free > 0:
+            if self._take_hole(size):
+                free -= size
+            else:
+                size //= 2
+
+    def _take_hole(self, size: int) -> bool:
+        """Take `size` bytes if a hole holds them: a block that fits in none is mapped by itself, and counted so."""
+        mapped = self.usage().hblks
+        block = self.malloc(size)
+        if block is None:
+            return False
+        if self.usage().hblks > mapped:
+            self.free(block)
+            return False
+        self.holes.append(block)
+        return True
+
+
+class _Usage(ctypes.Structure):
+    """glibc's `struct mallinfo2`, in bytes; `hblks` counts the blocks mapped by themselves, `fordblks` what is free."""
+
+    _fields_ = (
+        ("blocks", ctypes.c_size_t * 3),
+        ("hblks", ctypes.c_size_t),
+        ("sizes", ctypes.c_size_t * 4),
+        ("fordblks", ctypes.c_size_t),
+        ("keepcost", ctypes.c_size_t),
+    )
+    hblks: int
+    fordblks: int
+
+
+@cache
+def _heap() -> _Heap | None:
+    """The heap of this process, None where its C library is not a glibc from 2.33 on."""
+    library = ctypes.CDLL(None) if sys.platform.startswith("linux") else None
+    return _Heap(library) if library is not None and hasattr(library, "mallinfo2") else None
+
+
 @contextmanager
 def kept_memory() -> Iterator[None]:
     """Have the process keep freed memory for its next step, where the C library is glibc, and give it back at the end.
@@ -45,16 +114,12 @@ def kept_memory() -> Iterator[None]:
     By default it gives every large block back to the system at once, which has to clear its pages again at each step:
     a third of a training step of ResNet-18 on small pictures.
     """
-    library = ctypes.CDLL(None) if sys.platform.startswith("linux") else None
-    mallopt, trim = getattr(library, "mallopt", None), getattr(library, "malloc_trim", None)
-    if mallopt is None or trim is None:
+    heap = _heap()
+    if heap is None:
         yield
         return
-    mallopt(M_MMAP_THRESHOLD, LARGEST_BLOCK)
-    mallopt(M_TRIM_THRESHOLD, KEPT)
+    heap.keep()
     try:
         yield
     finally:
-        mallopt(M_MMAP_THRESHOLD, USUAL)
-        mallopt(M_TRIM_THRESHOLD, USUAL)
-        trim(0)
+        heap.give_back()
