@@ -191,6 +191,7 @@ def training(demo: Demo) -> TrainConfig:
         momentum=0.98,
         temperature=0.1,
         lr=0.06,
+        orientations=8,
     )
 
 

@@ -165,7 +165,8 @@ def _inside(encoder: Mapping[str, Any]) -> str:
     """The stem of a ResNet, the widths of an mlp."""
     if mlp := encoder.get("mlp"):
         return " → ".join(map(str, (mlp["features"], *mlp["hidden"], mlp["dimensions"])))
-    return f"{'small-image' if encoder.get('small_stem') else 'standard'} stem"
+    turned = f", mean over {encoder['orientations']} orientations" if encoder.get("orientations", 1) > 1 else ""
+    return f"{'small-image' if encoder.get('small_stem') else 'standard'} stem{turned}"
 
 
 def _origin(found: Mapping[str, Any]) -> Lines:
@@ -201,10 +202,11 @@ def _unusual(found: Mapping[str, Any]) -> set[str]:
     stored, odd = found["train"], set()
     try:
         known = {"objects": found["objects"], "view_size": found["preprocess"]["size"]}
-        encoder = get_domain(found["domain"]).default_encoder
+        domain = get_domain(found["domain"])
+        known["turns"] = domain.turns(domain.settings_type.checked(found["augment"]))
         for name, field in TrainConfig.model_fields.items():
             given = TrainConfig.checked({**stored, name: field.get_default(call_default_factory=True)})
-            usual = resolved(given, **known, default_encoder=encoder).model_dump(mode="json")[name]
+            usual = resolved(given, **known, default_encoder=domain.default_encoder).model_dump(mode="json")[name]
             if name in stored and name != "precision" and usual != stored[name]:  # precision goes by the machine
                 odd.add(name)
     except LookalikeError:  # settings of another version, or of no training of ours

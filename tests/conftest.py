@@ -179,7 +179,7 @@ def free_port() -> Callable[[], int]:
 
 @pytest.fixture
 def blob_samples(tmp_path: Path) -> Callable[..., Path]:
-    """Write a samples file of n drawn galaxies, each of its own shape and color."""
+    """Write a samples file of n drawn galaxies, each of its own shape and color, turned by so many right angles."""
     from lookalike.samples import About, Column
     from lookalike.samples_writer import write_samples
 
@@ -195,6 +195,7 @@ def blob_samples(tmp_path: Path) -> Callable[..., Path]:
         unit: str = "",
         pixel_scale: float | None = None,
         prefix: str = "b",
+        quarters: int = 0,
     ) -> Path:
         random = np.random.default_rng(seed)
         grid = np.arange(size) - (size - 1) / 2
@@ -206,6 +207,7 @@ def blob_samples(tmp_path: Path) -> Callable[..., Path]:
         profile = np.exp(-0.5 * ((u / width[:, :1, None]) ** 2 + (v / width[:, 1:, None]) ** 2))  # (N, H, W)
         images = 12 + (bright[:, None] * color)[:, :, None, None] * profile[:, None]
         images = np.clip(images + random.normal(0, 3, images.shape), 0, 255).astype(dtype)  # (N, C, H, W)
+        images = np.rot90(images, quarters, (2, 3))
         survey = {"psf_sigma": dict.fromkeys(bands, 0.8), "noise": dict.fromkeys(bands, 3.0)}
         about = About(
             domain=domain, bands=tuple(bands), unit=unit, pixel_scale=pixel_scale, source="drawn", survey=survey

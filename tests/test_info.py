@@ -79,7 +79,8 @@ def test_an_index_and_its_embeddings(toy_index: Path) -> None:
 @pytest.mark.parametrize("other", [{}, {"of a later version": 1}])
 def test_a_checkpoint_marks_what_is_not_the_default(tmp_path: Path, other: dict[str, int]) -> None:
     config = TrainConfig(temperature=0.3, queue=128, augment={"scaling": {"low": 0.8}})
-    train = resolved(config, objects=1000, view_size=32, default_encoder="resnet18").model_dump(mode="json") | other
+    train = resolved(config, objects=1000, view_size=32, default_encoder="resnet18", turns=True).model_dump(mode="json")
+    train |= other
     about = {
         "kind": "lookalike checkpoint",
         "schema_version": 1,

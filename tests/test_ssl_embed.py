@@ -69,6 +69,21 @@ def test_rows_are_what_each_picture_gives_alone(checkpoint: Path, tmp_path: Path
     assert found.layer == "embedding"
 
 
+def test_eight_orientations_make_turned_pictures_equal(checkpoint: Path, blob_samples: Write, tmp_path: Path) -> None:
+    encoder, config = load_encoder(checkpoint)
+    eight = Encoder(encoder.config.model_copy(update={"orientations": 8}))
+    eight.load_state_dict(encoder.state_dict())
+    (tmp_path / "eight").mkdir()
+    save_encoder(tmp_path / "eight", eight, config.model_copy(update={"encoder": eight.config}))
+    turned = blob_samples("turned.h5", n=40, pixel_scale=0.262, quarters=1)
+    for name in ("samples", "turned"):
+        embed([tmp_path / f"{name}.h5"], tmp_path / "eight", tmp_path / f"{name}-e.h5", quiet=True)
+    straight, other = (Embeddings(tmp_path / f"{name}-e.h5").vectors[:] for name in ("samples", "turned"))
+    np.testing.assert_allclose(straight, other, atol=1e-6)
+    embed([turned], checkpoint, tmp_path / "one-e.h5", quiet=True)
+    assert np.abs(straight - Embeddings(tmp_path / "one-e.h5").vectors[:]).max() > 1e-3
+
+
 def test_equal_runs_give_equal_files_and_batches_hardly_matter(checkpoint: Path, tmp_path: Path) -> None:
     data = [tmp_path / "samples.h5"]
     one = embed(data, checkpoint, tmp_path / "one.h5", batch_size=16, quiet=True)

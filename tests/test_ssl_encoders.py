@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
@@ -63,6 +64,29 @@ def test_parts_do_not_see_each_other(config: EncoderConfig) -> None:
     other = torch.cat([x[:4], torch.randn(4, 3, 16, 16)])
     torch.testing.assert_close(encoder(x)[0][:4], encoder(other)[0][:4], rtol=1e-5, atol=1e-5)
     assert not torch.allclose(encoder(x)[0][4:], encoder(other)[0][4:])
+
+
+@pytest.mark.parametrize("mlp_of_pictures", [False, True])
+def test_eight_orientations_are_averaged_where_nothing_is_trained(mlp_of_pictures: bool) -> None:
+    """The mean over turns and mirror images, one picture at a time by NumPy; in training the picture as it lies."""
+    torch.manual_seed(0)
+    one = Encoder(mlp(3 * 24 * 24, channels=3) if mlp_of_pictures else EncoderConfig(projection=16)).eval()
+    eight = Encoder(one.config.model_copy(update={"orientations": 8})).eval()
+    eight.load_state_dict(one.state_dict())
+    images = torch.randn(3, 3, 24, 24)
+    with torch.no_grad():
+        embedding, projection = eight(images)
+        for image, found, projected in zip(images.numpy(), embedding, projection, strict=True):
+            group = [np.rot90(side, q, (1, 2)) for side in (image, image[:, :, ::-1]) for q in range(4)]
+            assert len({picture.tobytes() for picture in group}) == 8
+            parts = [one(torch.from_numpy(picture.copy())[None]) for picture in group]
+            torch.testing.assert_close(found, sum(e for e, _ in parts)[0] / 8)
+            mean = sum(p for _, p in parts)[0]
+            torch.testing.assert_close(projected, mean / mean.norm())
+        for same in (images.transpose(2, 3), images.flip(2), torch.rot90(images, 1, (2, 3))):
+            torch.testing.assert_close(eight(same)[0], embedding)
+            assert not torch.allclose(one(same)[0], one(images)[0], rtol=1e-3)
+    torch.testing.assert_close(eight.train()(images)[0], one.train()(images)[0])
 
 
 def test_an_mlp_is_its_definition() -> None:

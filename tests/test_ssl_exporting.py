@@ -7,7 +7,7 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -39,11 +39,17 @@ SCALED = Preprocess(kind="scaled", size=24, bands=("R", "G"), dtype="uint8", div
 
 
 def checkpoint(
-    folder: Path, preprocess: Preprocess, *, small: bool = False, train: dict[str, Any] | None = None
+    folder: Path,
+    preprocess: Preprocess,
+    *,
+    small: bool = False,
+    orientations: Literal[1, 8] = 1,
+    train: dict[str, Any] | None = None,
 ) -> Path:
     """An encoder with batch-norm statistics unlike a new one's."""
     torch.manual_seed(0)
-    encoder = Encoder(EncoderConfig(channels=len(preprocess.bands), small_stem=small, projection=16))
+    about = EncoderConfig(channels=len(preprocess.bands), small_stem=small, projection=16, orientations=orientations)
+    encoder = Encoder(about)
     with torch.no_grad():
         for module in encoder.modules():
             if isinstance(module, nn.BatchNorm2d):
@@ -99,6 +105,15 @@ def test_the_projection_of_a_small_stem_from_uint8(tmp_path: Path) -> None:
         found = computed(tmp_path / "p.onnx", images)
         compare(found, embed_images(images, *load_encoder(folder), layer="projection"))
         np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, rtol=1e-5)
+
+
+def test_eight_orientations_are_in_the_file(tmp_path: Path) -> None:
+    folder = checkpoint(tmp_path / "checkpoint", SCALED, orientations=8)
+    export_onnx(folder, tmp_path / "o.onnx")
+    images = np.random.default_rng(3).integers(0, 256, (4, 2, 24, 24)).astype(np.uint8)
+    found = computed(tmp_path / "o.onnx", images)
+    compare(found, embed_images(images, *load_encoder(folder)))
+    compare(computed(tmp_path / "o.onnx", np.rot90(images, 1, (2, 3)).copy()), found)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "uint8"])

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from lookalike.augmentations import get_domain
 from lookalike.errors import InputError
 from lookalike.ssl.architectures import MlpSettings
-from lookalike.ssl.settings import TrainConfig, refuse_changes, resolved
+from lookalike.ssl.settings import TrainConfig, refuse_changes, resolved, trained_with
 
 
 def test_open_settings_are_filled_in_by_the_data() -> None:
@@ -30,6 +31,7 @@ def test_open_settings_are_filled_in_by_the_data() -> None:
         sub_batches=4,
         small_stem=True,
         precision="float32",
+        orientations=8,
     )
     config = resolved(given, objects=2103, view_size=96, default_encoder="resnet18", precision="bfloat16")
     assert config.model_dump() == given.model_dump()
@@ -100,6 +102,7 @@ OUTSIDE = {
     "precision": [("float64", "must be 'float32' or 'bfloat16'")],
     "sub_batches": [("0", "must be at least 1")],
     "projection": [("1", "must be at least 2"), ("4097", "must be at most 4096")],
+    "orientations": [("4", "must be 1 or 8"), ("0", "must be 1 or 8")],
     "mlp": [("3", "must hold named values")],
     "augment": [("3", "must hold named values")],
 }
@@ -124,8 +127,28 @@ def test_on_resume_only_epochs_may_grow() -> None:
     for name, value in {"seed": 1, "lr": 0.1, "queue": 128, "momentum": 0.5, "augment": {"a": 1}}.items():
         with pytest.raises(InputError, match=f"only the number of epochs may change, but {name} was"):
             refuse_changes(stored, TrainConfig.checked({"epochs": 10, name: value}))
-    del stored["mlp"]  # as before there was one
+    del stored["mlp"], stored["orientations"]  # as before there were any
     refuse_changes(stored, TrainConfig())
+    assert trained_with(stored).orientations == 1
+    with pytest.raises(InputError, match="may change, but orientations was 1 and is now 8"):
+        refuse_changes(stored, TrainConfig(orientations=8))
+
+
+def test_small_sets_of_what_has_no_up_or_down_are_seen_from_eight_sides() -> None:
+    def found(config: TrainConfig, **data: object) -> int:
+        given = {"objects": 1000, "view_size": 32, "default_encoder": "resnet18", "turns": True, **data}
+        return resolved(config, **given).orientations  # type: ignore[arg-type]
+
+    assert found(TrainConfig()) == found(TrainConfig(), objects=50_000) == 8
+    assert found(TrainConfig(), objects=50_001) == found(TrainConfig(), turns=False) == 1
+    assert found(TrainConfig(orientations=1)) == 1
+    assert found(TrainConfig(orientations=8), turns=False, objects=10**6) == 8
+    galaxy, image = get_domain("galaxy"), get_domain("image")
+    usual = galaxy.settings_type()
+    assert galaxy.turns(usual)
+    for change in ({"enabled": False}, {"rotate": False}, {"flip_probability": 0}):
+        assert not galaxy.turns(usual.changed({"orientation": change}))
+    assert not image.turns(image.settings_type(bands=("v",), size=28))
 
 
 def test_an_mlp_has_widths_and_no_stem() -> None:

@@ -46,6 +46,11 @@ def no_bank(samples: Samples, settings: Any, seed: int, epoch: int = 0) -> Bank 
     return None
 
 
+def never(settings: Any) -> bool:
+    """Of a field whose pictures have an up and a down."""
+    return False
+
+
 class ReadBank(Protocol):
     def __call__(self, samples: Samples, settings: Any, seed: int, epoch: int = 0, /) -> Bank | None:
         """What views take of other objects, drawn by (seed, epoch) from the whole set; None if nothing."""
@@ -64,6 +69,7 @@ class Domain:
     view          : (images (B, C, H, W) float32 in stored units, catalog {column: (B,) float64}, draws, settings,
                     bank) -> one augmented view (B, C, h, w) in stored units, on the device of `images`.
     preprocess    : (about, settings) -> what the encoder is given, saved in the checkpoint.
+    turns         : (settings) -> whether a picture turned by any angle, and mirrored, shows the same object.
     bank          : (samples, settings, seed, epoch) -> what `view` takes of other objects of the set, if anything;
                     training reads that of its seed and epoch 0, an evaluation one of its own.
     draw          : (image (C, H, W) in stored units, about, stretch, size in px) -> a picture for people.
@@ -81,4 +87,5 @@ class Domain:
     stretches: tuple[str, ...]
     default_encoder: str = "resnet18"
     windows: tuple[str, ...] = ()
+    turns: Callable[[Any], bool] = never
     bank: ReadBank = no_bank

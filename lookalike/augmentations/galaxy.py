@@ -212,6 +212,12 @@ def preprocess(about: About, settings: GalaxySettings) -> Preprocess:
     )
 
 
+def turns(settings: GalaxySettings) -> bool:
+    """A galaxy has neither up nor down, and is as likely as its mirror image."""
+    orientation = settings.orientation
+    return orientation.enabled and orientation.rotate and orientation.flip_probability > 0
+
+
 GALAXY = Domain(
     name="galaxy",
     settings_type=GalaxySettings,
@@ -223,4 +229,5 @@ GALAXY = Domain(
     draw=draw,
     stretches=STRETCHES,
     windows=("mag_r:0.5", "mag:0.5"),
+    turns=turns,
 )

@@ -53,13 +53,15 @@ def card(
     """
     seen, encoder = config.preprocess, config.encoder
     stem = "" if encoder.mlp else f", {'3×3' if encoder.small_stem else '7×7'} stem"
+    turned = f" It describes a picture by the mean over {n} orientations." if (n := encoder.orientations) > 1 else ""
     scale = "not known" if seen.pixel_scale is None else f"{seen.pixel_scale:g} arcsec/px"
     shape = f"{len(seen.bands)} bands ({', '.join(seen.bands)}), at least {seen.size} × {seen.size} px"
     start = {"began with": f"the weights of {config.start.weights}"} if config.start else {}
     parts = [
         f"# {name}",
         f"{encoder.name}{stem}: {parameters:,} weights with its projection head, {size / 1e6:.1f} MB in float16. "
-        f"It computes in float32; stored so, a similarity changes by at most {difference:.1g}. "
+        f"It computes in float32; stored so, a similarity changes by at most {difference:.1g}."
+        f"{turned} "
         f"{_origin(config)}",
         f"    lookalike embed samples.h5 --checkpoint checkpoints/{name} --out embeddings.h5",
         "## Input",

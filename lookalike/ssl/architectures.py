@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
@@ -30,16 +30,22 @@ class MlpShape(MlpSettings):
 
 
 class EncoderConfig(Config):
-    """What is needed to build an encoder before its weights are loaded; `mlp` for an mlp, and for it alone."""
+    """What is needed to build an encoder before its weights are loaded; `mlp` for an mlp, and for it alone.
+
+    orientations : 8 to describe a picture by the mean over its four quarter turns, each mirrored and not, which no
+    turn or mirror image of that kind changes; 1 to describe it as it is stored.
+    """
 
     name: str = "resnet18"
     channels: int = 3
     small_stem: bool = False
     projection: int = 128
     mlp: MlpShape | None = None
+    orientations: Literal[1, 8] = 1
 
     @model_serializer(mode="wrap")
     def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """A ResNet is described, and so hashed, as it was before there was an mlp."""
+        """What came later is left out where it is not used, so that a ResNet is hashed as it was before."""
         values: dict[str, Any] = handler(self)
-        return values if self.mlp is not None else {name: v for name, v in values.items() if name != "mlp"}
+        unused = {"mlp": None, "orientations": 1}
+        return {name: v for name, v in values.items() if name not in unused or v != unused[name]}

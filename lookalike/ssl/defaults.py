@@ -7,6 +7,7 @@ Chen et al. 2020); between the two they go evenly in log N.
 from __future__ import annotations
 
 from math import log
+from typing import Literal
 
 from lookalike.errors import InputError
 
@@ -67,3 +68,8 @@ def default_temperature(objects: int) -> float:
 def default_lr(objects: int) -> float:
     """The learning rate per 256 objects of a batch."""
     return between(LR, objects)
+
+
+def default_orientations(objects: int) -> Literal[1, 8]:
+    """Over how many orientations a picture without up or down is described: eight where that costs minutes only."""
+    return 8 if objects <= SMALL else 1

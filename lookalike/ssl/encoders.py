@@ -6,7 +6,7 @@ ResNet: He et al. 2016, https://arxiv.org/abs/1512.03385. Head: Chen et al. 2020
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, cast
 
 import torch
@@ -66,8 +66,17 @@ class Encoder(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Encoder input float32 -> embedding (B, D), L2-normalized projection (B, projection).
 
-        x : (B, C, H, W); an mlp takes (B, features) too.
+        x : (B, C, H, W); an mlp of one orientation takes (B, features) too. In evaluation mode, where the encoder has
+        eight orientations, both are means over those, one after the other.
         """
+        if self.training or self.config.orientations == 1:
+            return self.one_orientation(x)
+        found = [self.one_orientation(turned) for turned in eight_orientations(x)]
+        embedding, projection = (torch.stack(each).mean(dim=0) for each in zip(*found, strict=True))
+        return embedding, F.normalize(projection, dim=1)
+
+    def one_orientation(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The same of the pictures as they lie; what training sees, and an eighth of the work."""
         if self.config.mlp is None:
             x = x.contiguous(memory_format=torch.channels_last)
         embedding = self.backbone(x)  # (B, D)
@@ -78,6 +87,13 @@ class Encoder(nn.Module):
         for module in self.modules():
             if isinstance(module, SubBatchNorm2d):
                 module.sub_batches = sub_batches
+
+
+def eight_orientations(x: Tensor) -> Iterator[Tensor]:
+    """The pictures (B, C, H, W) and their mirror images, each turned by 0, 90, 180 and 270 degrees."""
+    for mirrored in (x, x.flip(3)):
+        for quarters in range(4):
+            yield torch.rot90(mirrored, quarters, (2, 3))
 
 
 def _resnet(config: EncoderConfig) -> tuple[nn.Module, int]:

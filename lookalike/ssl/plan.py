@@ -17,7 +17,7 @@ from lookalike.ssl.architectures import EncoderConfig, MlpShape
 from lookalike.ssl.checkpoint import Began, CheckpointConfig
 from lookalike.ssl.fitting import check_fits
 from lookalike.ssl.hardware import fast_precision
-from lookalike.ssl.settings import SettledConfig, TrainConfig, refuse_changes, resolved
+from lookalike.ssl.settings import SettledConfig, TrainConfig, refuse_changes, resolved, trained_with
 from lookalike.ssl.starting import Start
 from lookalike.wording import counted
 
@@ -73,6 +73,7 @@ class Plan:
             channels=C,
             small_stem=bool(self.config.small_stem),
             projection=self.config.projection,
+            orientations=self.config.orientations,
             mlp=mlp and MlpShape(**mlp.model_dump(), features=C * self.preprocess.size**2),
         )
 
@@ -113,7 +114,7 @@ def make_plan(
     if stored is not None:
         _refuse_other_samples(stored, samples)
         refuse_changes(stored.train, config)
-        before = TrainConfig.checked(stored.train)
+        before = trained_with(stored.train)
         if config.epochs not in (None, before.epochs):
             grown = [
                 f"The run grows from {before.epochs} to {config.epochs} epochs; lr goes on along the longer cosine."
@@ -134,6 +135,7 @@ def make_plan(
         default_encoder=domain.default_encoder,
         precision=precision or fast_precision(CPU),
         processes=processes,
+        turns=domain.turns(augment),
     )
     plan = Plan(samples, domain, augment, preprocess, settled, notes)
     notes += [*_undefined(samples, plan.columns), *_describe(settled, len(samples), preprocess), *grown]
@@ -200,6 +202,7 @@ def _describe(config: SettledConfig, objects: int, preprocess: Preprocess) -> li
     if config.mlp is not None:
         widths = " → ".join(map(str, (*config.mlp.hidden, config.mlp.dimensions)))
         inside = f"of {len(preprocess.bands) * preprocess.size**2} → {widths} numbers"
+    turned = " Embedded as the mean over eight orientations." if config.orientations == 8 else ""
     one, more = "that is left over, another each time, waits", "that are left over, others each time, wait"
     rest = f" (the {counted(left, one, more)} for the next epoch)" if left else ""
     return [
@@ -209,5 +212,5 @@ def _describe(config: SettledConfig, objects: int, preprocess: Preprocess) -> li
         f"{counted(config.batch_size, 'object')}{rest}; queue K = {config.queue:,}, "
         f"momentum m = {config.momentum:.4g}, temperature T = {config.temperature:g}, "
         f"lr {config.lr * config.batch_size / 256:.4g}, batch norm over {counted(config.sub_batches or 0, 'part')}, "
-        f"in {config.precision}, seed {config.seed}.",
+        f"in {config.precision}, seed {config.seed}.{turned}",
     ]

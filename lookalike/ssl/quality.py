@@ -70,7 +70,9 @@ class LabelWatch:
         parts = []
         for start in range(0, len(self.rows), BLOCK):
             images = torch.from_numpy(self.samples.images(self.rows[start : start + BLOCK])).to(self.device)
-            parts.append(F.normalize(encoder(encoder_input(images, self.preprocess))[0].float(), dim=1).cpu())
+            parts.append(
+                F.normalize(encoder.one_orientation(encoder_input(images, self.preprocess))[0].float(), dim=1).cpu()
+            )
         encoder.train(training)
         return knn_accuracy(torch.cat(parts), self.classes)
 

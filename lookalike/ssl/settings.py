@@ -14,6 +14,7 @@ from lookalike.ssl.defaults import (
     default_epochs,
     default_lr,
     default_momentum,
+    default_orientations,
     default_queue,
     default_temperature,
 )
@@ -21,6 +22,9 @@ from lookalike.ssl.defaults import (
 # px; views below this size get the small stem. At 32 px it makes ResNet-18 8 times slower on a CPU, and a run of the
 # same length that much shorter; below, the standard stem leaves less than one pixel to the last stage.
 SMALL_VIEW = 32
+
+
+_OF_OLD: dict[str, Any] = {"orientations": 1}  # what trainings did before it was a setting
 
 
 class TrainConfig(Config):
@@ -42,6 +46,9 @@ class TrainConfig(Config):
         None, ge=1
     )  # parts batch norm sees: batch / 32, at least 2, some multiple of the processes
     projection: int = Field(128, ge=2, le=4096)
+    orientations: Literal[1, 8] | None = (
+        None  # averaged over when embedding; 8 for small sets of what has no up or down
+    )
     mlp: MlpSettings | None = None  # widths of the encoder mlp; none of another
     augment: dict[str, Any] = Field(default_factory=dict)  # changes to the domain's own settings
 
@@ -59,6 +66,7 @@ class SettledConfig(TrainConfig):
     lr: float
     precision: Literal["float32", "bfloat16"]
     sub_batches: int
+    orientations: Literal[1, 8]
 
 
 def resolved(
@@ -69,11 +77,12 @@ def resolved(
     default_encoder: str,
     precision: str = "float32",
     processes: int = 1,
+    turns: bool = False,
 ) -> SettledConfig:
     """The same settings with every open value filled in for N = `objects` and views of `view_size` px.
 
     precision : what the device multiplies fast. processes : how many share a batch, each with equally many of batch
-    norm's parts.
+    norm's parts. turns : whether an object turned or mirrored is the same object.
     InputError where the data are too few for the batch or the queue.
     """
     encoder = config.encoder or default_encoder
@@ -110,6 +119,7 @@ def resolved(
         "lr": default_lr(objects),
         "precision": precision,
         "sub_batches": sub_batches,
+        "orientations": default_orientations(objects) if turns else 1,
     }
     given = {name: value for name, value in config.model_dump().items() if value is not None}
     return SettledConfig.checked(by_data | given)
@@ -131,19 +141,25 @@ def _sub_batches(given: int | None, B: int, processes: int) -> int:
     return parts
 
 
+def trained_with(stored: dict[str, Any]) -> TrainConfig:
+    """The settings that a checkpoint says it was trained with."""
+    return TrainConfig.checked(_OF_OLD | stored)
+
+
 def refuse_changes(stored: dict[str, Any], given: TrainConfig) -> None:
     """On resume only the number of epochs may grow: anything else that differs is an InputError naming it.
 
     stored : the resolved settings the checkpoint was trained with. An open (None) setting takes the stored value.
     CorruptError where one of them is not there.
     """
+    stored = _OF_OLD | stored
     missing = [name for name in TrainConfig.model_fields if stored.get(name) is None and name != "mlp"]
     if missing:
         raise CorruptError(
             f"The checkpoint does not say with which {', '.join(missing)} it was trained, so it cannot be resumed; "
             "train to another --out."
         )
-    trained = TrainConfig.checked(stored).model_dump()
+    trained = trained_with(stored).model_dump()
     for name, value in given.model_dump().items():
         before = trained[name]
         if name == "epochs":
