@@ -9,13 +9,14 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from lookalike.config import Config
 from lookalike.errors import InputError
 
 ID_LENGTH = 64
 ID_PATTERN = re.compile(rf"[A-Za-z0-9._:+-]{{1,{ID_LENGTH}}}")
+IMAGES, PARTICLES, FEATURES = "images", "particles", "features"
 MASKED_LIMIT = 0.05  # an object with more masked or NaN pixels than this is refused
 
 
@@ -31,6 +32,10 @@ class Column:
 class About(Config):
     """What the stored arrays are; saved as attributes, and part of the content hash.
 
+    `layout` says what is stored of each object: `images` (C, H, W); `particles` (P, F), a list of up to P particles of
+    F numbers each, the first of which is above 0 (a momentum, or whatever makes a particle one), zeros after the last;
+    or `features` (F,), numbers of which NaN ones are undefined. `bands` names the C bands or the F numbers, and
+    `units` gives each of the F numbers its unit.
     `origin` says whether image row 0 is drawn at the bottom (`lower`, FITS) or top (`upper`, PNG and JPEG).
     `pixel_scale` is in arcsec/px, None where unknown. `survey` holds what the source knows of its own noise and
     blur, for the domain's default augmentations. `preprocess` is what ingestion did to the pixels (resizing),
@@ -46,6 +51,15 @@ class About(Config):
     license: str = ""
     survey: dict[str, Any] = Field(default_factory=dict)
     preprocess: dict[str, Any] = Field(default_factory=dict)
+    layout: Literal["images", "particles", "features"] = "images"
+    units: tuple[str, ...] = ()
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Pictures are described, and so hashed, as they were before there was anything else."""
+        values: dict[str, Any] = handler(self)
+        unsaid = {"layout": values["layout"] == IMAGES, "units": not values["units"]}
+        return {name: value for name, value in values.items() if not unsaid.get(name)}
 
 
 def is_id(text: str) -> bool:

@@ -134,7 +134,8 @@ class Index(_Result):
     counts: dict[str, int]
     domain: str
     bands: tuple[str, ...]
-    image_shape: tuple[int, int, int]
+    layout: str
+    shape: tuple[int, ...]
     pixel_scale: float | None
     source: str
     license: str

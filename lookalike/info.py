@@ -55,7 +55,7 @@ def _samples(samples: Samples) -> dict[str, Any]:
     return {
         "kind": SAMPLES,
         "objects": len(samples),
-        "images": f"{'×'.join(map(str, samples.image_shape))} {samples.image_dtype}",
+        "images": f"{'×'.join(map(str, samples.shape))} {samples.dtype}",
         "content_hash": samples.content_hash,
         **samples.about.model_dump(mode="json"),
         "columns": columns,

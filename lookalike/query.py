@@ -94,7 +94,7 @@ def embed_picture(searcher: Searcher, path: Path) -> NDArray[Any]:
     from lookalike.datasets.uploads import read_picture
 
     folder, stored = searcher.checkpoint(), searcher.samples
-    picture = read_picture(path, path.name, stored.about, shape=stored.image_shape, dtype=stored.image_dtype)
+    picture = read_picture(path, path.name, stored.about, shape=stored.shape, dtype=stored.dtype)
     from lookalike.ssl.checkpoint import load_encoder  # torch takes seconds to load, so all else is checked before
     from lookalike.ssl.embed import embed_images
 

@@ -1,8 +1,8 @@
 """Samples files: the stored objects of a data set with their catalog, in HDF5, one or more shards.
 
-Layout of a shard: `/images` (N, C, H, W) float32 flux or uint8, `/id` (N,), `/catalog/<column>` (N,) with
-attributes unit, description, ucd; file attributes hold the schema version, what the data are (`About`) and the
-content hash. A shard is written once, by `samples_writer`, and afterwards only read.
+Layout of a shard: `/images` (N, C, H, W) float32 flux or uint8, or `/particles` (N, P, F) float32 with `/n_particles`
+(N,), or `/features` (N, F) float32; `/id` (N,), `/catalog/<column>` (N,) with attributes unit, description, ucd; file
+attributes hold the schema version, what the data are (`About`) and the content hash. A shard is written once, by `samples_writer`, and afterwards only read.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.about import About, Column
+from lookalike.about import IMAGES, PARTICLES, About, Column
 from lookalike.attributes import as_text
 from lookalike.errors import CorruptError, InputError, NotFoundError, unknown
 from lookalike.files import existing_files
@@ -33,6 +33,8 @@ __all__ = ["About", "Column", "Samples"]
 SCHEMA = 1
 KIND = "lookalike samples"
 KINDS = {"f": "fractions", "i": "whole numbers", "S": "texts"}
+AXES = {"images": 4, "particles": 3, "features": 2}
+COUNT = "n_particles"
 
 
 def place(column: str) -> str:
@@ -69,8 +71,9 @@ class Samples:
         self.about = first.about
         self.columns = first.columns
         self.kinds = first.kinds
-        self.image_shape: tuple[int, int, int] = first.shape  # C, H, W
-        self.image_dtype = first.dtype
+        self.layout = first.about.layout
+        self.shape = first.shape  # (C, H, W), (P, F) or (F,)
+        self.dtype = first.dtype
         self.content_hash = combine_shards(shard.content_hash for shard in shards)
         self._missing = [shard.missing for shard in shards]
         self._starts = np.cumsum([0, *(shard.n for shard in shards)])
@@ -81,6 +84,11 @@ class Samples:
 
     def __len__(self) -> int:
         return int(self._starts[-1])
+
+    @property
+    def size(self) -> int:
+        """The shorter side of a picture in px, the most particles of an object, or how many numbers it has."""
+        return min(self.shape[1:]) if self.layout == IMAGES else self.shape[0]
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_files": {}}
@@ -163,14 +171,14 @@ class Samples:
         # Files of earlier versions do not say.
         return sum(known) if len(known) == len(counts) else count_missing(self._whole(f"catalog/{name}"))
 
-    def images(self, rows: NDArray[np.integer[Any]] | Sequence[int] | slice) -> NDArray[Any]:
-        """Stored images (B, C, H, W) of the given rows, in the order given; duplicates are allowed."""
+    def objects(self, rows: NDArray[np.integer[Any]] | Sequence[int] | slice) -> NDArray[Any]:
+        """What is stored of the given rows (B, *shape), in the order given; duplicates are allowed."""
         if isinstance(rows, slice):
             rows = range(*rows.indices(len(self)))
         wanted = np.asarray(rows, dtype=np.int64)
         if wanted.size and not (wanted.min() >= 0 and wanted.max() < len(self)):
             raise InputError(f"Rows run from 0 to {len(self) - 1}, but {wanted.min()}..{wanted.max()} was given.")
-        out = np.empty((len(wanted), *self.image_shape), self.image_dtype)
+        out = np.empty((len(wanted), *self.shape), self.dtype)
         distinct, places = np.unique(wanted, return_inverse=True)
         shard_of = np.searchsorted(self._starts, distinct, side="right") - 1
         for shard in np.unique(shard_of):
@@ -181,9 +189,9 @@ class Samples:
         return out
 
     def blocks(self, rows: int) -> Iterator[tuple[int, NDArray[Any]]]:
-        """All images in order, `rows` at a time, each with the row it starts at."""
+        """All objects in order, `rows` at a time, each with the row it starts at."""
         for start in range(0, len(self), rows):
-            yield start, self.images(slice(start, start + rows))
+            yield start, self.objects(slice(start, start + rows))
 
     @property
     def shard_rows(self) -> list[range]:
@@ -191,22 +199,22 @@ class Samples:
         return [range(int(a), int(b)) for a, b in zip(self._starts[:-1], self._starts[1:], strict=True)]
 
     def read_into(self, start: int, out: NDArray[Any]) -> None:
-        """Fill `out` (n, C, H, W), of the stored type, with the images from row `start` on, which lie in one shard.
+        """Fill `out` (n, *shape), of the stored type, with the objects from row `start` on, which lie in one shard.
 
-        Nothing is copied in between, which is several times as fast as `images`.
+        Nothing is copied in between, which is several times as fast as `objects`.
         """
         shard = int(np.searchsorted(self._starts, start, side="right")) - 1
         first = start - int(self._starts[shard])
         with _damage(self.paths[shard]):
-            self._shard(shard)["images"].read_direct(out, np.s_[first : first + len(out)])
+            self._shard(shard)[self.layout].read_direct(out, np.s_[first : first + len(out)])
 
     def _read(self, shard: int, rows: NDArray[np.int64]) -> NDArray[Any]:
         """Rows of one shard, increasing and distinct; a run is one slice, since point selections are slow."""
-        images = self._shard(shard)["images"]
+        stored = self._shard(shard)[self.layout]
         with _damage(self.paths[shard]):
             if rows[-1] - rows[0] < 4 * len(rows):
-                return images[int(rows[0]) : int(rows[-1]) + 1][rows - rows[0]]  # type: ignore[no-any-return]
-            return np.stack([images[int(row)] for row in rows])
+                return stored[int(rows[0]) : int(rows[-1]) + 1][rows - rows[0]]  # type: ignore[no-any-return]
+            return np.stack([stored[int(row)] for row in rows])
 
     def _shard(self, index: int) -> h5py.File:
         if self._process != os.getpid():  # an HDF5 handle must not cross a fork
@@ -222,8 +230,9 @@ class Samples:
             with _damage(path):
                 file = self._shard(index)
                 hashes = {}
-                for where in ("images", "id", *(place(name) for name in self.columns)):
-                    rows = 1024 if where == "images" else 65536
+                counts = [COUNT] if self.layout == PARTICLES else []
+                for where in (self.layout, *counts, "id", *(place(name) for name in self.columns)):
+                    rows = 1024 if where == self.layout else 65536
                     hashes[where] = ArrayHash()
                     for start in range(0, len(file[where]), rows):
                         hashes[where].update(file[where][start : start + rows])
@@ -239,7 +248,7 @@ class _Header:
     kinds: dict[str, str]
     missing: dict[str, int | None]
     n: int
-    shape: tuple[int, int, int]
+    shape: tuple[int, ...]
     dtype: np.dtype[Any]
     content_hash: str
 
@@ -275,24 +284,34 @@ def _read_header(path: Path) -> _Header:
         catalog = dict(file["catalog"].items()) if "catalog" in file else {}
         texts = ("unit", "description", "ucd")
         columns = {name: Column(*(as_text(data.attrs[text]) for text in texts)) for name, data in catalog.items()}
-        images, about = file["images"], _about(json.loads(as_text(file.attrs["about"])))
+        about = _about(json.loads(as_text(file.attrs["about"])))
+        stored = file[about.layout]
         for name, data in {"id": file["id"], **catalog}.items():
-            if data.shape != images.shape[:1] or data.dtype.kind not in ("S" if name == "id" else KINDS):
-                msg = f"{name!r} is {data.shape} {data.dtype}, images are {images.shape}"
+            if data.shape != stored.shape[:1] or data.dtype.kind not in ("S" if name == "id" else KINDS):
+                msg = f"{name!r} is {data.shape} {data.dtype}, {about.layout} are {stored.shape}"
                 raise ValueError(msg)
-        if len(images.shape) != 4 or images.shape[1] != len(about.bands) or images.dtype not in (np.float32, np.uint8):
-            msg = f"images are {images.shape} {images.dtype}"
+        if not _sound(stored, about) or (about.layout == PARTICLES and file[COUNT].shape != stored.shape[:1]):
+            msg = f"{about.layout} are {stored.shape} {stored.dtype}"
             raise ValueError(msg)
         return _Header(
             about,
             columns,
             {name: data.dtype.kind for name, data in catalog.items()},
             {name: int(data.attrs["missing"]) if "missing" in data.attrs else None for name, data in catalog.items()},
-            len(images),
-            images.shape[1:],
-            images.dtype,
+            len(stored),
+            stored.shape[1:],
+            stored.dtype,
             as_text(file.attrs["content_hash"]),
         )
+
+
+def _sound(stored: h5py.Dataset, about: About) -> bool:
+    """Whether the stored array is of its layout's axes and types, with a name for each band or number."""
+    if stored.ndim != AXES[about.layout]:
+        return False
+    names = stored.shape[1] if about.layout == IMAGES else stored.shape[-1]
+    dtypes = (np.float32, np.uint8) if about.layout == IMAGES else (np.float32,)
+    return names == len(about.bands) and stored.dtype in dtypes
 
 
 def _about(stored: dict[str, Any]) -> About:

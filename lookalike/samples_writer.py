@@ -12,13 +12,13 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.about import About, Column, check_id
+from lookalike.about import FEATURES, IMAGES, PARTICLES, About, Column, check_id
 from lookalike.attributes import set_texts
 from lookalike.errors import InputError
 from lookalike.files import atomic_path, file_output, lock, write_point
 from lookalike.hashing import ArrayHash, combine
 from lookalike.provenance import drop_record, refuse_loss
-from lookalike.samples import KIND, KINDS, SCHEMA, count_missing, place
+from lookalike.samples import COUNT, KIND, KINDS, SCHEMA, count_missing, place
 
 CHUNK_BYTES = 256 * 1024
 PENDING_ROWS = 65536  # catalog rows held in memory before they are written
@@ -47,23 +47,17 @@ class SamplesWriter:
     def __len__(self) -> int:
         return self._n
 
-    def append(self, ids: Sequence[str], images: NDArray[Any], catalog: Mapping[str, NDArray[Any]]) -> None:
-        """Add objects: ids (N,), images (N, C, H, W) float32 or uint8, one catalog array (N,) per declared column.
+    def append(self, ids: Sequence[str], objects: NDArray[Any], catalog: Mapping[str, NDArray[Any]]) -> None:
+        """Add objects: ids (N,), what is stored of each (N, *shape), one catalog array (N,) per declared column.
 
+        objects : of the description's layout, images (N, C, H, W) float32 or uint8, particles (N, P, F) float32 or
+                  features (N, F) float32.
         A column is float64, int64 or text from its first block on. Raises InputError for anything else, and for an
         id that breaks the rule; one that occurs in two blocks is found when the file is closed.
         """
-        if images.dtype not in (np.float32, np.uint8):
-            raise InputError(f"Images are stored as float32 or uint8, but {images.dtype} was given.")
-        if images.ndim != 4 or images.shape[1] != len(self.about.bands):
-            raise InputError(
-                f"Images have the shape (N, C, H, W) with C = {len(self.about.bands)} bands "
-                f"({', '.join(self.about.bands)}), but {images.shape} was given."
-            )
-        if len(ids) != len(images):
-            raise InputError(f"One image per id is needed: {len(ids)} ids, {len(images)} images.")
-        if images.dtype == np.float32 and not np.isfinite(images).all():
-            raise InputError("Stored images hold finite values only; mask NaN pixels first (fill_masked).")
+        check_objects(objects, self.about)
+        if len(ids) != len(objects):
+            raise InputError(f"One object per id is needed: {len(ids)} ids, {len(objects)} {self.about.layout}.")
         if set(catalog) != set(self.columns):
             raise InputError(f"Columns {sorted(self.columns)} are declared, but {sorted(catalog)} were given.")
         if not len(ids):
@@ -76,7 +70,7 @@ class SamplesWriter:
                 raise InputError(
                     f"Column {name!r} needs one value per object, {(len(ids),)}, but has the shape {values.shape}."
                 )
-        self._append_images(images)
+        self._append_objects(objects)
         for name, values in rows.items():
             self._pending[name].append(values)
         self._n += len(ids)
@@ -111,23 +105,31 @@ class SamplesWriter:
             blocks.clear()
         self._pending_rows = 0
 
-    def _append_images(self, images: NDArray[Any]) -> None:
-        if "images" not in self._file:
-            row_bytes = images[0].nbytes if len(images) else 1
-            rows = max(1, min(CHUNK_BYTES // row_bytes, 256))
-            shape, tail = (0, *images.shape[1:]), images.shape[1:]
-            self._file.create_dataset("images", shape, images.dtype, maxshape=(None, *tail), chunks=(rows, *tail))
-            self._hashes["images"] = ArrayHash()
-        stored = self._file["images"]
-        if stored.shape[1:] != images.shape[1:] or stored.dtype != images.dtype:
+    def _append_objects(self, objects: NDArray[Any]) -> None:
+        name = self.about.layout
+        if name not in self._file:
+            rows = max(1, min(CHUNK_BYTES // max(1, objects[0].nbytes), 256 if name == IMAGES else CATALOG_CHUNK))
+            shape, tail = (0, *objects.shape[1:]), objects.shape[1:]
+            self._file.create_dataset(name, shape, objects.dtype, maxshape=(None, *tail), chunks=(rows, *tail))
+        stored = self._file[name]
+        if stored.shape[1:] != objects.shape[1:] or stored.dtype != objects.dtype:
             raise InputError(
-                f"All images of a shard share one shape and type: {stored.shape[1:]} {stored.dtype} came first, "
-                f"then {images.shape[1:]} {images.dtype}."
+                f"All {name} of a shard share one shape and type: {stored.shape[1:]} {stored.dtype} came first, "
+                f"then {objects.shape[1:]} {objects.dtype}."
             )
-        stored.resize(len(stored) + len(images), axis=0)
-        stored[len(stored) - len(images) :] = images
-        self._hashes["images"].update(images)
+        self._grow(name, objects)
+        if name == PARTICLES:
+            counts = (objects[:, :, 0] != 0).sum(axis=1)
+            if COUNT not in self._file:
+                self._file.create_dataset(COUNT, (0,), np.int64, maxshape=(None,), chunks=(CATALOG_CHUNK,))
+            self._grow(COUNT, counts)
         write_point("samples.append")
+
+    def _grow(self, name: str, values: NDArray[Any]) -> None:
+        stored = self._file[name]
+        stored.resize(len(stored) + len(values), axis=0)
+        stored[len(stored) - len(values) :] = values
+        self._hashes.setdefault(name, ArrayHash()).update(values)
 
     def close(self) -> str:
         """Write what is pending and the attributes; return the content hash. InputError for a repeated id."""
@@ -149,6 +151,48 @@ class SamplesWriter:
 
     def abandon(self) -> None:
         self._file.close()
+
+
+def check_objects(objects: NDArray[Any], about: About) -> None:
+    """InputError where stored arrays (N, *shape) are not of the description's layout, type and names, or not sound."""
+    names, told = len(about.bands), ", ".join(about.bands)
+    if about.layout == IMAGES:
+        if objects.dtype not in (np.float32, np.uint8):
+            raise InputError(f"Images are stored as float32 or uint8, but {objects.dtype} was given.")
+        if objects.ndim != 4 or objects.shape[1] != names:
+            raise InputError(
+                f"Images have the shape (N, C, H, W) with C = {names} bands ({told}), but {objects.shape} was given."
+            )
+        if objects.dtype == np.float32 and not np.isfinite(objects).all():
+            raise InputError("Stored images hold finite values only; mask NaN pixels first (fill_masked).")
+        return
+    if objects.dtype != np.float32:
+        raise InputError(f"{about.layout.capitalize()} are stored as float32, but {objects.dtype} was given.")
+    shape = "(N, P, F)" if about.layout == PARTICLES else "(N, F)"
+    if objects.ndim != shape.count(",") + 1 or objects.shape[-1] != names:
+        raise InputError(
+            f"{about.layout.capitalize()} have the shape {shape} with F = {names} numbers ({told}), "
+            f"but {objects.shape} was given."
+        )
+    if about.layout == FEATURES:
+        if np.isinf(objects).any():
+            raise InputError("Stored features are finite, or NaN where undefined, but some are infinite.")
+        return
+    if not np.isfinite(objects).all():
+        raise InputError("Stored particles hold finite values only; leave out those that are undefined.")
+    real = objects[:, :, 0] > 0  # (N, P)
+    if objects[~real].any() or (real[:, 1:] & ~real[:, :-1]).any():
+        raise InputError(
+            f"Particles have a first number ({about.bands[0]}) above 0, and zeros follow the last one; "
+            f"object {int(np.flatnonzero(_unsound(objects, real))[0])} of the block breaks that."
+        )
+
+
+def _unsound(objects: NDArray[Any], real: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The objects (N,) with a particle behind a gap, or with a gap that is not zeros."""
+    behind = (real[:, 1:] & ~real[:, :-1]).any(axis=1)
+    unsound: NDArray[np.bool_] = behind | (objects.any(axis=2) & ~real).any(axis=1)
+    return unsound
 
 
 @contextmanager

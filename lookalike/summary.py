@@ -58,11 +58,11 @@ def _contents(path: Path, found: Mapping[str, Any]) -> list[str]:
 
 def _samples(path: Path, found: Mapping[str, Any]) -> list[str]:
     samples = Samples(path)
-    about, (bands, height, width) = samples.about, samples.image_shape
+    about, (bands, height, width) = samples.about, samples.shape
     scale = f"{about.pixel_scale:g} arcsec/px" if about.pixel_scale is not None else "not known"
     lines = {
         "objects": f"{len(samples):,}",
-        "pictures": f"{bands} × {height} × {width} (bands × height × width, px), {samples.image_dtype}",
+        "pictures": f"{bands} × {height} × {width} (bands × height × width, px), {samples.dtype}",
         "bands": f"{', '.join(about.bands)}{f' in {about.unit}' if about.unit else ''}",
         "pixel scale": scale,
         "first row": "at the top" if about.origin == "upper" else "at the bottom",

@@ -36,7 +36,7 @@ def test_drawn_galaxies_carry_all_that_the_six_steps_read(drawn: Samples) -> Non
     assert all(
         getattr(settings, step).enabled for step in ("extinction", "orientation", "scaling", "blur", "jitter", "noise")
     ), notes
-    picture = as_pictures(drawn.images(slice(0, 4)))[3]
+    picture = as_pictures(drawn.objects(slice(0, 4)))[3]
     assert (picture.size, picture.mode) == ((102, 102), "RGB")
     assert np.asarray(picture).max() > 100
 
@@ -46,7 +46,7 @@ def test_one_at_a_time_is_the_same_augmentation_as_ours(drawn: Samples) -> None:
     about = drawn.about
     settings, _ = get_domain("galaxy").settings(about, 102, frozenset(drawn.columns), "float32")
     rows = np.zeros(200, np.int64)
-    image = drawn.images(rows[:1])
+    image = drawn.objects(rows[:1])
     columns = get_domain("galaxy").columns(settings, about.bands, frozenset(drawn.columns))
     catalog = {name: torch.full((200,), float(drawn.column(name)[0]), dtype=torch.float64) for name in columns}
     ours = (

@@ -51,7 +51,7 @@ def test_neighbors(client: Client, toy_index: Path) -> None:
 
 def test_index_and_random(client: Client) -> None:
     index = client.index()
-    assert (index.objects, index.image_shape, index.limits["max_k"]) == (200, (3, 32, 32), 1000)
+    assert (index.objects, index.shape, index.limits["max_k"]) == (200, (3, 32, 32), 1000)
     assert client.random(7) == client.random(7)
 
 

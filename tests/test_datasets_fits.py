@@ -62,7 +62,7 @@ def test_each_extension_is_an_object_of_one_band(tmp_path: Path) -> None:
     images = [noise(9, 9, seed=i) for i in range(4)]
     file = write(tmp_path / "a.fits", images, [{"FILTER": "F814W", "BUNIT": "nJy"}] * 4)
     _, samples = run([file], tmp_path / "out.h5")
-    assert (samples.images(slice(None))[:, 0] == np.stack(images)).all()
+    assert (samples.objects(slice(None))[:, 0] == np.stack(images)).all()
     assert samples.about.bands == ("F814W",)
     assert (samples.about.unit, samples.about.origin, samples.about.domain) == ("nJy", "lower", "galaxy")
     assert [samples.id(row) for row in range(4)] == ["a-1", "a-2", "a-3", "a-4"]
@@ -76,10 +76,10 @@ def test_extensions_of_several_bands_are_gathered_by_name(tmp_path: Path) -> Non
     _, samples = run([file], tmp_path / "out.h5")
     assert samples.about.bands == ("g", "r", "z")
     for i in range(2):
-        assert (samples.images([i])[0] == np.stack([arrays[i, band] for band in "grz"])).all()
+        assert (samples.objects([i])[0] == np.stack([arrays[i, band] for band in "grz"])).all()
     _, samples = run([file], tmp_path / "out.h5", bands=["z", "g", "r"])
     assert samples.about.bands == ("z", "g", "r")
-    assert (samples.images([1])[0, 0] == arrays[1, "z"]).all()
+    assert (samples.objects([1])[0, 0] == arrays[1, "z"]).all()
     with pytest.raises(InputError, match=r"one image per band \(g, r, z, y\)"):
         run([file], tmp_path / "out.h5", bands=list("grzy"))
 
@@ -171,7 +171,7 @@ def test_cubes_name_their_bands_in_many_ways(tmp_path: Path, header: dict[str, s
     files = [write(tmp_path / f"c{i}.fits", [cube], [header]) for i, cube in enumerate(cubes)]
     _, samples = run(files, tmp_path / "out.h5")
     assert samples.about.bands == ("g", "r", "z")
-    assert (samples.images(slice(None)) == np.stack(cubes)).all()
+    assert (samples.objects(slice(None)) == np.stack(cubes)).all()
 
 
 def test_mixed_sizes_are_cropped_about_the_center_never_resampled(tmp_path: Path) -> None:
@@ -182,8 +182,8 @@ def test_mixed_sizes_are_cropped_about_the_center_never_resampled(tmp_path: Path
     with pytest.raises(InputError, match=r"a.fits\[3\]: it is 7 × 7 px, smaller than the 8 px"):
         run([file], tmp_path / "out.h5", size=8)
     report, samples = run([file], tmp_path / "out.h5", size=8, skip_bad=True)
-    assert (samples.images([0])[0, 0] == images[0][2:10, 2:10]).all()
-    assert (samples.images([1])[0, 0] == images[1][0:8, 3:11]).all()
+    assert (samples.objects([0])[0, 0] == images[0][2:10, 2:10]).all()
+    assert (samples.objects([1])[0, 0] == images[1][0:8, 3:11]).all()
     assert report.counts == {"skipped as bad": 1}
 
 
@@ -209,8 +209,8 @@ def test_ways_of_storing_pixels(tmp_path: Path, kind: str) -> None:
         values = values.astype(np.uint8).astype(float)
     fits.HDUList([fits.PrimaryHDU(), hdu]).writeto(path)
     _, samples = run([path], tmp_path / "out.h5")
-    assert samples.image_dtype == np.float32
-    assert samples.images([0])[0, 0] == pytest.approx(values, abs=0.26 if "scaled" in kind else 0)
+    assert samples.dtype == np.float32
+    assert samples.objects([0])[0, 0] == pytest.approx(values, abs=0.26 if "scaled" in kind else 0)
     assert samples.column("masked_fraction")[0] == (1 / 256 if kind == "blank" else 0)
     assert samples.id(0) == "a"
 
@@ -265,7 +265,7 @@ def test_positions_on_the_sky_are_cut_and_edges_counted(
         assert samples.column("x")[row] == pytest.approx(x[row], abs=1e-6)
         left = next(i for i in range(200) if -0.5 <= round(x[row], 6) - (i + 7.5) < 0.5)
         top = next(i for i in range(150) if -0.5 <= round(y[row], 6) - (i + 7.5) < 0.5)
-        assert (samples.images([row])[0] == planes[:, top : top + 16, left : left + 16]).all()
+        assert (samples.objects([row])[0] == planes[:, top : top + 16, left : left + 16]).all()
 
 
 def test_positions_in_pixels_get_sky_positions_and_cubes_work_alike(tmp_path: Path) -> None:
@@ -274,8 +274,8 @@ def test_positions_in_pixels_get_sky_positions_and_cubes_work_alike(tmp_path: Pa
     (tmp_path / "t.csv").write_text("x,y\n39,29\n10.4,12\n1,1\n")
     report, samples = run([file], tmp_path / "out.h5", catalog=tmp_path / "t.csv", size=9)
     assert report.counts == {"cut by the edge": 1}
-    assert (samples.images([0])[0] == cube[:, 25:34, 35:44]).all()
-    assert (samples.images([1])[0] == cube[:, 8:17, 6:15]).all()
+    assert (samples.objects([0])[0] == cube[:, 25:34, 35:44]).all()
+    assert (samples.objects([1])[0] == cube[:, 8:17, 6:15]).all()
     assert samples.column("ra")[0] == pytest.approx(150.0, abs=1e-6)  # x = CRPIX1 - 1
     assert samples.column("dec")[0] == pytest.approx(2.0, abs=1e-6)
 
@@ -287,7 +287,7 @@ def test_galactic_headers_take_icrs_positions(tmp_path: Path) -> None:
     position = WCS(fits.getheader(file, 1)).pixel_to_world(60.0, 80.0).icrs
     (tmp_path / "t.csv").write_text(f"ra,dec\n{float(position.ra.deg)!r},{float(position.dec.deg)!r}\n0,0\n")
     _, samples = run([file], tmp_path / "out.h5", catalog=tmp_path / "t.csv", size=5, bands=["I"])
-    assert (samples.images([0])[0, 0] == image[78:83, 58:63]).all()
+    assert (samples.objects([0])[0, 0] == image[78:83, 58:63]).all()
 
 
 def test_faults_of_large_images_are_named(tmp_path: Path) -> None:
@@ -489,7 +489,7 @@ def test_real_hst_cosmos_stamps(shared_data: Path, tmp_path: Path) -> None:
     assert (report.n, report.counts) == (88, {"skipped as bad": 12})
     assert 20 < samples.column("MAG").min() < samples.column("MAG").max() < 26.1
     # The stamps go with their rows: flux in the stamp follows the magnitude.
-    flux = samples.images(slice(None)).sum(axis=(1, 2, 3))
+    flux = samples.objects(slice(None)).sum(axis=(1, 2, 3))
     assert np.corrcoef(-2.5 * np.log10(flux), samples.column("MAG"))[0, 1] > 0.95
 
 
@@ -502,5 +502,5 @@ def test_real_hsc_scene_at_detected_positions(shared_data: Path, tmp_path: Path)
     report, samples = run([file], tmp_path / "out.h5", catalog=tmp_path / "t.csv", size=15)
     assert samples.about.bands == tuple("grizy")
     assert report.n + report.counts["cut by the edge"] == len(found)
-    center = samples.images(slice(None))[:, 2, 6:9, 6:9].mean(axis=(1, 2))
+    center = samples.objects(slice(None))[:, 2, 6:9, 6:9].mean(axis=(1, 2))
     assert (center > np.median(images[2])).all()

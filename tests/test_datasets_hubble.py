@@ -25,8 +25,8 @@ def test_at_least_a_thousand_objects_with_every_column_described(made: tuple[Ing
     report, samples = made
     assert 1000 <= len(samples) <= 3000
     assert len(samples) == report.n
-    assert samples.image_shape == (3, 52, 52)
-    assert samples.image_dtype == np.uint8
+    assert samples.shape == (3, 52, 52)
+    assert samples.dtype == np.uint8
     assert samples.about.bands == BANDS
     assert samples.about.origin == "upper"
     assert {name: samples.columns[name] for name in COLUMNS} == COLUMNS
@@ -45,7 +45,7 @@ def test_cutouts_are_the_picture_around_the_position(made: tuple[IngestReport, S
     picture = load_picture()
     x, y = samples.column("x"), samples.column("y")
     for row in (0, 17, len(samples) - 1):
-        image = samples.images([row])[0]
+        image = samples.objects([row])[0]
         # Slow definition: the one placement whose middle is within half a pixel of the position.
         left = next(i for i in range(1000) if -0.5 <= x[row] - (i + 25.5) < 0.5)
         top = next(i for i in range(872) if -0.5 <= y[row] - (i + 25.5) < 0.5)
@@ -54,7 +54,7 @@ def test_cutouts_are_the_picture_around_the_position(made: tuple[IngestReport, S
 
 def test_objects_are_centered_and_brighter_than_the_sky(made: tuple[IngestReport, Samples]) -> None:
     _, samples = made
-    images = samples.images(slice(None)).mean(axis=1, dtype=np.float64)  # (N, 52, 52)
+    images = samples.objects(slice(None)).mean(axis=1, dtype=np.float64)  # (N, 52, 52)
     center = images[:, 23:29, 23:29].max(axis=(1, 2))
     sky = np.median(images, axis=(1, 2))
     assert (center > sky + 10).mean() > 0.99  # the sky's noise is 5 counts per band

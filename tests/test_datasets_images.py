@@ -55,7 +55,7 @@ def test_a_folder_becomes_rgb_with_names_in_natural_order(tmp_path: Path) -> Non
     assert samples.column("file").tolist() == ["a.PNG", "b 9.png", "b 10.png", "sub/c.jpg"]
     assert samples.about.bands == ("R", "G", "B")
     assert (samples.about.domain, samples.about.origin) == ("image", "upper")
-    assert (samples.images([0])[0] == pixels(seed=5).transpose(2, 0, 1)).all()
+    assert (samples.objects([0])[0] == pixels(seed=5).transpose(2, 0, 1)).all()
     assert any("1 file that does not end in" in note for note in report.notes)
 
 
@@ -187,15 +187,15 @@ def test_mixed_sizes_need_a_size_which_is_recorded_and_used_for_uploads(tmp_path
     with pytest.raises(InputError, match=r"a.png is 30 × 20 px, b.png is 16 × 40 px\); give one with --size"):
         run([tmp_path / "in"], tmp_path / "out.h5")
     report, samples = run([tmp_path / "in"], tmp_path / "out.h5", size=16)
-    assert samples.image_shape == (3, 16, 16)
+    assert samples.shape == (3, 16, 16)
     assert samples.about.preprocess["resize"] == 16
     # Slow definition: shorter side resized, center cropped.
     resized = Image.fromarray(pixels(20, 30)).resize((24, 16), Image.Resampling.BICUBIC)
-    assert (samples.images([0])[0] == np.asarray(resized)[:, 4:20].transpose(2, 0, 1)).all()
-    assert (samples.images([1])[0] == pixels(40, 16, seed=1)[12:28].transpose(2, 0, 1)).all()
+    assert (samples.objects([0])[0] == np.asarray(resized)[:, 4:20].transpose(2, 0, 1)).all()
+    assert (samples.objects([1])[0] == pixels(40, 16, seed=1)[12:28].transpose(2, 0, 1)).all()
     for row, name in enumerate(("a.png", "b.png")):
         upload = read_picture(tmp_path / "in" / name, name, samples.about)
-        assert (upload == samples.images([row])[0]).all()
+        assert (upload == samples.objects([row])[0]).all()
     assert any("resized to 16 px" in note for note in report.notes)
 
 
@@ -205,15 +205,15 @@ def test_only_the_center_is_kept_where_asked_for(tmp_path: Path, size: int | Non
     save(tmp_path / "in/a.png", pixels(20, 31))
     save(tmp_path / "in/b.png", pixels(40, 16, seed=1))
     report, samples = run([tmp_path / "in"], tmp_path / "out.h5", crop=16, size=size)
-    assert samples.image_shape == (3, size or 16, size or 16)
+    assert samples.shape == (3, size or 16, size or 16)
     assert samples.about.preprocess["crop"] == 16
     # Slow definition: from row (20 − 16) // 2 and column (31 − 16) // 2 on.
     center = Image.fromarray(pixels(20, 31)[2:18, 7:23])
     wanted = center if size is None else center.resize((size, size), Image.Resampling.BICUBIC)
-    assert (samples.images([0])[0] == np.asarray(wanted).transpose(2, 0, 1)).all()
+    assert (samples.objects([0])[0] == np.asarray(wanted).transpose(2, 0, 1)).all()
     for row, name in enumerate(("a.png", "b.png")):
         upload = read_picture(tmp_path / "in" / name, name, samples.about)
-        assert (upload == samples.images([row])[0]).all()
+        assert (upload == samples.objects([row])[0]).all()
     assert any("central 16 × 16 px" in note for note in report.notes) == (size is not None)
     assert any("2 of 2 pictures have a side below" in note for note in report.notes) == (size == 20)
     save(tmp_path / "in/c.png", pixels(15, 90))
@@ -230,7 +230,7 @@ def test_pictures_that_are_not_square_need_a_size_and_small_ones_are_counted(tmp
     with pytest.raises(InputError, match="14 × 10 px, not square"):
         run([tmp_path / "in"], tmp_path / "out.h5")
     report, samples = run([tmp_path / "in"], tmp_path / "out.h5", size=24)
-    assert samples.image_shape == (3, 24, 24)
+    assert samples.shape == (3, 24, 24)
     assert report.counts == {"enlarged": 1}
 
 
@@ -239,13 +239,13 @@ def test_all_gray_stays_one_band_and_one_color_picture_makes_all_rgb(tmp_path: P
     save(tmp_path / "in/a.png", gray)
     save(tmp_path / "in/b.png", pixels(seed=1)[..., 1])
     _, samples = run([tmp_path / "in"], tmp_path / "out.h5")
-    assert (samples.about.bands, samples.image_shape) == (("gray",), (1, 12, 12))
-    assert (samples.images([0])[0, 0] == gray).all()
+    assert (samples.about.bands, samples.shape) == (("gray",), (1, 12, 12))
+    assert (samples.objects([0])[0, 0] == gray).all()
     with pytest.raises(InputError, match="in color, but this data set holds gray"):
         read_picture(encoded(Image.fromarray(pixels())), "q.png", samples.about)
     save(tmp_path / "in/c.png", pixels())
     report, samples = run([tmp_path / "in"], tmp_path / "out.h5")
-    assert (samples.images([0])[0] == gray).all()  # three equal bands
+    assert (samples.objects([0])[0] == gray).all()  # three equal bands
     assert any("2 of 3 pictures are gray" in note for note in report.notes)
 
 
@@ -377,7 +377,7 @@ def test_real_galaxy_zoo_pictures(shared_data: Path, tmp_path: Path) -> None:
         domain="galaxy",
     )
     assert report.n == 1000
-    assert samples.image_shape == (3, 64, 64)
+    assert samples.shape == (3, 64, 64)
     labels, counts = np.unique(samples.column("derived_label"), return_counts=True)
     assert dict(zip(labels.tolist(), counts.tolist(), strict=True)) == dict.fromkeys(
         ("edge-on", "elliptical", "merger", "spiral"), 250

@@ -102,7 +102,7 @@ def test_an_output_of_other_content_is_kept_unless_it_may_be_replaced(arrays: Pa
     assert f"{again.out} held exactly these objects already." in again.notes
     assert again.content_hash == first.content_hash
     other = run(arrays, size=6, overwrite=True)
-    assert Samples(other.out).image_shape == (3, 6, 6)
+    assert Samples(other.out).shape == (3, 6, 6)
 
 
 def test_files_that_changed_under_their_names_are_found_out_before_anything_is_lost(

@@ -48,7 +48,7 @@ def run(files: list[Path], out: Path, **options: Any) -> tuple[Any, Samples]:
 def test_columns_are_split_by_band_with_units_and_magnitudes(tmp_path: Path) -> None:
     arrays = published(tmp_path / "a.h5")
     _, samples = run([tmp_path / "a.h5"], tmp_path / "out.h5")
-    assert (samples.images(slice(None)) == arrays["images"]).all()
+    assert (samples.objects(slice(None)) == arrays["images"]).all()
     assert samples.about.bands == ("g", "r", "z")
     assert (samples.about.unit, samples.about.pixel_scale, samples.about.origin) == ("nanomaggies", 0.262, "lower")
     for i, band in enumerate(("g", "r", "z", "w1", "w2")):
@@ -88,7 +88,7 @@ def test_fault_7_a_last_file_or_block_is_never_dropped_whatever_its_name(
     report, samples = run([tmp_path / name for name in reversed(names)], tmp_path / "out.h5")
     assert report.n == sum(sizes) == 15
     assert [samples.id(row) for row in range(15)] == [str(i) for i in range(15)]
-    assert (samples.images(slice(None)) == np.concatenate(expected)).all()
+    assert (samples.objects(slice(None)) == np.concatenate(expected)).all()
 
 
 def test_files_are_read_in_natural_order(tmp_path: Path) -> None:
@@ -114,7 +114,7 @@ def test_nan_pixels_become_zero_are_counted_and_too_many_refuse_the_object(tmp_p
     report, samples = run([tmp_path / "a.h5"], tmp_path / "out.h5")
     assert [samples.id(row) for row in range(2)] == ["0", "1"]
     assert samples.column("masked_fraction").tolist() == [4 / 1200, 0]
-    assert (samples.images([0])[0, 1, 3, :4] == 0).all()
+    assert (samples.objects([0])[0, 1, 3, :4] == 0).all()
     assert report.skipped == [("2", "50.0% of its pixels are masked, more than the 5% allowed")]
     assert report.counts == {"refused, more than 5% masked": 1}
 
@@ -138,7 +138,7 @@ def test_texts_of_variable_length_and_another_id_column(tmp_path: Path) -> None:
 def test_size_crops_about_the_center_and_never_enlarges(tmp_path: Path) -> None:
     arrays = published(tmp_path / "a.h5", 2)
     _, samples = run([tmp_path / "a.h5"], tmp_path / "out.h5", size=16)
-    assert (samples.images(slice(None)) == arrays["images"][:, :, 4:20, 4:20]).all()
+    assert (samples.objects(slice(None)) == arrays["images"][:, :, 4:20, 4:20]).all()
     with pytest.raises(InputError, match="24 px"):
         run([tmp_path / "a.h5"], tmp_path / "out.h5", size=32)
 
@@ -198,7 +198,7 @@ def test_one_unreadable_chunk_costs_its_own_rows_alone(tmp_path: Path) -> None:
     report, samples = run([tmp_path / "a.h5"], tmp_path / "out.h5", skip_bad=True)
     left = [0, 1, 2, 6, 7, 8, 9, 10, 11]
     assert samples.column("inds").tolist() == left
-    assert (samples.images(slice(None)) == images[left]).all()
+    assert (samples.objects(slice(None)) == images[left]).all()
     assert report.counts == {"objects that cannot be read": 3}
     assert [name for name, _ in report.skipped] == [f"{tmp_path}/a.h5 row {row}" for row in (3, 4, 5)]
 

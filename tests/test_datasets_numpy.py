@@ -35,8 +35,8 @@ def cube(n: int = 7, c: int = 3, side: int = 8, dtype: Any = np.uint8, seed: int
 def test_every_type_is_stored_as_uint8_or_float32(tmp_path: Path, dtype: str) -> None:
     array = cube(dtype=dtype)
     report, samples = run([saved(tmp_path / "a.npy", array)], tmp_path / "out.h5")
-    assert samples.image_dtype == (np.uint8 if dtype == "u1" else np.float32)
-    assert (samples.images(slice(None)) == array.astype(np.float32)).all()
+    assert samples.dtype == (np.uint8 if dtype == "u1" else np.float32)
+    assert (samples.objects(slice(None)) == array.astype(np.float32)).all()
     assert any("stored as float32" in note for note in report.notes) == (dtype not in ("u1", "<f4", ">f4"))
     assert samples.about.domain == "image"
 
@@ -72,7 +72,7 @@ def test_several_files_in_natural_order_with_one_catalog(tmp_path: Path) -> None
     files = [saved(tmp_path / f"p{number}.npy", np.full((2, 1, 4, 4), number, np.uint8)) for number in (10, 9)]
     (tmp_path / "t.csv").write_text("id,mag,kind\n" + "".join(f"o{i},{i / 2},k{i % 2}\n" for i in range(4)))
     _, samples = run(files, tmp_path / "out.h5", catalog=tmp_path / "t.csv")
-    assert samples.images(slice(None))[:, 0, 0, 0].tolist() == [9, 9, 10, 10]
+    assert samples.objects(slice(None))[:, 0, 0, 0].tolist() == [9, 9, 10, 10]
     assert [samples.id(row) for row in range(4)] == ["o0", "o1", "o2", "o3"]
     assert samples.column("mag").tolist() == [0, 0.5, 1, 1.5]
     assert samples.column("kind").tolist() == ["k0", "k1", "k0", "k1"]
@@ -115,7 +115,7 @@ def test_three_dimensions_are_one_band_only_where_it_is_named(tmp_path: Path) ->
     with pytest.raises(InputError, match="name that band with --bands"):
         run([file], tmp_path / "out.h5")
     _, samples = run([file], tmp_path / "out.h5", bands=["gray"])
-    assert samples.image_shape == (1, 8, 8)
+    assert samples.shape == (1, 8, 8)
     assert samples.about.bands == ("gray",)
 
 
@@ -126,7 +126,7 @@ def test_bands_unit_scale_and_size(tmp_path: Path) -> None:
     _, samples = run([file], tmp_path / "out.h5", size=6, **options)
     about = samples.about
     assert (about.bands, about.unit, about.pixel_scale, about.domain) == (tuple("grizy"), "nJy", 0.168, "galaxy")
-    assert (samples.images(slice(None)) == array[:, :, 1:7, 1:7]).all()
+    assert (samples.objects(slice(None)) == array[:, :, 1:7, 1:7]).all()
     report, samples = run([file], tmp_path / "out.h5")
     assert samples.about.bands == ("band_1", "band_2", "band_3", "band_4", "band_5")
     assert any("name them with --bands" in note for note in report.notes)
@@ -274,7 +274,7 @@ def test_real_hsc_scene_and_fashion_pictures(shared_data: Path, tmp_path: Path) 
     _, samples = run(
         [saved(tmp_path / "a.npy", images[None])], tmp_path / "o.h5", bands=bands, size=48, domain="galaxy"
     )
-    assert (samples.images([0])[0] == images[:, 5:53]).all()
+    assert (samples.objects([0])[0] == images[:, 5:53]).all()
     report, samples = run(
         [shared_data / "fashion_mnist_test" / "fashion_mnist_half.npz"], tmp_path / "f.h5", bands=["gray"]
     )

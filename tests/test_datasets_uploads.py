@@ -152,7 +152,7 @@ def test_a_file_that_is_missing_or_too_large(tmp_path: Path, monkeypatch: pytest
 def test_stored_hubble_cutouts_come_back_as_uploads(tmp_path: Path) -> None:
     ingest("hubble", [], tmp_path / "h.h5", quiet=True)
     samples = Samples(tmp_path / "h.h5")
-    image = samples.images([5])[0]
+    image = samples.objects([5])[0]
     assert (read_picture(png(image.transpose(1, 2, 0)), "q", samples.about) == image).all()
     wide = np.pad(image, ((0, 0), (10, 10), (10, 10)))
     assert (read_picture(png(wide.transpose(1, 2, 0)), "q", samples.about) == image).all()

@@ -91,7 +91,7 @@ def test_the_invariance_report_has_no_projection(made: Callable[[str], tuple[Pat
 
 def test_brightness_is_told_by_band_where_bands_were_scaled_so(made: Callable[[str], tuple[Path, Path]]) -> None:
     path, folder = made("none")
-    images = Samples(path).images(slice(0, 4))
+    images = Samples(path).objects(slice(0, 4))
     each = read_config(folder).preprocess.model_copy(
         update={"mean": (0.4, 0.5, 0.6), "std": (0.1, 0.2, 0.3), "size": 24, "divisor": 255.0}
     )

@@ -81,7 +81,7 @@ def checkpoint(tmp_path: Path, one_thread: None) -> Callable[..., Path]:
     def write(samples: Path, preprocess: dict[str, Any] | None = None, **changes: Any) -> Path:
         data = Samples(samples)
         domain = get_domain(data.about.domain)
-        size, dtype = min(data.image_shape[1:]), str(data.image_dtype)
+        size, dtype = min(data.shape[1:]), str(data.dtype)
         settings, _ = domain.settings(data.about, size, frozenset(data.columns), dtype)
         settings = settings.changed(changes)
         given = domain.preprocess(data.about, settings).model_copy(update=preprocess or {})
@@ -496,7 +496,7 @@ def test_the_foregrounds_of_an_evaluation_are_not_those_of_training(
 
 def test_the_crowded_third_has_its_own_scores(report: Callable[..., Invariance], survey: Path) -> None:
     measured = report()
-    pictures = Samples(survey).images(slice(None))
+    pictures = Samples(survey).objects(slice(None))
     inner = slice(8, 32)  # views are 24 of 40 px
     shares = off_center(pictures[:, :, inner, inner])
     assert measured.crowded_objects.tolist() == sorted(np.argsort(-shares)[:13])

@@ -59,7 +59,7 @@ def test_a_sheet_says_what_it_shows_and_shows_it(
     domain, about = get_domain("galaxy"), searcher.samples.about
     for (left, below), row in zip([at for at, _ in captions], [3, *(r.row for r in found), 7], strict=True):
         top = int(below) - TILE - 2
-        drawn = domain.draw(searcher.samples.images([row])[0], about, domain.stretches[0], TILE).convert("RGB")
+        drawn = domain.draw(searcher.samples.objects([row])[0], about, domain.stretches[0], TILE).convert("RGB")
         assert (picture[top : top + TILE, int(left) : int(left) + TILE] == np.asarray(drawn)).all()
 
 

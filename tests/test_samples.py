@@ -52,7 +52,7 @@ def test_shards_read_as_one_in_natural_order(shards: tuple[list[Path], np.ndarra
     samples = Samples(paths)
     assert [path.name for path in samples.paths] == ["part2.h5", "part10.h5", "the_rest.h5"]
     assert len(samples) == 13
-    np.testing.assert_array_equal(samples.images(slice(None)), images)
+    np.testing.assert_array_equal(samples.objects(slice(None)), images)
     assert samples.column("label")[:5].tolist() == ["é0", "é1", "é2", "é3", "é0"]
     assert samples.column("mag").dtype == np.float64
     assert samples.columns["mag"] == Column("mag", "brightness")
@@ -68,7 +68,7 @@ def test_any_rows_in_any_order_with_repeats(tmp_path_factory: pytest.TempPathFac
         write(folder / "a.h5", 6, 1, "a")
         write(folder / "b.h5", 7, 2, "b")
     samples = Samples(sorted(folder.glob("*.h5")))
-    np.testing.assert_array_equal(samples.images(rows), samples.images(slice(None))[rows])
+    np.testing.assert_array_equal(samples.objects(rows), samples.objects(slice(None))[rows])
 
 
 def test_single_values_are_those_of_the_column(shards: tuple[list[Path], np.ndarray]) -> None:
@@ -164,9 +164,9 @@ def test_every_text_beside_our_arrays_has_a_fixed_length(toy_index: Path) -> Non
 
 def test_a_pickled_reader_opens_its_own_handles(shards: tuple[list[Path], np.ndarray]) -> None:
     samples = Samples(shards[0])
-    samples.images([3])
+    samples.objects([3])
     again = pickle.loads(pickle.dumps(samples))  # between our own processes, as a data loader does
-    np.testing.assert_array_equal(again.images([3, 12]), shards[1][[3, 12]])
+    np.testing.assert_array_equal(again.objects([3, 12]), shards[1][[3, 12]])
 
 
 def test_the_hash_ignores_blocks_and_sees_every_byte(tmp_path: Path) -> None:

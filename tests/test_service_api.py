@@ -480,7 +480,7 @@ def test_a_thumbnail_has_the_size_asked_for(api: httpx.Client, size: int) -> Non
 
 
 def test_a_thumbnail_shows_the_object(api: httpx.Client, searcher: Searcher) -> None:
-    stored = searcher.samples.images([1])[0].transpose(1, 2, 0).astype(float)
+    stored = searcher.samples.objects([1])[0].transpose(1, 2, 0).astype(float)
     drawn = np.asarray(picture(api.get("/v1/objects/blob-001/thumbnail.jpg?size=32&stretch=native")), float)
     assert np.abs(drawn - stored).mean() < 6
 

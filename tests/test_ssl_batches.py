@@ -62,7 +62,7 @@ def test_batches_from_pools_are_the_stored_objects(
     assert len(np.unique(seen)) == len(seen) == 73 // B * B
     for batch in whole:
         assert batch.images.dtype == torch.float32
-        assert np.array_equal(batch.images.numpy(), samples.images(batch.rows).astype(np.float32))
+        assert np.array_equal(batch.images.numpy(), samples.objects(batch.rows).astype(np.float32))
         assert np.array_equal(batch.catalog["mag"].numpy(), samples.column("mag")[batch.rows])
     for first in range(len(whole) + 1):
         rest = list(read.epoch(0, 4, B, first))
@@ -102,8 +102,8 @@ class Rows(Samples):
     def __len__(self) -> int:
         return self.n
 
-    image_shape = (1, 1, 1)
-    image_dtype = np.dtype(np.float32)
+    shape = (1, 1, 1)
+    dtype = np.dtype(np.float32)
 
     def images(self, rows: Any) -> Any:
         return np.asarray(rows, np.float32)[:, None, None, None]
@@ -147,7 +147,7 @@ def test_in_memory_and_by_row_give_the_same_pictures(blob_samples: Write) -> Non
     rows = np.array([32, 0, 20, 19])
     for memory in (0, 2**30):
         images, catalog = Batches(samples, ("mag",), CPU, memory).fetch(rows)
-        assert np.array_equal(images.numpy(), samples.images(rows).astype(np.float32))
+        assert np.array_equal(images.numpy(), samples.objects(rows).astype(np.float32))
         assert np.array_equal(catalog["mag"].numpy(), samples.column("mag")[rows])
 
 

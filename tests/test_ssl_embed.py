@@ -59,7 +59,7 @@ def test_rows_are_what_each_picture_gives_alone(checkpoint: Path, tmp_path: Path
     assert found.made_from == {"samples": samples.content_hash, "checkpoint": config.content_hash}
     for row in (0, 17, 39):
         with torch.no_grad():
-            one, _ = encoder(encoder_input(torch.from_numpy(samples.images([row])), config.preprocess))
+            one, _ = encoder(encoder_input(torch.from_numpy(samples.objects([row])), config.preprocess))
         expected = one[0].double() / one[0].double().norm()
         np.testing.assert_allclose(found.vectors[row], expected, atol=1e-6)
     record = read_record(tmp_path / "e.h5")
@@ -97,7 +97,7 @@ def test_equal_runs_give_equal_files_and_batches_hardly_matter(checkpoint: Path,
 
 def test_pictures_that_must_not_be_written_to_are_embedded_too(checkpoint: Path, tmp_path: Path) -> None:
     encoder, config = load_encoder(checkpoint)
-    images = Samples(tmp_path / "samples.h5").images(slice(0, 3))
+    images = Samples(tmp_path / "samples.h5").objects(slice(0, 3))
     expected = embed_images(images, encoder, config)
     images.flags.writeable = False
     assert np.array_equal(embed_images(images, encoder, config), expected)
@@ -113,7 +113,7 @@ def test_projection_and_float16(checkpoint: Path, tmp_path: Path) -> None:
     assert report.dimensions == found.dimensions == 8
     assert found.layer == "projection"
     encoder, config = load_encoder(checkpoint)
-    expected = embed_images(Samples(data).images(slice(None)), encoder, config, layer="projection")
+    expected = embed_images(Samples(data).objects(slice(None)), encoder, config, layer="projection")
     np.testing.assert_allclose(found.vectors, expected, atol=1e-3)
 
 
@@ -231,7 +231,7 @@ def test_a_picture_is_given_the_layer_the_index_holds(checkpoint: Path, tmp_path
     data = tmp_path / "samples.h5"
     embed([data], checkpoint, tmp_path / "p.h5", layer="projection", quiet=True)
     build_index(tmp_path / "p.h5", [data], tmp_path / "index", k=5, window=None, checkpoint=checkpoint, quiet=True)
-    Image.fromarray(Samples(data).images([3])[0].transpose(1, 2, 0)).save(tmp_path / "picture.png")
+    Image.fromarray(Samples(data).objects([3])[0].transpose(1, 2, 0)).save(tmp_path / "picture.png")
     found = answer(tmp_path / "index", Query(image=tmp_path / "picture.png"), k=2)
     assert found.results[0].id == "b0003"
     assert found.results[0].similarity == pytest.approx(1, abs=1e-5)

@@ -105,7 +105,7 @@ def test_reading_ahead_gives_what_one_batch_after_the_other_does(
 ) -> None:
     samples = Samples(shards)
     encoder, config = load_encoder(checkpoint)
-    slow = embed_images(samples.images(slice(None)), encoder, config, layer=layer)
+    slow = embed_images(samples.objects(slice(None)), encoder, config, layer=layer)
     found = list(vectors_of(samples, Inference(encoder, config, layer, torch.device("cpu")), B))
     sizes = [len(vectors) for vectors in found]
     assert sizes == [min(B, n - start) for n in LENGTHS.values() for start in range(0, n, B)]

@@ -69,7 +69,7 @@ def test_it_is_trained_and_embeds_and_is_searched(trained: Path, digits: Path, t
     assert (report.n, report.dimensions) == (96, 256)
     found = Embeddings(tmp_path / "e.h5").vectors
     encoder, _ = load_encoder(trained)
-    image = Samples(digits).images([7])  # (1, C, H, W)
+    image = Samples(digits).objects([7])  # (1, C, H, W)
     alone = embed_images(image, encoder, config)[0]
     np.testing.assert_allclose(found[7], alone / np.linalg.norm(alone), atol=1e-6)
     x = (torch.from_numpy(image).float() / 255 - 0.45) / 0.25
@@ -147,6 +147,6 @@ def test_it_is_exported(trained: Path, digits: Path, tmp_path: Path) -> None:
 
     export_onnx(trained, tmp_path / "mlp.onnx")
     session = onnxruntime.InferenceSession(tmp_path / "mlp.onnx", providers=["CPUExecutionProvider"])
-    images = Samples(digits).images(slice(0, 5))
+    images = Samples(digits).objects(slice(0, 5))
     (found,) = session.run(None, {"images": np.pad(images, ((0, 0), (0, 0), (2, 2), (1, 1)))})
     np.testing.assert_allclose(found, embed_images(images, *load_encoder(trained)), rtol=1e-3, atol=1e-5)

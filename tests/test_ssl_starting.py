@@ -99,7 +99,7 @@ def test_the_first_step_has_the_weights_of_the_file(
     held = network.state_dict()
     for name, tensor in encoder.backbone.state_dict().items():
         assert torch.equal(tensor, held[name]), name
-    x = encoder_input(torch.from_numpy(Samples(data).images(slice(0, 8))), preprocess)
+    x = encoder_input(torch.from_numpy(Samples(data).objects(slice(0, 8))), preprocess)
     with torch.inference_mode():
         found = encoder.eval()(x)[0]
     wanted = features(network, x)

@@ -279,7 +279,7 @@ def test_processes_read_parts_of_the_same_number_of_batches(
     for one, other in zip(*epochs, strict=True):
         assert len(one.rows) + len(other.rows) == B
         assert not set(one.rows) & set(other.rows)
-        assert np.array_equal(one.images.numpy(), samples.images(one.rows).astype(np.float32))
+        assert np.array_equal(one.images.numpy(), samples.objects(one.rows).astype(np.float32))
     if memory:
         joined = [np.concatenate([one.rows, other.rows]).tolist() for one, other in zip(*epochs, strict=True)]
         assert joined == [batch.rows.tolist() for batch in read.epoch(0, 0, B)]

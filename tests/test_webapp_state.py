@@ -96,7 +96,7 @@ def about(**changes: object) -> Index:
         "counts": {},
         "domain": "galaxy",
         "bands": ["r"],
-        "image_shape": [1, 8, 8],
+        "shape": [1, 8, 8],
         "pixel_scale": None,
         "source": "<b>source</b>",
         "license": "",

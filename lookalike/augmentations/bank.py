@@ -50,7 +50,7 @@ def read_bank(samples: Samples, settings: GalaxySettings, seed: int, epoch: int 
     random = np.random.default_rng([seed % 2**32, epoch % 2**32, *b"bank"])
     wanted = min(len(samples), settings.foreground.bank)
     rows = np.sort(random.choice(len(samples), wanted, replace=False))
-    bank = bank_of(torch.from_numpy(rows), torch.from_numpy(samples.images(rows)).float(), settings.dtype)
+    bank = bank_of(torch.from_numpy(rows), torch.from_numpy(samples.objects(rows)).float(), settings.dtype)
     if len(bank.rows) < 2:
         raise InputError(
             f"Foregrounds are other objects of the set, of which at least 2 must be seen at the center of their "

@@ -149,7 +149,7 @@ def peak_memory(case: Case, folder: Path, sets: tuple[int, int]) -> dict[str, fl
 def _checkpoint(case: Case, samples: Samples, folder: Path) -> None:
     """An untrained encoder for these samples: how fast it is does not depend on its weights."""
     domain = get_domain("galaxy")
-    settings, _ = domain.settings(samples.about, samples.image_shape[1], frozenset(samples.columns), "float32")
+    settings, _ = domain.settings(samples.about, samples.shape[1], frozenset(samples.columns), "float32")
     preprocess = domain.preprocess(samples.about, settings)
     encoder = Encoder(EncoderConfig(name=case.encoder))
     folder.mkdir()

@@ -132,7 +132,7 @@ def fastest_lightly(
     samples: Samples, case: Case, queue: int, precision: str, stack: ExitStack
 ) -> tuple[str, LightlyMoCo]:
     """lightly's training at what a few steps of each found the fastest, and what that is; `stack` closes it."""
-    pictures = as_pictures(samples.images(slice(min(len(samples), 512))))
+    pictures = as_pictures(samples.objects(slice(min(len(samples), 512))))
     best: tuple[float, str, LightlyMoCo] | None = None
     for chosen, workers, (name, layout) in itertools.product(
         dict.fromkeys(("float32", precision)), WORKERS, FORMATS.items()
@@ -220,7 +220,7 @@ def augment_step(trainer: Trainer) -> Callable[[], object]:
 
 def per_sample_step(samples: Samples, size: int, stack: ExitStack) -> Callable[[], object]:
     """Both views of each galaxy of one batch, one galaxy at a time in each of several processes."""
-    images = samples.images(slice(BATCH))
+    images = samples.objects(slice(BATCH))
     catalogs = [{name: float(samples.column(name)[row]) for name in samples.columns} for row in range(BATCH)]
     workers = torch.get_num_threads()
     tasks = [

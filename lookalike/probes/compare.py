@@ -43,7 +43,7 @@ def compare_representations(
         untrained = Encoder(config.encoder).eval()
     domain = get_domain(config.domain)
     settings = domain.settings_type.checked(config.augment)
-    top = 255.0 if samples.image_dtype == np.uint8 else float(samples.images(slice(0, BLOCK)).max())
+    top = 255.0 if samples.dtype == np.uint8 else float(samples.objects(slice(0, BLOCK)).max())
     stored: dict[str, list[NDArray[Any]]] = {}
     copied: dict[str, list[NDArray[Any]]] = {}
     describe: dict[str, Callable[[torch.Tensor], NDArray[Any]]] = {

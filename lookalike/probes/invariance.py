@@ -163,12 +163,12 @@ class Copies:
         self.batches = Batches(self.samples, columns, self.describer.device)
         # Other objects than training pasted, as its copies are no training views.
         self.bank = self.domain.bank(self.samples, self.settings, self.seed, COPY_EPOCH)
-        bytes_each = 4 * int(np.prod(self.samples.image_shape))
+        bytes_each = 4 * int(np.prod(self.samples.shape))
         self.block = max(16, min(256, BLOCK_BYTES // bytes_each))
 
     def originals(self, advance: Callable[[int], object]) -> tuple[Vectors, NDArray[np.float64]]:
         """The originals as the index sees them, (N, D) by description, and the share of their light off center (N,)."""
-        if self.samples.image_dtype != np.uint8:
+        if self.samples.dtype != np.uint8:
             self.describer.top = self._top()
         parts: list[Vectors] = []
         shares = []
@@ -205,7 +205,7 @@ class Copies:
 
     def _top(self) -> float:
         """The brightness that one pixel in a thousand exceeds, of some originals."""
-        images = self.samples.images(self.rows[: self.block])
+        images = self.samples.objects(self.rows[: self.block])
         return float(max(np.quantile(images, 0.999), np.finfo(np.float32).tiny))
 
 
@@ -226,7 +226,7 @@ def _settings(domain: Domain, config: CheckpointConfig, samples: Samples) -> tup
     """
     if config.augment:
         return domain.settings_type.checked(config.augment), False, []
-    stored = min(samples.image_shape[1:])
+    stored = samples.size
     settings: Any
     settings, notes = _defaults(domain, samples)
     told = "augmentations: the checkpoint names none, as one trained elsewhere does not; measured are those that "
@@ -243,8 +243,8 @@ def _settings(domain: Domain, config: CheckpointConfig, samples: Samples) -> tup
 
 def _defaults(domain: Domain, samples: Samples) -> tuple[Any, list[str]]:
     """What `lookalike train` would use for these samples, and notes."""
-    stored, columns = min(samples.image_shape[1:]), frozenset(samples.columns)
-    return domain.settings(samples.about, stored, columns, str(samples.image_dtype))
+    stored, columns = samples.size, frozenset(samples.columns)
+    return domain.settings(samples.about, stored, columns, str(samples.dtype))
 
 
 def _some(n: int, objects: int, seed: int) -> Rows:

@@ -130,7 +130,7 @@ def _pictures(paths: list[Path], config: CheckpointConfig) -> NDArray[Any]:
         size = config.preprocess.size
         return random_pixels(config, OBJECTS, size, size).numpy()
     samples = Samples(paths)
-    return samples.images(np.unique(np.linspace(0, len(samples) - 1, OBJECTS).astype(int)))
+    return samples.objects(np.unique(np.linspace(0, len(samples) - 1, OBJECTS).astype(int)))
 
 
 def _difference(encoder: Encoder, half: Encoder, config: CheckpointConfig, images: NDArray[Any]) -> float:

@@ -90,7 +90,7 @@ def represent(
         made: dict[str, NDArray[np.float32]] = {}
         for start in range(0, len(rows), BLOCK):
             block = rows[start : start + BLOCK]
-            images = samples.images(block)  # (B, C, H, W)
+            images = samples.objects(block)  # (B, C, H, W)
             x = _seen(images, config.preprocess)
             if read is not None:
                 vectors = np.asarray(read.vectors[block])
@@ -168,7 +168,7 @@ def _pixels(
     """What the encoder sees of these objects, as vectors (n, D)."""
     found = np.empty((len(rows), len(preprocess.bands) * preprocess.size**2), np.float32)
     for start in range(0, len(rows), BLOCK):
-        block = samples.images(rows[start : start + BLOCK])
+        block = samples.objects(rows[start : start + BLOCK])
         found[start : start + len(block)] = _seen(block, preprocess).reshape(len(block), -1)
         advance(len(block))
     return found
@@ -193,9 +193,9 @@ def _white(samples: Samples, rows: Rows, preprocess: Preprocess) -> float:
     """The brightness the color histogram ends at: white where the pixels have one, else the bright end of them."""
     if preprocess.kind == "lupton":
         return 1.0
-    if samples.image_dtype == np.uint8:
+    if samples.dtype == np.uint8:
         return 255.0 / (preprocess.divisor if preprocess.kind == "scaled" else 1.0)
-    images = samples.images(rows[:BLOCK])
+    images = samples.objects(rows[:BLOCK])
     return max(float(np.quantile(_visible(images, _seen(images, preprocess), preprocess), WHITE)), 1e-30)
 
 

@@ -43,7 +43,7 @@ def neighbor_sheet(searcher: Searcher, ids: Sequence[str], n: int, out: Path, ma
         ]
         for place, (at, first, values) in enumerate(tiles):
             left = GAP + place * (TILE + GAP) + (2 * GAP if place else 0)
-            picture = domain.draw(searcher.samples.images([at])[0], about, domain.stretches[0], TILE)
+            picture = domain.draw(searcher.samples.objects([at])[0], about, domain.stretches[0], TILE)
             sheet.paste(picture.convert("RGB"), (left, top))
             lines = [first, *(_with_unit(searcher, name, value) for name, value in values.items())]
             ink = INK if place == 0 else FAINT
@@ -68,7 +68,7 @@ def _column(searcher: Searcher) -> str | None:
 
 def _explained(searcher: Searcher, n: int, shown: str | None, max_overlap: float | None, width: int) -> list[str]:
     """What the pictures are, in lines of at most `width` px."""
-    about, side = searcher.samples.about, searcher.samples.image_shape[2]
+    about, side = searcher.samples.about, searcher.samples.shape[2]
     sky = f" ({side * about.pixel_scale:.3g} arcsec)" if about.pixel_scale else ""
     text = (
         f"Left: the query. Right: its {n} most similar objects, the most similar first"

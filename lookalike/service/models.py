@@ -161,7 +161,11 @@ class IndexAnswer(Model):
     counts: dict[str, int] = Field(description="what the build counted, such as objects with no neighbor")
     domain: str = Field(examples=["galaxy"])
     bands: list[str] = Field(examples=[["r", "g", "b"]])
-    image_shape: list[int] = Field(description="stored image: bands, height, width, px", examples=[[3, 52, 52]])
+    layout: str = Field(description="what is stored of each object: images, particles or features")
+    shape: list[int] = Field(
+        description="of one object: bands, height, width in px; particles, numbers of each; or numbers",
+        examples=[[3, 52, 52]],
+    )
     pixel_scale: float | None = Field(description="arcsec/px, null where unknown", examples=[0.06])
     source: str = Field(description="where the data come from")
     license: str = Field(description="terms of the data")

@@ -79,7 +79,7 @@ class Pictures:
         return self._made(f"{rows} {size} {columns} {stretch}", make)
 
     def _draw(self, rows: Sequence[int], size: int, stretch: str) -> list[Image.Image]:
-        images = self.samples.images(rows)  # (B, C, H, W)
+        images = self.samples.objects(rows)  # (B, C, H, W)
         return [_square(self.domain.draw(image, self.samples.about, stretch, size), size) for image in images]
 
     def _made(self, key: str, make: Callable[[], Image.Image]) -> bytes:

@@ -47,9 +47,9 @@ class Batches:
         self, samples: Samples, columns: tuple[str, ...], device: torch.device, memory: int | None = None
     ) -> None:
         self.samples, self.device = samples, device
-        row = int(np.prod(samples.image_shape)) * samples.image_dtype.itemsize
+        row = int(np.prod(samples.shape)) * samples.dtype.itemsize
         memory = IN_MEMORY if memory is None else memory
-        self._images: Images | None = samples.images(slice(None)) if len(samples) * row <= memory else None
+        self._images: Images | None = samples.objects(slice(None)) if len(samples) * row <= memory else None
         self._block_rows = max(1, BLOCK // row)
         self._blocks_per_pool = max(2, min(POOL, memory // 2) // (self._block_rows * row))
         self._columns = {name: torch.from_numpy(_numbers(samples, name)) for name in columns}  # (N,) each
@@ -76,12 +76,12 @@ class Batches:
 
     def fetch(self, rows: Rows) -> tuple[Tensor, dict[str, Tensor]]:
         """Pictures (B, C, H, W) float32 and columns {name: (B,)} of any rows, on the device."""
-        batch = self._batch(rows, self.samples.images(rows) if self._images is None else self._images[rows])
+        batch = self._batch(rows, self.samples.objects(rows) if self._images is None else self._images[rows])
         return batch.images, batch.catalog
 
     def _pooled(self, pools: Iterator[Rows], b: int, skipped: int) -> Generator[Batch]:
         """Batches of b objects that run on from pool to pool, the next of which is read meanwhile."""
-        rest = np.empty(0, np.int64), np.empty((0, *self.samples.image_shape), self.samples.image_dtype)
+        rest = np.empty(0, np.int64), np.empty((0, *self.samples.shape), self.samples.dtype)
         with ThreadPoolExecutor(max_workers=1) as reader:
 
             def read_next() -> Future[tuple[Rows, Images]] | None:
@@ -109,14 +109,14 @@ class Batches:
 
     def _read(self, pool: Rows) -> tuple[Rows, Images]:
         """A pool and its pictures in the order it is visited, read block by block."""
-        images = np.empty((len(pool), *self.samples.image_shape), self.samples.image_dtype)
+        images = np.empty((len(pool), *self.samples.shape), self.samples.dtype)
         places = np.argsort(pool)  # of the rows in rising order
         rising = pool[places]
         # A block is read as one run of rows; a process's share may cut one, and the set's last one is short.
         for part in np.split(np.arange(len(rising)), np.flatnonzero(np.diff(rising) != 1) + 1):
             for start in range(0, len(part), self._block_rows):
                 run = part[start : start + self._block_rows]
-                images[places[run]] = self.samples.images(rising[run])
+                images[places[run]] = self.samples.objects(rising[run])
         return pool, images
 
     def _batch(self, rows: Rows, stored: Images) -> Batch:
@@ -171,7 +171,7 @@ def _after(pools: Iterator[Rows], skipped: int) -> Iterator[Rows]:
 
 def refuse_constant(samples: Samples) -> None:
     """InputError where there is nothing to tell apart: every picture flat, or all of them identical."""
-    rows = max(1, BLOCK // (int(np.prod(samples.image_shape)) * samples.image_dtype.itemsize))
+    rows = max(1, BLOCK // (int(np.prod(samples.shape)) * samples.dtype.itemsize))
     first: NDArray[Any] | None = None
     flat, identical = True, True
     for _, images in samples.blocks(rows):

@@ -102,8 +102,8 @@ def check_weights(weights: Path | None) -> None:
 def settle(samples: Samples, config: TrainConfig) -> None:
     """InputError where the settings of a new run, with the domain's own, do not go with the data."""
     about, domain = samples.about, get_domain(samples.about.domain)
-    size = min(samples.image_shape[1:])
-    defaults, _ = domain.settings(about, size, frozenset(samples.columns), str(samples.image_dtype))
+    size = samples.size
+    defaults, _ = domain.settings(about, size, frozenset(samples.columns), str(samples.dtype))
     view_size = domain.preprocess(about, defaults.changed(config.augment)).size
     resolved(config, objects=len(samples), view_size=view_size, default_encoder=domain.default_encoder)
 

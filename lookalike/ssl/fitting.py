@@ -72,7 +72,7 @@ def check_fits(samples: Samples, config: CheckpointConfig, checkpoint: Path | st
             f"{checkpoint} was trained on pixels in {wanted.unit or 'no unit'}, "
             f"but these samples are in {about.unit or 'no unit'}."
         )
-    check_pictures(samples.image_shape, samples.image_dtype, config)
+    check_pictures(samples.shape, samples.dtype, config)
     ours, theirs = about.pixel_scale, wanted.pixel_scale
     if ours is not None and theirs is not None and not math.isclose(ours, theirs, rel_tol=SCALE_TOLERANCE):
         raise InputError(

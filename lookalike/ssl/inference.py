@@ -59,9 +59,9 @@ class Inference:
 
     def buffers(self, samples: Samples, B: int) -> list[Tensor]:
         """Memory (B, C, H, W) of the stored type for one batch being read, one computed, and those begun before."""
-        dtype = torch.float32 if samples.image_dtype == np.float32 else torch.uint8
+        dtype = torch.float32 if samples.dtype == np.float32 else torch.uint8
         pinned = self.device.type == "cuda"  # the GPU fetches from such memory by itself
-        return [torch.empty((B, *samples.image_shape), dtype=dtype, pin_memory=pinned) for _ in range(2 + self.lag)]
+        return [torch.empty((B, *samples.shape), dtype=dtype, pin_memory=pinned) for _ in range(2 + self.lag)]
 
     def begin(self, images: Tensor) -> Begun:
         """Start on stored pictures (B, C, H, W), whose memory must stay as it is until the vectors are there."""

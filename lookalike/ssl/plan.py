@@ -124,8 +124,8 @@ def make_plan(
             _refuse_other_start(stored.start, start)
     elif start is not None:
         config = start.adopted(config)
-    size = min(samples.image_shape[1:])
-    defaults, notes = domain.settings(about, size, frozenset(samples.columns), str(samples.image_dtype))
+    size = samples.size
+    defaults, notes = domain.settings(about, size, frozenset(samples.columns), str(samples.dtype))
     augment = defaults.changed(config.augment)
     preprocess = domain.preprocess(about, augment)
     settled = resolved(

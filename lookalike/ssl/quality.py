@@ -69,7 +69,7 @@ class LabelWatch:
         encoder.eval()
         parts = []
         for start in range(0, len(self.rows), BLOCK):
-            images = torch.from_numpy(self.samples.images(self.rows[start : start + BLOCK])).to(self.device)
+            images = torch.from_numpy(self.samples.objects(self.rows[start : start + BLOCK])).to(self.device)
             parts.append(
                 F.normalize(encoder.one_orientation(encoder_input(images, self.preprocess))[0].float(), dim=1).cpu()
             )

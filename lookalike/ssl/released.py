@@ -66,9 +66,9 @@ def fitted(released: Path, config: CheckpointConfig, samples: Samples) -> tuple[
     these samples. The pixel mapping stays the encoder's. InputError where anything else differs, as for embedding.
     """
     about, seen = samples.about, config.preprocess
-    side = min(samples.image_shape[1:])
+    side = samples.size
     domain = get_domain(about.domain)
-    settings, _ = domain.settings(about, side, frozenset(samples.columns), str(samples.image_dtype))
+    settings, _ = domain.settings(about, side, frozenset(samples.columns), str(samples.dtype))
     view = domain.preprocess(about, settings).size
     changes: dict[str, Any] = {}
     notes = []
@@ -79,7 +79,7 @@ def fitted(released: Path, config: CheckpointConfig, samples: Samples) -> tuple[
             )
         changes["size"] = view
         notes.append(f"{released.name} was trained on views of {seen.size} px and sees {view} px here.")
-    if about.unit != seen.unit and str(samples.image_dtype) == seen.dtype == "uint8":
+    if about.unit != seen.unit and str(samples.dtype) == seen.dtype == "uint8":
         changes["unit"] = about.unit
         notes.append(
             f"{released.name} was trained on 8-bit pixels in {seen.unit or 'no unit'}; these are in "
