@@ -74,7 +74,7 @@ def in_brief(found: Found) -> tuple[str, str]:
 
 
 def _samples(found: Found) -> str:
-    return f"{counted(found['objects'], 'object')}, {found['images']}, {found['domain']}"
+    return f"{counted(found['objects'], 'object')}, {found[found.get('layout', 'images')]}, {found['domain']}"
 
 
 def _embeddings(found: Found) -> str:

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import h5py
+from pydantic import TypeAdapter, ValidationError
 
-from lookalike.augmentations.preprocess import Preprocess
+from lookalike.augmentations.inputs import AnyInput
 from lookalike.embeddings import KIND as EMBEDDINGS
 from lookalike.embeddings import Embeddings
 from lookalike.embeddings_folder import has_manifest
@@ -55,7 +56,7 @@ def _samples(samples: Samples) -> dict[str, Any]:
     return {
         "kind": SAMPLES,
         "objects": len(samples),
-        "images": f"{'×'.join(map(str, samples.shape))} {samples.dtype}",
+        samples.layout: f"{'×'.join(map(str, samples.shape))} {samples.dtype}",
         "content_hash": samples.content_hash,
         **samples.about.model_dump(mode="json"),
         "columns": columns,
@@ -76,10 +77,11 @@ def _embeddings(embeddings: Embeddings) -> dict[str, Any]:
 
 def _export(path: Path, about: Mapping[str, Any]) -> dict[str, Any]:
     try:
-        encoder, preprocess = EncoderConfig.checked(about["encoder"]), Preprocess.checked(about["preprocess"])
+        encoder = EncoderConfig.checked(about["encoder"])
+        preprocess = TypeAdapter(AnyInput).validate_python(about["preprocess"])
         texts = {name: str(about[name]) for name in ("layer", "domain")}
         checkpoint = str(about["content_hash"])
-    except (KeyError, InputError):
+    except (KeyError, InputError, ValidationError):
         raise CorruptError(f"{path} does not say in full what it is; export it again.") from None
     return {
         "kind": ONNX,

@@ -6,11 +6,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lookalike.about import IMAGES
 from lookalike.errors import InputError, NotFoundError
 
 if TYPE_CHECKING:
@@ -94,13 +95,17 @@ def embed_picture(searcher: Searcher, path: Path) -> NDArray[Any]:
     from lookalike.datasets.uploads import read_picture
 
     folder, stored = searcher.checkpoint(), searcher.samples
-    picture = read_picture(path, path.name, stored.about, shape=stored.shape, dtype=stored.dtype)
+    if stored.layout != IMAGES:
+        raise InputError(f"A picture is looked up among pictures, but this index is of {stored.layout}.")
+    picture = read_picture(
+        path, path.name, stored.about, shape=cast(tuple[int, int, int], stored.shape), dtype=stored.dtype
+    )
     from lookalike.ssl.checkpoint import load_encoder  # torch takes seconds to load, so all else is checked before
-    from lookalike.ssl.embed import embed_images
+    from lookalike.ssl.embed import embed_objects
 
     encoder, config = load_encoder(folder)
     layer = searcher.embeddings().layer or "embedding"
-    vector: NDArray[Any] = embed_images(picture[None], encoder, config, layer=layer)[0]  # (D,)
+    vector: NDArray[Any] = embed_objects(picture[None], encoder, config, layer=layer)[0]  # (D,)
     return vector
 
 

@@ -191,8 +191,8 @@ def check_objects(objects: NDArray[Any], about: About) -> None:
 def _unsound(objects: NDArray[Any], real: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """The objects (N,) with a particle behind a gap, or with a gap that is not zeros."""
     behind = (real[:, 1:] & ~real[:, :-1]).any(axis=1)
-    unsound: NDArray[np.bool_] = behind | (objects.any(axis=2) & ~real).any(axis=1)
-    return unsound
+    unsound = behind | (objects.any(axis=2) & ~real).any(axis=1)
+    return np.asarray(unsound)
 
 
 @contextmanager

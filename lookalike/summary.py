@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from lookalike.about import IMAGES, PARTICLES
 from lookalike.contents import KIND as FOLDER
 from lookalike.contents import describe_all, in_brief
 from lookalike.errors import LookalikeError
@@ -58,14 +59,10 @@ def _contents(path: Path, found: Mapping[str, Any]) -> list[str]:
 
 def _samples(path: Path, found: Mapping[str, Any]) -> list[str]:
     samples = Samples(path)
-    about, (bands, height, width) = samples.about, samples.shape
-    scale = f"{about.pixel_scale:g} arcsec/px" if about.pixel_scale is not None else "not known"
+    about = samples.about
     lines = {
         "objects": f"{len(samples):,}",
-        "pictures": f"{bands} × {height} × {width} (bands × height × width, px), {samples.dtype}",
-        "bands": f"{', '.join(about.bands)}{f' in {about.unit}' if about.unit else ''}",
-        "pixel scale": scale,
-        "first row": "at the top" if about.origin == "upper" else "at the bottom",
+        **_stored(samples),
         "domain": about.domain,
         "source": about.source,
         "license": about.license,
@@ -145,6 +142,22 @@ def _checkpoint(path: Path, found: Mapping[str, Any]) -> list[str]:
     if not settings:
         return [_aligned(lines)]
     return [_aligned(lines), "Settings (* differs from the default for such data)", _aligned(settings)]
+
+
+def _stored(samples: Samples) -> Lines:
+    """What is stored of each object."""
+    about, shape = samples.about, " × ".join(map(str, samples.shape))
+    if about.layout != IMAGES:
+        units = about.units or ("",) * len(about.bands)
+        numbers = ", ".join(f"{name} [{unit}]" if unit else name for name, unit in zip(about.bands, units, strict=True))
+        axes = "most particles × numbers of each" if about.layout == PARTICLES else "numbers"
+        return {about.layout: f"{shape} ({axes}), {samples.dtype}", "numbers": numbers}
+    return {
+        "pictures": f"{shape} (bands × height × width, px), {samples.dtype}",
+        "bands": f"{', '.join(about.bands)}{f' in {about.unit}' if about.unit else ''}",
+        "pixel scale": f"{about.pixel_scale:g} arcsec/px" if about.pixel_scale is not None else "not known",
+        "first row": "at the top" if about.origin == "upper" else "at the bottom",
+    }
 
 
 def _export(path: Path, found: Mapping[str, Any]) -> list[str]:

@@ -13,7 +13,8 @@ from lookalike.augmentations import DOMAINS, get_domain
 from lookalike.augmentations.domain import Domain
 from lookalike.augmentations.drawing import stretches_for
 from lookalike.augmentations.draws import Draws
-from lookalike.augmentations.preprocess import Preprocess, encoder_input
+from lookalike.augmentations.inputs import encoder_input
+from lookalike.augmentations.preprocess import Preprocess
 from lookalike.errors import InputError
 from lookalike.samples import About
 

@@ -19,7 +19,7 @@ from lookalike.augmentations.drawing import draw
 from lookalike.augmentations.draws import Draws
 from lookalike.augmentations.galaxy import GALAXY, Parameters, apply, columns, parameters, preprocess, view
 from lookalike.augmentations.galaxy_settings import Distribution, GalaxySettings, default_settings
-from lookalike.augmentations.preprocess import encoder_input
+from lookalike.augmentations.inputs import encoder_input
 from lookalike.errors import InputError
 from lookalike.samples import About
 

@@ -13,7 +13,7 @@ from lookalike.augmentations import image
 from lookalike.augmentations.draws import Draws
 from lookalike.augmentations.galaxy import GALAXY
 from lookalike.augmentations.image import Crop, ImageSettings, crop_boxes, default_settings, preprocess, view
-from lookalike.augmentations.preprocess import encoder_input
+from lookalike.augmentations.inputs import encoder_input
 from lookalike.errors import InputError
 from lookalike.samples import About
 

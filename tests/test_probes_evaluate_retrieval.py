@@ -27,7 +27,7 @@ from lookalike.probes.retrieval_report import as_json, as_text
 from lookalike.samples import About, Column, Samples
 from lookalike.samples_writer import write_samples
 from lookalike.ssl.checkpoint import save_encoder
-from lookalike.ssl.embed import embed, embed_images
+from lookalike.ssl.embed import embed, embed_objects
 from lookalike.ssl.encoders import Encoder
 from lookalike.ssl.plan import make_plan
 from lookalike.ssl.settings import TrainConfig
@@ -99,11 +99,11 @@ def embedded_once() -> Iterator[None]:
     def remembered(images: NDArray[Any], encoder: Encoder, config: Any, *, layer: str) -> NDArray[np.float32]:
         key = (images.tobytes(), float(next(encoder.parameters()).detach().sum()), layer)
         if key not in done:
-            done[key] = embed_images(images, encoder, config, layer=layer)
+            done[key] = embed_objects(images, encoder, config, layer=layer)
         return done[key]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(representations, "embed_images", remembered)
+        patch.setattr(representations, "embed_objects", remembered)
         yield
     torch.set_num_threads(threads)
 

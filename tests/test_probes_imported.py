@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from lookalike.augmentations import get_domain
-from lookalike.augmentations.preprocess import encoder_input
+from lookalike.augmentations.inputs import encoder_input
 from lookalike.embeddings import write_embeddings
 from lookalike.errors import InputError
 from lookalike.probes.invariance import Invariance, measure

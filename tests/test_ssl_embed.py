@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from lookalike.augmentations import get_domain
-from lookalike.augmentations.preprocess import encoder_input
+from lookalike.augmentations.inputs import encoder_input
 from lookalike.embeddings import Embeddings
 from lookalike.errors import CollapsedError, InputError, NotFoundError
 from lookalike.indexer.index import build_index
@@ -22,7 +22,7 @@ from lookalike.query import Query, answer
 from lookalike.samples import Samples
 from lookalike.ssl import embed_files
 from lookalike.ssl.checkpoint import CheckpointConfig, load_encoder, read_config, save_encoder
-from lookalike.ssl.embed import embed, embed_images
+from lookalike.ssl.embed import embed, embed_objects
 from lookalike.ssl.encoders import Encoder, EncoderConfig
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -98,11 +98,11 @@ def test_equal_runs_give_equal_files_and_batches_hardly_matter(checkpoint: Path,
 def test_pictures_that_must_not_be_written_to_are_embedded_too(checkpoint: Path, tmp_path: Path) -> None:
     encoder, config = load_encoder(checkpoint)
     images = Samples(tmp_path / "samples.h5").objects(slice(0, 3))
-    expected = embed_images(images, encoder, config)
+    expected = embed_objects(images, encoder, config)
     images.flags.writeable = False
-    assert np.array_equal(embed_images(images, encoder, config), expected)
+    assert np.array_equal(embed_objects(images, encoder, config), expected)
     with pytest.raises(InputError, match="takes pictures"):
-        embed_images(images[:, :2], encoder, config)
+        embed_objects(images[:, :2], encoder, config)
 
 
 def test_projection_and_float16(checkpoint: Path, tmp_path: Path) -> None:
@@ -113,7 +113,7 @@ def test_projection_and_float16(checkpoint: Path, tmp_path: Path) -> None:
     assert report.dimensions == found.dimensions == 8
     assert found.layer == "projection"
     encoder, config = load_encoder(checkpoint)
-    expected = embed_images(Samples(data).objects(slice(None)), encoder, config, layer="projection")
+    expected = embed_objects(Samples(data).objects(slice(None)), encoder, config, layer="projection")
     np.testing.assert_allclose(found.vectors, expected, atol=1e-3)
 
 

@@ -34,7 +34,7 @@ from lookalike.samples import Samples
 from lookalike.samples_writer import write_samples
 from lookalike.ssl import embed_folder as folder_module
 from lookalike.ssl.checkpoint import CheckpointConfig, load_encoder, save_encoder
-from lookalike.ssl.embed import embed, embed_images
+from lookalike.ssl.embed import embed, embed_objects
 from lookalike.ssl.encoders import Encoder, EncoderConfig
 from lookalike.ssl.inference import Inference, cut, default_batch, fold_batch_norm, vectors_of
 from lookalike.summary import summary
@@ -105,7 +105,7 @@ def test_reading_ahead_gives_what_one_batch_after_the_other_does(
 ) -> None:
     samples = Samples(shards)
     encoder, config = load_encoder(checkpoint)
-    slow = embed_images(samples.objects(slice(None)), encoder, config, layer=layer)
+    slow = embed_objects(samples.objects(slice(None)), encoder, config, layer=layer)
     found = list(vectors_of(samples, Inference(encoder, config, layer, torch.device("cpu")), B))
     sizes = [len(vectors) for vectors in found]
     assert sizes == [min(B, n - start) for n in LENGTHS.values() for start in range(0, n, B)]

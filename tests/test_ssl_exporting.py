@@ -23,7 +23,7 @@ from lookalike.onnx_files import read_about
 from lookalike.provenance import read_record, recorded_hash
 from lookalike.ssl import exporting
 from lookalike.ssl.checkpoint import CheckpointConfig, load_encoder, save_encoder
-from lookalike.ssl.embed import embed_images
+from lookalike.ssl.embed import embed_objects
 from lookalike.ssl.encoders import Encoder, EncoderConfig
 from lookalike.ssl.exporting import TOLERANCE, export_onnx
 
@@ -92,7 +92,7 @@ def compare(found: NDArray[Any], wanted: NDArray[Any]) -> None:
 @pytest.mark.parametrize(("B", "H", "W"), [(1, 32, 32), (4, 33, 32), (9, 40, 47), (2, 152, 152)])
 def test_the_file_computes_what_embedding_does(exported: Path, B: int, H: int, W: int) -> None:
     images = np.random.default_rng(B).normal(0.02, 0.1, (B, 3, H, W)).astype(np.float32)
-    compare(computed(exported, images), embed_images(images, *load_encoder(exported.parent / "checkpoint")))
+    compare(computed(exported, images), embed_objects(images, *load_encoder(exported.parent / "checkpoint")))
 
 
 def test_the_projection_of_a_small_stem_from_uint8(tmp_path: Path) -> None:
@@ -103,7 +103,7 @@ def test_the_projection_of_a_small_stem_from_uint8(tmp_path: Path) -> None:
     for B, H, W in ((1, 24, 24), (5, 31, 26)):
         images = np.random.default_rng(B).integers(0, 256, (B, 2, H, W)).astype(np.uint8)
         found = computed(tmp_path / "p.onnx", images)
-        compare(found, embed_images(images, *load_encoder(folder), layer="projection"))
+        compare(found, embed_objects(images, *load_encoder(folder), layer="projection"))
         np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, rtol=1e-5)
 
 
@@ -112,7 +112,7 @@ def test_eight_orientations_are_in_the_file(tmp_path: Path) -> None:
     export_onnx(folder, tmp_path / "o.onnx")
     images = np.random.default_rng(3).integers(0, 256, (4, 2, 24, 24)).astype(np.uint8)
     found = computed(tmp_path / "o.onnx", images)
-    compare(found, embed_images(images, *load_encoder(folder)))
+    compare(found, embed_objects(images, *load_encoder(folder)))
     compare(computed(tmp_path / "o.onnx", np.rot90(images, 1, (2, 3)).copy()), found)
 
 
@@ -122,7 +122,7 @@ def test_bands_with_a_mean_and_std_each(tmp_path: Path, dtype: str) -> None:
     folder = checkpoint(tmp_path / "checkpoint", given)
     export_onnx(folder, tmp_path / "m.onnx")
     images = np.random.default_rng(3).integers(0, 256, (4, 2, 24, 24)).astype(dtype)
-    compare(computed(tmp_path / "m.onnx", images), embed_images(images, *load_encoder(folder)))
+    compare(computed(tmp_path / "m.onnx", images), embed_objects(images, *load_encoder(folder)))
 
 
 def test_the_file_describes_itself(exported: Path) -> None:

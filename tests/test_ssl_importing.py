@@ -24,12 +24,13 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from lookalike import cli
-from lookalike.augmentations.preprocess import Preprocess, encoder_input
+from lookalike.augmentations.inputs import encoder_input
+from lookalike.augmentations.preprocess import Preprocess
 from lookalike.errors import InputError, NotFoundError
 from lookalike.info import describe
 from lookalike.ssl import importing
 from lookalike.ssl.checkpoint import load_encoder, require_layer
-from lookalike.ssl.embed import embed, embed_images
+from lookalike.ssl.embed import embed, embed_objects
 from lookalike.ssl.encoders import RESNETS
 from lookalike.ssl.importing import grouped, import_checkpoint, read_preprocess, read_tensors_apart
 from lookalike.ssl.layouts import recognize
@@ -168,14 +169,14 @@ def test_an_imported_encoder_embeds_as_its_source(tmp_path: Path, layout: str) -
     encoder, config = load_encoder(tmp_path / "out")
     images = torch.randn(6, C, 40, 36, generator=torch.Generator().manual_seed(2))
     embedding, projection = layers(network, encoder_input(images, config.preprocess))
-    found = embed_images(images.numpy(), encoder, config)
+    found = embed_objects(images.numpy(), encoder, config)
     scale = float(embedding.abs().max())
     assert report.dimensions == found.shape[1]
     np.testing.assert_allclose(found / scale, embedding.numpy() / scale, rtol=0, atol=1e-5)
     assert float(embedding.std(dim=0).mean()) > 1e-3 * scale  # the comparison is not of constants
     if head != "none":
         assert report.projection == 24
-        found = embed_images(images.numpy(), encoder, config, layer="projection")
+        found = embed_objects(images.numpy(), encoder, config, layer="projection")
         np.testing.assert_allclose(found, projection.numpy(), rtol=0, atol=1e-5)
     else:
         assert report.projection is None
@@ -592,7 +593,7 @@ def test_bands_normalized_each_by_its_own_numbers(tmp_path: Path) -> None:
     images = torch.randint(0, 256, (6, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(2))
     normalize = torchvision.transforms.Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
     embedding, _ = layers(network, normalize(images / 255))
-    found = embed_images(images.numpy(), encoder, config)
+    found = embed_objects(images.numpy(), encoder, config)
     scale = float(embedding.abs().max())
     np.testing.assert_allclose(found / scale, embedding.numpy() / scale, rtol=0, atol=1e-5)
 

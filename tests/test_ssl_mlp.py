@@ -19,7 +19,7 @@ from lookalike.indexer.index import build_index
 from lookalike.indexer.search import Searcher
 from lookalike.samples import Samples
 from lookalike.ssl.checkpoint import load_encoder, read_config
-from lookalike.ssl.embed import embed, embed_images
+from lookalike.ssl.embed import embed, embed_objects
 from lookalike.ssl.train import TrainConfig, train
 from lookalike.summary import summary
 
@@ -70,7 +70,7 @@ def test_it_is_trained_and_embeds_and_is_searched(trained: Path, digits: Path, t
     found = Embeddings(tmp_path / "e.h5").vectors
     encoder, _ = load_encoder(trained)
     image = Samples(digits).objects([7])  # (1, C, H, W)
-    alone = embed_images(image, encoder, config)[0]
+    alone = embed_objects(image, encoder, config)[0]
     np.testing.assert_allclose(found[7], alone / np.linalg.norm(alone), atol=1e-6)
     x = (torch.from_numpy(image).float() / 255 - 0.45) / 0.25
     with torch.no_grad():
@@ -149,4 +149,4 @@ def test_it_is_exported(trained: Path, digits: Path, tmp_path: Path) -> None:
     session = onnxruntime.InferenceSession(tmp_path / "mlp.onnx", providers=["CPUExecutionProvider"])
     images = Samples(digits).objects(slice(0, 5))
     (found,) = session.run(None, {"images": np.pad(images, ((0, 0), (0, 0), (2, 2), (1, 1)))})
-    np.testing.assert_allclose(found, embed_images(images, *load_encoder(trained)), rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(found, embed_objects(images, *load_encoder(trained)), rtol=1e-3, atol=1e-5)

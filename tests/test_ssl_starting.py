@@ -15,7 +15,8 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from lookalike.augmentations.preprocess import Preprocess, encoder_input
+from lookalike.augmentations.inputs import encoder_input
+from lookalike.augmentations.preprocess import Preprocess
 from lookalike.errors import InputError, LookalikeError, NotFoundError
 from lookalike.info import describe
 from lookalike.samples import Samples

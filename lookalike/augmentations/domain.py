@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from lookalike.augmentations.bank import Bank
     from lookalike.augmentations.draws import Draws
-    from lookalike.augmentations.preprocess import Preprocess
+    from lookalike.augmentations.preprocess import Seen
     from lookalike.samples import Samples
 
 
@@ -51,6 +51,11 @@ def never(settings: Any) -> bool:
     return False
 
 
+def as_it_is(samples: Samples, seen: Seen) -> Seen:
+    """Of a field whose encoder input follows from the settings alone."""
+    return seen
+
+
 class ReadBank(Protocol):
     def __call__(self, samples: Samples, settings: Any, seed: int, epoch: int = 0, /) -> Bank | None:
         """What views take of other objects, drawn by (seed, epoch) from the whole set; None if nothing."""
@@ -61,18 +66,19 @@ class Domain:
     """One field of science. Building one, drawing with it and reading its defaults never imports torch.
 
     settings_type : the frozen model of the field's augmentation numbers.
-    settings      : (about, stored size in px, column names, "float32" or "uint8") -> honest default settings for
+    settings      : (about, size as Samples has it, column names, "float32" or "uint8") -> honest default settings for
                     that data, plus the notes to print (a column that is missing and what is used instead).
                     InputError where no honest default exists. Without a dtype: float32 if `about.unit` is a
                     flux in nanomaggies, else uint8.
     columns       : (settings, bands, column names) -> the catalog columns `view` reads, those present only.
-    view          : (images (B, C, H, W) float32 in stored units, catalog {column: (B,) float64}, draws, settings,
-                    bank) -> one augmented view (B, C, h, w) in stored units, on the device of `images`.
+    view          : (objects (B, *shape) float32 in stored units, catalog {column: (B,) float64}, draws, settings,
+                    bank) -> one augmented view (B, *its shape) in stored units, on the device of `objects`.
     preprocess    : (about, settings) -> what the encoder is given, saved in the checkpoint.
+    fit           : (samples, what preprocess gave) -> the same with what follows from the data themselves.
     turns         : (settings) -> whether a picture turned by any angle, and mirrored, shows the same object.
     bank          : (samples, settings, seed, epoch) -> what `view` takes of other objects of the set, if anything;
                     training reads that of its seed and epoch 0, an evaluation one of its own.
-    draw          : (image (C, H, W) in stored units, about, stretch, size in px) -> a picture for people.
+    draw          : (one object (*shape) in stored units, about, stretch, size in px) -> a picture for people.
     stretches     : names `draw` accepts; the first is the default.
     windows       : default windows in order of preference; the first whose column exists is used.
     """
@@ -82,10 +88,11 @@ class Domain:
     settings: DefaultSettings
     columns: Callable[[Any, tuple[str, ...], frozenset[str]], tuple[str, ...]]
     view: View
-    preprocess: Callable[[About, Any], Preprocess]
+    preprocess: Callable[[About, Any], Any]  # Seen
     draw: Callable[[NDArray[np.generic], About, str, int], Image.Image]
     stretches: tuple[str, ...]
     default_encoder: str = "resnet18"
     windows: tuple[str, ...] = ()
+    fit: Callable[[Samples, Seen], Any] = as_it_is
     turns: Callable[[Any], bool] = never
     bank: ReadBank = no_bank

@@ -1,33 +1,82 @@
-"""What the encoder sees of a stored image: the same in training, embedding and queries, saved in the checkpoint."""
+"""What the encoder sees of a stored object: the same in training, embedding and queries, saved in the checkpoint.
+
+`Seen` is what every kind of input has in common; `Preprocess` is that of pictures, `Numbers` that of records and lists
+of particles. `inputs.py` names them all.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, Self
+from abc import abstractmethod
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import model_validator
 
+from lookalike.about import IMAGES
 from lookalike.config import Config
+from lookalike.errors import InputError
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
 
 
-class Preprocess(Config):
+class Seen(Config):
+    """A kind of encoder input, and what stored objects it is made of.
+
+    `bands`, `unit`, `dtype` and `pixel_scale` (arcsec/px) say what stored objects the encoder accepts, `layout` how
+    they are stored; `size` is the side of a picture in px, or how many numbers a record or particle has.
+    """
+
+    kind: str
+    size: int
+    bands: tuple[str, ...]
+    dtype: Literal["float32", "uint8"]
+    unit: str = ""
+    pixel_scale: float | None = None
+
+    @property
+    def layout(self) -> str:
+        return IMAGES
+
+    @property
+    def channels(self) -> int:
+        """C of a picture that the encoder is given; 1 of anything else."""
+        return 1
+
+    @property
+    @abstractmethod
+    def numbers(self) -> int:
+        """How many numbers an mlp is given of one object, or a set encoder of one particle."""
+
+    @property
+    @abstractmethod
+    def told(self) -> str:
+        """The input in a few words, such as "views of 32 px in R, G, B"."""
+
+    @property
+    @abstractmethod
+    def encoders(self) -> tuple[str, ...]:
+        """The kinds of encoder that take it: resnet, mlp, set; the first is the usual one."""
+
+    @abstractmethod
+    def check(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+        """InputError where stored objects of one shape and type are not what the encoder was trained on."""
+
+    @abstractmethod
+    def given(self, objects: torch.Tensor) -> torch.Tensor:
+        """Stored objects (B, *shape) as the encoder is given them, float32, on the same device."""
+
+
+class Preprocess(Seen):
     """A central crop to `size` px, then a pixel mapping.
 
     kind `lupton`: the color image of Lupton et al. (2004) as the Legacy Surveys viewer draws it, unclipped:
     I = mean over bands of max(0, scale·flux + m); out = (scale·flux + m)·asinh(Q·I)/(√Q·I).
     kind `scaled`: (pixel / divisor − mean) / std, with one mean and std for all bands or one for each. kind `flux`:
     stored values as they are.
-    `bands`, `unit`, `dtype` and `pixel_scale` (arcsec/px) say what pictures the encoder accepts.
     """
 
     kind: Literal["lupton", "scaled", "flux"]
-    size: int
-    bands: tuple[str, ...]
-    dtype: Literal["float32", "uint8"]
-    unit: str = ""
-    pixel_scale: float | None = None
     m: float = 0.03
     Q: float = 20.0
     scales: tuple[float, ...] = ()
@@ -40,6 +89,54 @@ class Preprocess(Config):
         one_per_band(self.bands, mean=self.mean, std=self.std)
         return self
 
+    @property
+    def channels(self) -> int:
+        return len(self.bands)
+
+    @property
+    def numbers(self) -> int:
+        return len(self.bands) * self.size**2
+
+    @property
+    def told(self) -> str:
+        return f"views of {self.size} px in {', '.join(self.bands)}"
+
+    @property
+    def encoders(self) -> tuple[str, ...]:
+        return ("resnet", "mlp")
+
+    def check(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+        if len(shape) != 3 or shape[0] != len(self.bands):
+            raise InputError(
+                f"This encoder takes pictures (C, H, W) in {len(self.bands)} bands ({', '.join(self.bands)}), "
+                f"but {tuple(shape)} was given."
+            )
+        if dtype != self.dtype:
+            raise InputError(f"This encoder was trained on {self.dtype} pixels, but {dtype} was given.")
+        if min(shape[1:]) < self.size:
+            raise InputError(
+                f"This encoder sees the central {self.size}×{self.size} px, but pictures of {shape[2]}×{shape[1]} px "
+                "(width × height) were given."
+            )
+
+    def given(self, objects: torch.Tensor) -> torch.Tensor:
+        """The central crop, mapped: (B, C, H, W) float32 or uint8 in stored units -> (B, C, size, size)."""
+        top = (objects.shape[2] - self.size) // 2
+        left = (objects.shape[3] - self.size) // 2
+        x = objects[:, :, top : top + self.size, left : left + self.size].float()  # (B, C, h, w)
+        if self.kind == "lupton":
+            return lupton(x, self.scales, self.m, self.Q)
+        if self.kind == "scaled":
+            return (x / self.divisor - by_band(self.mean, x)) / by_band(self.std, x)
+        return x
+
+
+def of_pictures(seen: Seen, what: str) -> Preprocess:
+    """The input of an encoder of pictures; InputError that names `what` is done with such alone."""
+    if not isinstance(seen, Preprocess):
+        raise InputError(f"{what} is done with encoders of pictures, but this one takes {seen.told}.")
+    return seen
+
 
 def one_per_band(bands: tuple[str, ...], **values: float | tuple[float, ...]) -> None:
     """ValueError where numbers are neither one for all bands nor one for each."""
@@ -47,21 +144,6 @@ def one_per_band(bands: tuple[str, ...], **values: float | tuple[float, ...]) ->
         if isinstance(value, tuple) and len(value) != len(bands):
             msg = f"{name} is one number or one per band, but {len(value)} for {len(bands)} bands were given"
             raise ValueError(msg)
-
-
-def encoder_input(images: torch.Tensor, preprocess: Preprocess) -> torch.Tensor:
-    """Map stored images to what the encoder is given.
-
-    images : (B, C, H, W), float32 or uint8, stored units. Returns (B, C, size, size) float32, same device.
-    """
-    top = (images.shape[2] - preprocess.size) // 2
-    left = (images.shape[3] - preprocess.size) // 2
-    x = images[:, :, top : top + preprocess.size, left : left + preprocess.size].float()  # (B, C, h, w)
-    if preprocess.kind == "lupton":
-        return lupton(x, preprocess.scales, preprocess.m, preprocess.Q)
-    if preprocess.kind == "scaled":
-        return (x / preprocess.divisor - by_band(preprocess.mean, x)) / by_band(preprocess.std, x)
-    return x
 
 
 def by_band(value: float | tuple[float, ...], like: torch.Tensor) -> torch.Tensor | float:

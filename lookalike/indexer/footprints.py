@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from lookalike.about import IMAGES
 from lookalike.samples import Samples
 
 DEFAULT_LIMIT = 0.25  # share of the query's footprint another may cover
@@ -22,9 +23,8 @@ Values = NDArray[np.float64]
 Rows = NDArray[np.int64]
 
 
-def view_size(stored: tuple[int, int]) -> tuple[int, str]:
-    """The side in px of the views of cutouts stored as (H, W), without a checkpoint; and where it comes from."""
-    side = min(stored)
+def view_size(side: int) -> tuple[int, str]:
+    """The side in px of the views of cutouts of `side` px, without a checkpoint; and where it comes from."""
     size = min(side, max(8, round(side * VIEW / STORED / 8) * 8))
     return size, f"{VIEW}/{STORED} of the stored {side} px, in multiples of 8"
 
@@ -48,6 +48,8 @@ class Footprints:
 
         Where the catalog has neither, there are no footprints, and the sentence says why; else it is empty.
         """
+        if samples.layout != IMAGES:
+            return None, "Which objects overlap is not known: they are no pictures."
         sky, why_not_sky = _positions(samples, ("ra", "dec"), (*DEGREES, ""))
         scale = samples.about.pixel_scale
         if sky is not None and scale is not None:

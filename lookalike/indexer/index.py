@@ -235,7 +235,7 @@ def _plan(
         window.values(samples)  # a missing column is said before anything is written
     recorded = embeddings.made_from.get("checkpoint")
     encoder = BelongsTo(content_hash=recorded) if recorded else None
-    size, source = view_size(samples.shape[1:])
+    size, source = view_size(samples.size)
     if checkpoint is not None:
         digest, size = checkpoint_about(Path(checkpoint))
         source = "the checkpoint's view"

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from lookalike.about import About
 from lookalike.augmentations.domain import Domain
 from lookalike.augmentations.drawing import is_flux, stretches_for, to_colors
-from lookalike.augmentations.preprocess import Preprocess, encoder_input
+from lookalike.augmentations.inputs import encoder_input
+from lookalike.augmentations.preprocess import Preprocess
 from lookalike.probes.checks import Check
 from lookalike.probes.published import COLOR_SCALES, viewer_colors
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from lookalike.augmentations import get_domain
 from lookalike.augmentations.draws import Draws
-from lookalike.augmentations.preprocess import encoder_input
+from lookalike.augmentations.inputs import encoder_input
 from lookalike.probes.features import hand_features, raw_pixels, standardized
 from lookalike.probes.retrieval import found_again
 from lookalike.progress import progress

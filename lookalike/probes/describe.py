@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lookalike.augmentations.preprocess import encoder_input
+from lookalike.augmentations.inputs import encoder_input
 from lookalike.probes.directions import Directions, standardization
 from lookalike.probes.features import hand_features, raw_pixels
 from lookalike.ssl.checkpoint import CheckpointConfig, has_head, load_encoder

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from lookalike.about import About
 from lookalike.augmentations.domain import Domain
+from lookalike.augmentations.preprocess import of_pictures
 from lookalike.probes.checks import KINDS, Check, galaxy_checks, settings_checks
 from lookalike.probes.colors import color_checks
 from lookalike.probes.published import EBV, NOISE, PSF, Stated
@@ -52,7 +53,7 @@ def judged(
 ) -> Judged:
     """Test the steps that are on against what is stated of them, and the encoder's input against the viewer."""
     about, notes = samples.about, []
-    checks = color_checks(domain, config.preprocess, about)
+    checks = color_checks(domain, of_pictures(config.preprocess, "Measuring invariance"), about)
     if not checks:
         notes.append("colors: not compared, since these data are drawn with a stretch of each picture's own.")
     if domain.name != "galaxy":

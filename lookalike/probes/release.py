@@ -20,7 +20,7 @@ from lookalike.probes.card import SCORES, Data, card, scored_hash, without_folde
 from lookalike.provenance import WAYS_OUT, write_record
 from lookalike.samples import Samples
 from lookalike.ssl.checkpoint import CONFIG, MODEL, CheckpointConfig, load_encoder, read_config, save_encoder
-from lookalike.ssl.embed import embed_images
+from lookalike.ssl.embed import embed_objects
 from lookalike.ssl.encoders import Encoder
 from lookalike.ssl.exporting import random_pixels
 
@@ -137,7 +137,7 @@ def _difference(encoder: Encoder, half: Encoder, config: CheckpointConfig, image
     """The largest change of a similarity between two of the pictures."""
     similar = []
     for each in (encoder, half):
-        vectors = normalize(embed_images(images, each, config), 0)  # (B, D)
+        vectors = normalize(embed_objects(images, each, config), 0)  # (B, D)
         similar.append(vectors @ vectors.T)  # (B, B)
     return float(np.abs(similar[0] - similar[1]).max())
 

@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lookalike.augmentations.preprocess import Preprocess, encoder_input
+from lookalike.augmentations.inputs import encoder_input
+from lookalike.augmentations.preprocess import Preprocess, of_pictures
 from lookalike.embeddings import Embeddings
 from lookalike.errors import InputError, unknown
 from lookalike.probes.describe import untrained
@@ -21,7 +22,7 @@ from lookalike.probes.ranking import unit_vectors
 from lookalike.progress import progress
 from lookalike.samples import Samples
 from lookalike.ssl.checkpoint import CheckpointConfig, load_encoder, require_layer
-from lookalike.ssl.embed import LAYERS, check_fits, embed_images
+from lookalike.ssl.embed import LAYERS, check_fits, embed_objects
 from lookalike.ssl.encoders import Encoder
 from lookalike.ssl.hardware import pick_device
 from lookalike.ssl.plan import make_plan
@@ -78,30 +79,31 @@ def represent(
     layer = layer if read is None else read.layer or layer
     if checkpoint is not None:
         require_layer(config, layer, checkpoint)
+    preprocess = of_pictures(config.preprocess, "Measuring retrieval")
     place = pick_device(device)
     fresh = untrained(config).to(place)
     if trained is not None:
         trained.to(place)
     with progress("describing", 2 * len(rows), "pictures", quiet=quiet) as advance:
-        fitted = _fit_rows(rows, config.preprocess, seed)
-        axes = principal_components(_pixels(samples, fitted, config.preprocess, advance), max(COMPONENTS))
+        fitted = _fit_rows(rows, preprocess, seed)
+        axes = principal_components(_pixels(samples, fitted, preprocess, advance), max(COMPONENTS))
         advance(len(rows) - len(fitted))
-        white = _white(samples, fitted, config.preprocess)
+        white = _white(samples, fitted, preprocess)
         made: dict[str, NDArray[np.float32]] = {}
         for start in range(0, len(rows), BLOCK):
             block = rows[start : start + BLOCK]
             images = samples.objects(block)  # (B, C, H, W)
-            x = _seen(images, config.preprocess)
+            x = _seen(images, preprocess)
             if read is not None:
                 vectors = np.asarray(read.vectors[block])
             else:
                 assert trained is not None
-                vectors = embed_images(images, trained, config, layer=layer)
+                vectors = embed_objects(images, trained, config, layer=layer)
             for name, found in {
                 "encoder": vectors,
-                "untrained": embed_images(images, fresh, config, layer=layer),
+                "untrained": embed_objects(images, fresh, config, layer=layer),
                 "pixels": axes.scores(raw_pixels(x)),
-                "hand": hand_features(_visible(images, x, config.preprocess), white),
+                "hand": hand_features(_visible(images, x, preprocess), white),
             }.items():
                 whole = made.setdefault(name, np.empty((len(rows), found.shape[1]), np.float32))
                 whole[start : start + len(block)] = found
@@ -158,7 +160,7 @@ def _stored(path: Path, samples: Samples, config: CheckpointConfig, checkpoint: 
 
 def _fit_rows(rows: Rows, preprocess: Preprocess, seed: int) -> Rows:
     """Which objects the principal components are fitted on, increasing; no label is looked at."""
-    n = objects_fitted(len(rows), len(preprocess.bands) * preprocess.size**2)
+    n = objects_fitted(len(rows), preprocess.numbers)
     return np.sort(np.random.default_rng(seed).permutation(rows)[:n])
 
 
@@ -166,7 +168,7 @@ def _pixels(
     samples: Samples, rows: Rows, preprocess: Preprocess, advance: Callable[[int], None]
 ) -> NDArray[np.float32]:
     """What the encoder sees of these objects, as vectors (n, D)."""
-    found = np.empty((len(rows), len(preprocess.bands) * preprocess.size**2), np.float32)
+    found = np.empty((len(rows), preprocess.numbers), np.float32)
     for start in range(0, len(rows), BLOCK):
         block = samples.objects(rows[start : start + BLOCK])
         found[start : start + len(block)] = _seen(block, preprocess).reshape(len(block), -1)

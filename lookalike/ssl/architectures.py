@@ -8,9 +8,11 @@ from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from lookalike.config import Config
 
+RESNET = "resnet"
 RESNETS = ("resnet10", "resnet18", "resnet34", "resnet50", "resnet101")
 MLP = "mlp"
-ENCODERS = (*RESNETS, MLP)
+SET = "set"
+ENCODERS = (*RESNETS, MLP, SET)
 MAX_WIDTH, MAX_LAYERS = 65_536, 64
 
 Width = Annotated[int, Field(ge=1, le=MAX_WIDTH)]
@@ -29,8 +31,22 @@ class MlpShape(MlpSettings):
     features: Annotated[int, Field(ge=1)]
 
 
+class SetSettings(Config):
+    """The widths of a set encoder: of the layers over each particle, of those over the sum, and D."""
+
+    particle: Annotated[tuple[Width, ...], Field(min_length=1, max_length=MAX_LAYERS)] = (128, 128, 256)
+    hidden: Annotated[tuple[Width, ...], Field(min_length=1, max_length=MAX_LAYERS)] = (256, 256)
+    dimensions: Width = 256
+
+
+class SetShape(SetSettings):
+    """A set encoder whole: it takes so many numbers of each particle, the last of which says that it is one."""
+
+    features: Annotated[int, Field(ge=2)]
+
+
 class EncoderConfig(Config):
-    """What is needed to build an encoder before its weights are loaded; `mlp` for an mlp, and for it alone.
+    """What is needed to build an encoder before its weights are loaded; `mlp` and `set` for just these encoders.
 
     orientations : 8 to describe a picture by the mean over its four quarter turns, each mirrored and not, which no
     turn or mirror image of that kind changes; 1 to describe it as it is stored.
@@ -41,11 +57,26 @@ class EncoderConfig(Config):
     small_stem: bool = False
     projection: int = 128
     mlp: MlpShape | None = None
+    set: SetShape | None = None
     orientations: Literal[1, 8] = 1
 
     @model_serializer(mode="wrap")
     def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """What came later is left out where it is not used, so that a ResNet is hashed as it was before."""
         values: dict[str, Any] = handler(self)
-        unused = {"mlp": None, "orientations": 1}
+        unused = {"mlp": None, "set": None, "orientations": 1}
         return {name: v for name, v in values.items() if name not in unused or v != unused[name]}
+
+    def takes(self, channels: int, numbers: int) -> bool:
+        """Whether it is whole, and made for an input of so many channels, and numbers of each object or particle."""
+        shape = {MLP: self.mlp, SET: self.set}.get(self.name)
+        if sum(each is not None for each in (self.mlp, self.set)) != (shape is not None):
+            return False
+        if kind_of(self.name) == RESNET:
+            return self.channels == channels
+        return shape is not None and shape.features == numbers and not self.small_stem
+
+
+def kind_of(name: str) -> str:
+    """resnet, mlp or set, of an encoder's name."""
+    return name if name in (MLP, SET) else RESNET

@@ -20,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lookalike.about import IMAGES
 from lookalike.errors import InputError
 from lookalike.samples import Samples
 from lookalike.ssl.world import ALONE, World
@@ -170,15 +171,18 @@ def _after(pools: Iterator[Rows], skipped: int) -> Iterator[Rows]:
 
 
 def refuse_constant(samples: Samples) -> None:
-    """InputError where there is nothing to tell apart: every picture flat, or all of them identical."""
+    """InputError where there is nothing to tell apart: every picture flat, or all objects identical."""
     rows = max(1, BLOCK // (int(np.prod(samples.shape)) * samples.dtype.itemsize))
     first: NDArray[Any] | None = None
     flat, identical = True, True
-    for _, images in samples.blocks(rows):
-        first = images[:1] if first is None else first
-        flat = flat and bool((images == images[:, :1, :1, :1]).all())
-        identical = identical and bool((images == first).all())
+    pictures = samples.layout == IMAGES
+    for _, objects in samples.blocks(rows):
+        first = objects[:1] if first is None else first
+        flat = flat and pictures and bool((objects == objects[:, :1, :1, :1]).all())
+        identical = identical and bool(((objects == first) | (np.isnan(objects) & np.isnan(first))).all())
         if not flat and not identical:
             return
     what = "every pixel of each picture has one value" if flat else "all of them are identical"
-    raise InputError(f"These {len(samples):,} pictures hold nothing to tell objects apart by: {what}.")
+    raise InputError(
+        f"These {len(samples):,} {'pictures' if pictures else 'objects'} hold nothing to tell objects apart by: {what}."
+    )

@@ -104,8 +104,9 @@ def settle(samples: Samples, config: TrainConfig) -> None:
     about, domain = samples.about, get_domain(samples.about.domain)
     size = samples.size
     defaults, _ = domain.settings(about, size, frozenset(samples.columns), str(samples.dtype))
-    view_size = domain.preprocess(about, defaults.changed(config.augment)).size
-    resolved(config, objects=len(samples), view_size=view_size, default_encoder=domain.default_encoder)
+    seen = domain.preprocess(about, defaults.changed(config.augment))
+    encoder = domain.default_encoder
+    resolved(config, objects=len(samples), view_size=seen.size, default_encoder=encoder, kinds=seen.encoders)
 
 
 def seconds_of(text: str) -> float:

@@ -8,11 +8,11 @@ from typing import Any, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
-from lookalike.augmentations.preprocess import Preprocess
+from lookalike.augmentations.inputs import AnyInput
 from lookalike.config import Config
 from lookalike.errors import CorruptError, InputError, LockedError, NotFoundError
 from lookalike.files import PARTIAL, lock, read_json, recover_folder
-from lookalike.ssl.architectures import ENCODERS, MLP, EncoderConfig
+from lookalike.ssl.architectures import ENCODERS, EncoderConfig, kind_of
 
 SCHEMA = 1
 KIND = "lookalike checkpoint"
@@ -37,7 +37,7 @@ class CheckpointConfig(Config):
     kind: str = KIND
     schema_version: int = SCHEMA
     encoder: EncoderConfig
-    preprocess: Preprocess
+    preprocess: AnyInput
     domain: str
     bands: tuple[str, ...]
     augment: dict[str, Any] = Field(default_factory=dict)
@@ -72,12 +72,13 @@ def read_config(folder: Path) -> CheckpointConfig:
         config = CheckpointConfig.checked(values)
     except InputError as error:
         raise CorruptError(f"{folder / CONFIG} is damaged: {error.message} Train it again.") from None
-    encoder, preprocess, mlp = config.encoder, config.preprocess, config.encoder.mlp
+    encoder, preprocess = config.encoder, config.preprocess
     sound = (
         encoder.name in ENCODERS
-        and (encoder.name == MLP) == (mlp is not None)
-        and (mlp is None or (mlp.features == encoder.channels * preprocess.size**2 and not encoder.small_stem))
-        and 1 <= encoder.channels == len(config.bands) == len(preprocess.bands) <= 1024
+        and kind_of(encoder.name) in preprocess.encoders
+        and encoder.takes(preprocess.channels, preprocess.numbers)
+        and len(config.bands) == len(preprocess.bands)
+        and 1 <= encoder.channels <= 1024
         and 1 <= encoder.projection <= 4096
         and 1 <= preprocess.size <= 65_536
     )

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lookalike.augmentations.preprocess import encoder_input
+from lookalike.augmentations.inputs import encoder_input
 from lookalike.embeddings_writer import SAVE_SECONDS, VectorsAbout
 from lookalike.errors import InputError
 from lookalike.progress import progress
@@ -21,11 +21,11 @@ from lookalike.ssl.collapse import COLLAPSED_SPREAD
 from lookalike.ssl.embed_files import Job, embed_file
 from lookalike.ssl.embed_folder import embed_folder
 from lookalike.ssl.encoders import Encoder
-from lookalike.ssl.fitting import LAYERS, check_fits, check_pictures, samples_to_embed
+from lookalike.ssl.fitting import LAYERS, check_fits, samples_to_embed
 from lookalike.ssl.hardware import kept_memory, pick_device
 from lookalike.ssl.inference import Inference, default_batch
 
-__all__ = ["LAYERS", "EmbedReport", "check_fits", "check_pictures", "embed", "embed_images"]
+__all__ = ["LAYERS", "EmbedReport", "check_fits", "embed", "embed_objects"]
 
 SUFFIXES = (".h5", ".hdf5")  # of one file
 
@@ -104,17 +104,17 @@ def embed(
     return EmbedReport(out, len(samples), dimensions, spread, time.monotonic() - began, digest, notes)
 
 
-def embed_images(
-    images: NDArray[Any], encoder: Encoder, config: CheckpointConfig, *, layer: str = "embedding"
+def embed_objects(
+    objects: NDArray[Any], encoder: Encoder, config: CheckpointConfig, *, layer: str = "embedding"
 ) -> NDArray[np.float32]:
-    """Vectors (B, D) float32, not normalized, of stored pictures (B, C, H, W) in the checkpoint's unit and bands.
+    """Vectors (B, D) float32, not normalized, of stored objects (B, *shape) in the checkpoint's unit and bands.
 
     The encoder stays on its device and must be in evaluation mode, in which an object's vector does not depend on
-    the others of its batch but for rounding. `layer` as for `embed`. InputError for pictures that do not fit.
+    the others of its batch but for rounding. `layer` as for `embed`. InputError for objects that do not fit.
     """
-    check_pictures(images.shape[1:], images.dtype, config)
+    config.preprocess.check(objects.shape[1:], objects.dtype)
     device = next(encoder.parameters()).device
-    writable = np.require(images, requirements=["C", "W"])  # torch warns of memory it must not write to
+    writable = np.require(objects, requirements=["C", "W"])  # torch warns of memory it must not write to
     with torch.inference_mode():
         x = encoder_input(torch.from_numpy(writable).to(device), config.preprocess)  # (B, C, h, w)
         embedding, projection = encoder(x)  # (B, D), (B, projection)

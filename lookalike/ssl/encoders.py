@@ -1,4 +1,4 @@
-"""Encoders: a ResNet of any number of bands or an mlp, and the projection head trained on top of it.
+"""Encoders: a ResNet of any number of bands, an mlp or a set encoder, and the projection head trained on top of it.
 
 The embedding (before the head) is what is searched; the projection is what the contrastive loss sees.
 ResNet: He et al. 2016, https://arxiv.org/abs/1512.03385. Head: Chen et al. 2020, https://arxiv.org/abs/2003.04297.
@@ -16,9 +16,10 @@ from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, ResNet
 
 from lookalike.errors import InputError, unknown
-from lookalike.ssl.architectures import ENCODERS, MLP, EncoderConfig
+from lookalike.ssl.architectures import ENCODERS, MLP, RESNET, SET, EncoderConfig, kind_of
 from lookalike.ssl.layers import SubBatchNorm2d, use_fast_convolutions
 from lookalike.ssl.mlp import Mlp
+from lookalike.ssl.sets import SetEncoder
 
 __all__ = ["ENCODERS", "RESNETS", "Encoder", "EncoderConfig", "parameter_shapes"]
 
@@ -42,7 +43,7 @@ class Encoder(nn.Module):
 
     config : which ResNet, how many bands, whether the stem suits small pictures (3×3 stride 1 without pooling,
              so that a 32-px view keeps 32 px into the first block; about 8 times the work), and the
-             projection's length. Of an mlp: how many numbers it is given, and its widths.
+             projection's length. Of an mlp or a set encoder: how many numbers it is given, and its widths.
     """
 
     def __init__(self, config: EncoderConfig) -> None:
@@ -55,7 +56,8 @@ class Encoder(nn.Module):
                 f"and projection = {config.projection} were given."
             )
         self.config = config
-        self.backbone, self.dimensions = _mlp(config) if config.name == MLP else _resnet(config)  # D
+        build = {RESNET: _resnet, MLP: _mlp, SET: _set}[kind_of(config.name)]
+        self.backbone, self.dimensions = build(config)  # D
         self.head = nn.Sequential(
             nn.Linear(self.dimensions, self.dimensions),
             nn.ReLU(inplace=True),
@@ -66,8 +68,8 @@ class Encoder(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Encoder input float32 -> embedding (B, D), L2-normalized projection (B, projection).
 
-        x : (B, C, H, W); an mlp of one orientation takes (B, features) too. In evaluation mode, where the encoder has
-        eight orientations, both are means over those, one after the other.
+        x : (B, C, H, W); an mlp of one orientation takes (B, features) too, a set encoder (B, P, features). In
+        evaluation mode, where the encoder has eight orientations, both are means over those, one after the other.
         """
         if self.training or self.config.orientations == 1:
             return self.one_orientation(x)
@@ -77,7 +79,7 @@ class Encoder(nn.Module):
 
     def one_orientation(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The same of the pictures as they lie; what training sees, and an eighth of the work."""
-        if self.config.mlp is None:
+        if self.config.name in RESNETS:
             x = x.contiguous(memory_format=torch.channels_last)
         embedding = self.backbone(x)  # (B, D)
         return embedding, F.normalize(self.head(embedding), dim=1)
@@ -120,6 +122,15 @@ def _mlp(config: EncoderConfig) -> tuple[nn.Module, int]:
     if config.small_stem:
         raise InputError("A stem is a ResNet's: an mlp has none, so small_stem must be false.")
     return Mlp(config.mlp), config.mlp.dimensions
+
+
+def _set(config: EncoderConfig) -> tuple[nn.Module, int]:
+    """A set encoder, and the length D of its last layer."""
+    if config.set is None:
+        raise InputError("A set encoder is built for so many numbers of each particle, but none were given.")
+    if config.small_stem:
+        raise InputError("A stem is a ResNet's: a set encoder has none, so small_stem must be false.")
+    return SetEncoder(config.set), config.set.dimensions
 
 
 def parameter_shapes(config: EncoderConfig) -> dict[str, tuple[int, ...]]:

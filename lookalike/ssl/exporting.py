@@ -104,7 +104,7 @@ def _pixels_to_vectors(encoder: nn.Module, config: CheckpointConfig, layer: str)
     """One module from stored pixels to the layer's vectors."""
     from torch import nn
 
-    from lookalike.augmentations.preprocess import encoder_input
+    from lookalike.augmentations.inputs import encoder_input
 
     class PixelsToVectors(nn.Module):
         def __init__(self) -> None:
@@ -175,9 +175,9 @@ def random_pixels(config: CheckpointConfig, B: int, H: int, W: int) -> torch.Ten
     """Random pixels (B, C, H, W) as they are stored, spread about as the encoder's own data are."""
     import torch
 
-    from lookalike.augmentations.preprocess import by_band
+    from lookalike.augmentations.preprocess import by_band, of_pictures
 
-    wanted = config.preprocess
+    wanted = of_pictures(config.preprocess, "Exporting as ONNX")
     draws = torch.Generator().manual_seed(B * 1_000_003 + H * 1009 + W)
     shape = (B, len(wanted.bands), H, W)
     if wanted.dtype == "uint8":

@@ -5,9 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from lookalike.embeddings_writer import DTYPES
 from lookalike.errors import InputError, unknown
@@ -33,23 +31,6 @@ def samples_to_embed(paths: Sequence[Path], out: Path, layer: str, dtype: str) -
     return samples
 
 
-def check_pictures(shape: tuple[int, ...], dtype: np.dtype[Any], config: CheckpointConfig) -> None:
-    """InputError where pictures of one (C, H, W) and pixel type are not what the encoder was trained on."""
-    wanted = config.preprocess
-    if len(shape) != 3 or shape[0] != len(wanted.bands):
-        raise InputError(
-            f"This encoder takes pictures (C, H, W) in {len(wanted.bands)} bands ({', '.join(wanted.bands)}), "
-            f"but {tuple(shape)} was given."
-        )
-    if dtype != wanted.dtype:
-        raise InputError(f"This encoder was trained on {wanted.dtype} pixels, but {dtype} was given.")
-    if min(shape[1:]) < wanted.size:
-        raise InputError(
-            f"This encoder sees the central {wanted.size}×{wanted.size} px, but pictures of {shape[2]}×{shape[1]} px "
-            "(width × height) were given."
-        )
-
-
 def check_fits(samples: Samples, config: CheckpointConfig, checkpoint: Path | str) -> list[str]:
     """InputError where a data set is not of the kind the encoder was trained on; notes on what cannot be compared.
 
@@ -67,12 +48,14 @@ def check_fits(samples: Samples, config: CheckpointConfig, checkpoint: Path | st
             f"{checkpoint} was trained on the bands {', '.join(wanted.bands)}, "
             f"but these samples hold {', '.join(about.bands)}."
         )
+    if about.layout != wanted.layout:
+        raise InputError(f"{checkpoint} was trained on {wanted.layout}, but these samples hold {about.layout}.")
     if _unit(about.unit) != _unit(wanted.unit):
         raise InputError(
             f"{checkpoint} was trained on pixels in {wanted.unit or 'no unit'}, "
             f"but these samples are in {about.unit or 'no unit'}."
         )
-    check_pictures(samples.shape, samples.dtype, config)
+    wanted.check(samples.shape, samples.dtype)
     ours, theirs = about.pixel_scale, wanted.pixel_scale
     if ours is not None and theirs is not None and not math.isclose(ours, theirs, rel_tol=SCALE_TOLERANCE):
         raise InputError(

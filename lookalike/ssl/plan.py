@@ -9,11 +9,11 @@ import torch
 
 from lookalike.augmentations import get_domain
 from lookalike.augmentations.domain import Domain
-from lookalike.augmentations.preprocess import Preprocess
+from lookalike.augmentations.preprocess import Seen
 from lookalike.config import Config
 from lookalike.errors import InputError
 from lookalike.samples import Samples
-from lookalike.ssl.architectures import EncoderConfig, MlpShape
+from lookalike.ssl.architectures import EncoderConfig, MlpShape, SetShape
 from lookalike.ssl.checkpoint import Began, CheckpointConfig
 from lookalike.ssl.fitting import check_fits
 from lookalike.ssl.hardware import fast_precision
@@ -32,7 +32,7 @@ class Plan:
     samples: Samples
     domain: Domain
     augment: Config
-    preprocess: Preprocess
+    preprocess: Seen
     config: SettledConfig
     notes: list[str]
     began: Began | None = None  # with which weights, if not with random ones
@@ -67,14 +67,15 @@ class Plan:
 
     @property
     def encoder(self) -> EncoderConfig:
-        C, mlp = len(self.samples.about.bands), self.config.mlp
+        mlp, of_set, features = self.config.mlp, self.config.set, self.preprocess.numbers
         return EncoderConfig(
             name=str(self.config.encoder),
-            channels=C,
+            channels=self.preprocess.channels,
             small_stem=bool(self.config.small_stem),
             projection=self.config.projection,
             orientations=self.config.orientations,
-            mlp=mlp and MlpShape(**mlp.model_dump(), features=C * self.preprocess.size**2),
+            mlp=mlp and MlpShape(**mlp.model_dump(), features=features),
+            set=of_set and SetShape(**of_set.model_dump(), features=features),
         )
 
     def checkpoint(self, step: int) -> CheckpointConfig:
@@ -127,12 +128,13 @@ def make_plan(
     size = samples.size
     defaults, notes = domain.settings(about, size, frozenset(samples.columns), str(samples.dtype))
     augment = defaults.changed(config.augment)
-    preprocess = domain.preprocess(about, augment)
+    preprocess = domain.fit(samples, domain.preprocess(about, augment))
     settled = resolved(
         config,
         objects=len(samples),
         view_size=preprocess.size,
         default_encoder=domain.default_encoder,
+        kinds=preprocess.encoders,
         precision=precision or fast_precision(CPU),
         processes=processes,
         turns=domain.turns(augment),
@@ -193,7 +195,7 @@ def _undefined(samples: Samples, columns: tuple[str, ...]) -> list[str]:
     return notes
 
 
-def _describe(config: SettledConfig, objects: int, preprocess: Preprocess) -> list[str]:
+def _describe(config: SettledConfig, objects: int, preprocess: Seen) -> list[str]:
     """The values used, for people."""
     steps, left = divmod(objects, config.batch_size)
     inside = "with the standard stem"
@@ -201,13 +203,15 @@ def _describe(config: SettledConfig, objects: int, preprocess: Preprocess) -> li
         inside = "with the small-image stem (some 8 times the work of the standard one, small_stem=false)"
     if config.mlp is not None:
         widths = " → ".join(map(str, (*config.mlp.hidden, config.mlp.dimensions)))
-        inside = f"of {len(preprocess.bands) * preprocess.size**2} → {widths} numbers"
+        inside = f"of {preprocess.numbers} → {widths} numbers"
+    if config.set is not None:
+        widths = " → ".join(map(str, (*config.set.hidden, config.set.dimensions)))
+        inside = f"of {preprocess.numbers - 1} → {' → '.join(map(str, config.set.particle))} → {widths} numbers"
     turned = " Embedded as the mean over eight orientations." if config.orientations == 8 else ""
     one, more = "that is left over, another each time, waits", "that are left over, others each time, wait"
     rest = f" (the {counted(left, one, more)} for the next epoch)" if left else ""
     return [
-        f"{counted(objects, 'object')}, views of {preprocess.size} px in {', '.join(preprocess.bands)}; "
-        f"{config.encoder} {inside}.",
+        f"{counted(objects, 'object')}, {preprocess.told}; {config.encoder} {inside}.",
         f"{counted(config.epochs or 0, 'epoch')} of {counted(steps, 'step')} of "
         f"{counted(config.batch_size, 'object')}{rest}; queue K = {config.queue:,}, "
         f"momentum m = {config.momentum:.4g}, temperature T = {config.temperature:g}, "

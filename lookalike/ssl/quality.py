@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lookalike.augmentations.preprocess import Preprocess, encoder_input
+from lookalike.augmentations.inputs import encoder_input
+from lookalike.augmentations.preprocess import Seen
 from lookalike.errors import InputError
 from lookalike.samples import Samples
 from lookalike.ssl.encoders import Encoder
@@ -45,7 +46,7 @@ class LabelWatch:
     by the majority of its 10 nearest among the others (cosine), of classes with equal votes that of the nearest.
     """
 
-    def __init__(self, samples: Samples, column: str, preprocess: Preprocess, device: torch.device) -> None:
+    def __init__(self, samples: Samples, column: str, preprocess: Seen, device: torch.device) -> None:
         labels = samples.column(column)
         text = labels.dtype.kind == "U"
         if not text and not np.equal(np.mod(labels[np.isfinite(labels)], 1), 0).all():

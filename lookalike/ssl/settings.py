@@ -8,7 +8,7 @@ from pydantic import Field
 
 from lookalike.config import Config
 from lookalike.errors import CorruptError, InputError, unknown
-from lookalike.ssl.architectures import ENCODERS, MLP, MlpSettings
+from lookalike.ssl.architectures import ENCODERS, MLP, RESNET, SET, MlpSettings, SetSettings, kind_of
 from lookalike.ssl.defaults import (
     default_batch,
     default_epochs,
@@ -50,6 +50,7 @@ class TrainConfig(Config):
         None  # averaged over when embedding; 8 for small sets of what has no up or down
     )
     mlp: MlpSettings | None = None  # widths of the encoder mlp; none of another
+    set: SetSettings | None = None  # widths of the encoder set; none of another
     augment: dict[str, Any] = Field(default_factory=dict)  # changes to the domain's own settings
 
 
@@ -78,20 +79,27 @@ def resolved(
     precision: str = "float32",
     processes: int = 1,
     turns: bool = False,
+    kinds: tuple[str, ...] = (RESNET, MLP),
 ) -> SettledConfig:
     """The same settings with every open value filled in for N = `objects` and views of `view_size` px.
 
     precision : what the device multiplies fast. processes : how many share a batch, each with equally many of batch
     norm's parts. turns : whether an object turned or mirrored is the same object.
+    kinds : the kinds of encoder that take these data.
     InputError where the data are too few for the batch or the queue.
     """
     encoder = config.encoder or default_encoder
     if encoder not in ENCODERS:
         raise unknown("encoder", encoder, ENCODERS)
-    if encoder != MLP and config.mlp is not None:
-        raise InputError(f"The settings mlp are of the encoder mlp, but the encoder is {encoder}.")
-    if encoder == MLP and config.small_stem:
-        raise InputError("A stem is a ResNet's: the encoder mlp has none, but small_stem = true was given.")
+    kind = kind_of(encoder)
+    if kind not in kinds:
+        possible = [name for name in ENCODERS if kind_of(name) in kinds]
+        raise InputError(f"The encoders for such data are {', '.join(possible)}, but {encoder} was given.")
+    for name, given in ((MLP, config.mlp), (SET, config.set)):
+        if kind != name and given is not None:
+            raise InputError(f"The settings {name} are of the encoder {name}, but the encoder is {encoder}.")
+    if kind != RESNET and config.small_stem:
+        raise InputError(f"A stem is a ResNet's: the encoder {encoder} has none, but small_stem = true was given.")
     if objects < 2:
         raise InputError("Contrastive training tells objects apart, so it needs at least 2, but there is only one.")
     B = default_batch(objects) if config.batch_size is None else config.batch_size
@@ -109,8 +117,9 @@ def resolved(
     epochs = default_epochs(objects) if config.epochs is None else config.epochs
     by_data = {
         "encoder": encoder,
-        "small_stem": encoder != MLP and view_size < SMALL_VIEW,
-        "mlp": MlpSettings().model_dump() if encoder == MLP else None,
+        "small_stem": kind == RESNET and view_size < SMALL_VIEW,
+        "mlp": MlpSettings().model_dump() if kind == MLP else None,
+        "set": SetSettings().model_dump() if kind == SET else None,
         "epochs": epochs,
         "batch_size": B,
         "queue": K,
@@ -121,8 +130,8 @@ def resolved(
         "sub_batches": sub_batches,
         "orientations": default_orientations(objects) if turns else 1,
     }
-    given = {name: value for name, value in config.model_dump().items() if value is not None}
-    return SettledConfig.checked(by_data | given)
+    chosen = {name: value for name, value in config.model_dump().items() if value is not None}
+    return SettledConfig.checked(by_data | chosen)
 
 
 def _sub_batches(given: int | None, B: int, processes: int) -> int:
@@ -153,7 +162,7 @@ def refuse_changes(stored: dict[str, Any], given: TrainConfig) -> None:
     CorruptError where one of them is not there.
     """
     stored = _OF_OLD | stored
-    missing = [name for name in TrainConfig.model_fields if stored.get(name) is None and name != "mlp"]
+    missing = [name for name in TrainConfig.model_fields if stored.get(name) is None and name not in (MLP, SET)]
     if missing:
         raise CorruptError(
             f"The checkpoint does not say with which {', '.join(missing)} it was trained, so it cannot be resumed; "

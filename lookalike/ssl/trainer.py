@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from lookalike.augmentations.draws import Draws
-from lookalike.augmentations.preprocess import encoder_input
+from lookalike.augmentations.inputs import encoder_input
 from lookalike.errors import InputError, StoppedError
 from lookalike.files import atomic_folder, write_point
 from lookalike.progress import progress
