@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from lookalike.errors import InputError
 from lookalike.samples import Samples
+from lookalike.wording import counted
 
 WATCHED = 2000  # most objects that are embedded to look at their labels
 NEIGHBORS = 10
@@ -30,6 +31,6 @@ def watched_objects(samples: Samples, column: str) -> tuple[NDArray[np.int64], N
     if len(names) < 2 or len(rows) <= NEIGHBORS:
         raise InputError(
             f"--label needs two classes and more than {NEIGHBORS} objects that have one, but column {column!r} "
-            f"has {len(names)} in {len(rows)} objects."
+            f"has {len(names)} in {counted(len(rows), 'object')}."
         )
     return rows, classes.reshape(-1)
