@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from decimal import ROUND_CEILING, Decimal
 from typing import Any
 
 # pydantic's types of faults → our rule, with the limits it names
@@ -36,6 +37,14 @@ RULES = {
 def counted(number: int, noun: str, plural: str = "") -> str:
     """A number with its noun: `1 object`, `2,103 objects`; `plural` where it does not just end in s."""
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
+def at_most(value: float) -> str:
+    """A number of one digit that a value from 0 up does not exceed, the next one up: `2e-05` for 1.04e-5."""
+    exact = Decimal(value)
+    if not exact:
+        return "0"
+    return f"{float(exact.quantize(Decimal(1).scaleb(exact.adjusted()), rounding=ROUND_CEILING)):g}"
 
 
 def rule(fault: Mapping[str, Any]) -> str | None:

@@ -152,18 +152,21 @@ def test_ending_it_leaves_no_process(
     command += ["--port", str(port), "--app-port", str(app_port)]
     said = tmp_path / "said"
     with said.open("w") as log, subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT) as demo:
-        deadline = time.monotonic() + 240
-        while "Ctrl-C stops both." not in said.read_text():
-            assert demo.poll() is None, said.read_text()
-            assert time.monotonic() < deadline, said.read_text()
-            time.sleep(0.1)
-        with httpx.Client(trust_env=False, timeout=20) as client:
-            assert client.get(f"http://127.0.0.1:{port}/v1/index").status_code == 200
-            assert client.get(f"http://127.0.0.1:{app_port}/").status_code == 200
-        started = children_of(demo.pid)
-        assert len(started) >= 2
-        demo.send_signal(number)
-        demo.wait(timeout=30)
+        try:
+            deadline = time.monotonic() + 240
+            while "Ctrl-C stops both." not in said.read_text():
+                assert demo.poll() is None, said.read_text()
+                assert time.monotonic() < deadline, said.read_text()
+                time.sleep(0.1)
+            with httpx.Client(trust_env=False, timeout=20) as client:
+                assert client.get(f"http://127.0.0.1:{port}/v1/index").status_code == 200
+                assert client.get(f"http://127.0.0.1:{app_port}/").status_code == 200
+            started = children_of(demo.pid)
+            assert len(started) >= 2
+            demo.send_signal(number)
+            demo.wait(timeout=30)
+        finally:
+            demo.kill()
     assert demo.returncode == (-signal.SIGKILL if number == signal.SIGKILL else 0)
     deadline = time.monotonic() + 20
     while any(alive(pid) for pid in started) and time.monotonic() < deadline:

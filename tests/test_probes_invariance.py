@@ -39,7 +39,7 @@ from lookalike.probes.report import as_json, as_text
 from lookalike.probes.report_html import page
 from lookalike.probes.retrieval import best, compared, found_again, nearest, overlap
 from lookalike.probes.scores import scored
-from lookalike.probes.steps import alone, chosen, switches
+from lookalike.probes.steps import alone, chosen, switches, with_extra
 from lookalike.samples import About, Column, Samples
 from lookalike.samples_writer import write_samples
 from lookalike.ssl.batches import Batches
@@ -447,6 +447,23 @@ def test_independent_bands_pass_with_the_stated_odds() -> None:
 
 
 # ---------------------------------------------------------------------------------------------- steps and refusals
+
+
+def test_an_extra_without_numbers_says_what_can_be_done_here() -> None:
+    """8-bit pictures have no PSF; `evaluate` has no --set, and a step that was asked for is not to be switched off."""
+    about = About(domain="galaxy", bands=("R", "G", "B"))
+    defaults, _ = get_domain("galaxy").settings(about, 64, frozenset(), "uint8")
+    with pytest.raises(InputError) as error:
+        with_extra(defaults, defaults, ["foreground"], "checkpoints/mine")
+    assert error.value.message == (
+        "--extra foreground is measured with the numbers in the settings of checkpoints/mine, but there foreground.psf "
+        "has no numbers for R, G, B. Leave it out, or measure an encoder trained with them "
+        "(lookalike train … --set augment.foreground.psf.BAND=… for each)."
+    )
+    trained = defaults.changed({"foreground": {"psf": {"R": 1.5, "G": 1.4, "B": 1.3}}})  # as --set gives it
+    found, notes = with_extra(trained, defaults, ["foreground"], "checkpoints/mine")
+    assert found.model_dump()["foreground"]["psf"] == {"R": 1.5, "G": 1.4, "B": 1.3}
+    assert notes
 
 
 def test_an_extra_that_is_off_by_default_is_no_missing_step() -> None:

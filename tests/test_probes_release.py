@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import socket
+import sysconfig
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -17,15 +18,18 @@ from safetensors.torch import load_file
 
 from lookalike import cli
 from lookalike.augmentations import get_domain
+from lookalike.augmentations.preprocess import Preprocess
 from lookalike.embeddings import Embeddings
 from lookalike.errors import CorruptError, InputError, NotFoundError
 from lookalike.info import describe
-from lookalike.probes.card import without_folders
+from lookalike.probes.card import Data, card
 from lookalike.probes.compare import compare_representations
+from lookalike.probes.folders import without_folders
 from lookalike.probes.release import release
 from lookalike.samples import Samples
 from lookalike.ssl import released
-from lookalike.ssl.checkpoint import load_encoder, read_config
+from lookalike.ssl.architectures import EncoderConfig
+from lookalike.ssl.checkpoint import Began, CheckpointConfig, load_encoder, read_config
 from lookalike.ssl.embed import embed
 from lookalike.ssl.released import adapt, find_released, is_adapted
 from lookalike.ssl.train import TrainConfig, train
@@ -66,7 +70,7 @@ def reports(folder: Path) -> list[Path]:
         "pixels": entry, "hand_features": entry, "objects": 4000,
         "samples": {"files": ["/somewhere/private/samples.h5"]}, "checkpoint": {"folder": "/x/y", "hash": digest},
     }  # fmt: skip
-    foreign = {"accuracy": 0.8765, "seconds": 3}
+    foreign = {"accuracy": 0.8765, "seconds": 3, "checkpoint": {"hash": digest}}
     paths = []
     for name, report in {"retrieval": retrieval, "invariance": invariance, "foreign": foreign}.items():
         paths.append(folder.with_name(f"{name}.json"))
@@ -139,9 +143,11 @@ def test_scores_of_the_release_itself_may_be_added(trained: Path, tmp_path: Path
 
 def test_what_cannot_be_released_is_refused(trained: Path, blob_samples: Write, tmp_path: Path) -> None:
     other = blob_samples("other.h5", n=4, size=48, seed=3)
-    wrong, bad = tmp_path / "wrong.json", tmp_path / "bad.json"
+    wrong, bad, nameless = (tmp_path / f"{name}.json" for name in ("wrong", "bad", "nameless"))
+    digest = read_config(trained).content_hash
+    nameless.write_text(json.dumps({"accuracy": 0.99, "checkpoint": {"folder": "mine"}, "encoder": "resnet10"}))
     wrong.write_text(json.dumps({"encoder": {"hash": "cd" * 32}}))
-    bad.write_text(json.dumps({"baselines": {}, "metric": "r2"}))
+    bad.write_text(json.dumps({"baselines": {}, "metric": "r2", "encoder": {"hash": digest}}))
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.tex").write_text("mine")
     for out, changes, message in (
@@ -149,6 +155,7 @@ def test_what_cannot_be_released_is_refused(trained: Path, blob_samples: Write, 
         ("out", {"data": " ", "license": ""}, "missing: --data, --license"),
         ("out", {"samples": [other]}, "was trained on samples with content hash"),
         ("out", {"scores": [wrong]}, r"wrong\.json scores the encoder cdcdcdcdcdcd…, but this one is"),
+        ("out", {"scores": [nameless]}, r"which encoder it scores, but .*nameless\.json does not; give those that"),
         ("out", {"scores": [bad]}, "The report bad is not of the form"),
         ("full", {"overwrite": True}, "is no released encoder"),
         ("trained", {"overwrite": True}, "is, or holds, the checkpoint that is read"),
@@ -189,9 +196,83 @@ def test_the_command_releases(
     assert "MB of float16 weights and their card in" in capsys.readouterr().out
 
 
-def test_paths_are_cut_down_to_names() -> None:
-    given = {"a": ["/data/u/x.h5", "no/absolute/path", "see /opt/secret/page.html, and 1/2"], "b": 3, "c": None}
-    assert without_folders(given) == {"a": ["x.h5", "no/absolute/path", "see page.html, and 1/2"], "b": 3, "c": None}
+@pytest.mark.parametrize(
+    ("given", "left"),
+    [
+        ("/data/u/x.h5", "x.h5"),
+        ("/data/u/", "u"),
+        ("see /opt/secret/page.html, and 1/2", "see page.html, and 1/2"),
+        ("../secret/x", "x"),
+        ("../../secret/x.h5", "x.h5"),
+        ("./secret/x", "x"),
+        ("~/secret/x", "x"),
+        ("~secret/x", "x"),
+        ("$HOME/secret/x", "x"),
+        ("${SECRET}/x", "x"),
+        ("%SECRET%\\x", "x"),
+        (r"C:\Users\secret\x.h5", "x.h5"),
+        ("C:/Users/secret/x.h5", "x.h5"),
+        (r"C:\Users\secret name\x.h5", "x.h5"),
+        (r"\\secret\share\x.h5", "x.h5"),
+        ("file:///home/secret/x.h5", "x.h5"),
+        ("file://secret/home/x", "x"),
+        ("/home/secret name/other name/x.h5", "x.h5"),
+        ("/home/secret@host/o'neil/x.h5", "x.h5"),
+        ("a run of --samples=/home/secret/x.h5 (in /data/secret/y)", "a run of --samples=x.h5 (in y)"),
+        ("secret/of/mine", "mine"),
+        ("read secret/x.h5.", "read x.h5."),
+        ("in arcsec/px, nanomaggies/px, 1/2, 3/4/5 and N/A", "in arcsec/px, nanomaggies/px, 1/2, 3/4/5 and N/A"),
+        ("after https://arxiv.org/abs/2110.13151 (https://x.org/a/b.html)",) * 2,
+        ("nothing of the kind", "nothing of the kind"),
+        (0.5, 0.5),
+        (None, None),
+    ],
+)
+def test_paths_are_cut_down_to_names(given: object, left: object) -> None:
+    assert without_folders(given) == left
+    assert without_folders({"a": [given], "b": {"c": given}}) == {"a": [left], "b": {"c": left}}
+    assert "secret" not in json.dumps(without_folders({"a": [given]}))
+
+
+def test_what_is_named_as_a_path_is_cut_wherever_it_occurs() -> None:
+    given = {
+        "checkpoint": {"folder": "secret/mine", "hash": "ab"},
+        "samples": {"files": ["my secrets/north", "x.h5"]},
+        "notes": ["The pixel scale of secret/mine is not known.", "my secrets/north holds arcsec/px"],
+        "inputs": {"/home/secret/x.h5": "cd"},
+    }
+    assert without_folders(given) == {
+        "checkpoint": {"folder": "mine", "hash": "ab"},
+        "samples": {"files": ["north", "x.h5"]},
+        "notes": ["The pixel scale of mine is not known.", "north holds arcsec/px"],
+        "inputs": {"x.h5": "cd"},
+    }
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({}, "Made with `lookalike train`, without labels.\n"),
+        (
+            {"start": Began(weights="imagenet.pth", hash="ab" * 32)},
+            "Made with `lookalike train`, without labels, from the weights of imagenet.pth.\n",
+        ),
+        (
+            {"train": {"imported": {"head": "none"}}},
+            "Made elsewhere and taken in by `lookalike checkpoint import`; whether with labels is not recorded.\n",
+        ),
+    ],
+)
+def test_a_card_says_who_trained_the_encoder_as_far_as_is_known(changes: dict[str, Any], said: str) -> None:
+    sees = Preprocess(kind="scaled", size=32, bands=("R", "G", "B"), dtype="uint8")
+    config = CheckpointConfig(
+        encoder=EncoderConfig(name="resnet10"), preprocess=sees, domain="galaxy", bands=sees.bands, **changes
+    )
+    text = card("mine", config, Data("drawn", "CC0-1.0"), {}, parameters=5, size=10, difference=1.04e-5)
+    assert "a similarity changes by at most 2e-05." in text
+    assert said in text
+    assert text.count("Made ") == 1
+    assert ("| began with | the weights of imagenet.pth |" in text) == ("start" in changes)
 
 
 def test_a_released_encoder_is_fitted_to_smaller_pictures(trained: Path, blob_samples: Write, tmp_path: Path) -> None:
@@ -243,6 +324,27 @@ def test_what_cannot_be_fitted_is_refused(trained: Path, blob_samples: Write, tm
         with pytest.raises(InputError, match=message):
             adapt(of, samples, tmp_path / "fitted")
         assert not (tmp_path / "fitted").exists()
+
+
+def test_released_encoders_are_looked_for_where_an_install_puts_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A wheel's data lie under the scheme's `data`: the environment's, or a person's own after `pip install --user`."""
+    schemes = {sysconfig.get_default_scheme(): "all", sysconfig.get_preferred_scheme("user"): "mine"}
+    assert len(schemes) == 2
+    monkeypatch.setattr(
+        released.sysconfig,
+        "get_path",
+        lambda name, scheme: str(tmp_path / schemes[scheme] / name),  # type: ignore[attr-defined]
+    )
+    for_all, mine = (tmp_path / where / "data" / "share" / "lookalike" / "checkpoints" for where in ("all", "mine"))
+    assert released.places() == [ROOT / "checkpoints", for_all, mine]
+    monkeypatch.setattr(released.lookalike, "__file__", str(tmp_path / "site-packages" / "lookalike" / "__init__.py"))  # type: ignore[attr-defined]
+    assert released.places() == [for_all, mine]  # installed, there is no clone
+    with pytest.raises(NotFoundError, match="Released there: none"):
+        find_released("galaxy", ("R", "G", "B"))
+    shutil.copytree(ROOT / "checkpoints" / "sdss-rgb", mine / "sdss-rgb")
+    assert find_released("galaxy", ("R", "G", "B")) == mine / "sdss-rgb"
 
 
 def test_released_encoders_are_found_by_domain_and_bands(

@@ -58,7 +58,7 @@ def test_a_budgeted_run_is_the_run_of_that_many_epochs(
     blob_samples: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = [blob_samples(n=64)]
-    monkeypatch.setattr(train_module, "samples_per_second", lambda *run: (samples_per_second(*run), 64.0)[1])
+    monkeypatch.setattr(budget, "samples_per_second", lambda *run: (samples_per_second(*run), 64.0)[1])
     monkeypatch.setattr(budget, "MEASURED_SECONDS", 0.01)
     under = train(data, tmp_path / "under", TrainConfig.checked(SMALL), quiet=True, budget=3.5)
     assert under.epochs == 3

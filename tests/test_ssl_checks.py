@@ -15,7 +15,7 @@ from lookalike.augmentations.preprocess import Preprocess
 from lookalike.errors import InputError, LookalikeError
 from lookalike.ssl.architectures import EncoderConfig
 from lookalike.ssl.checkpoint import CheckpointConfig, save_encoder
-from lookalike.ssl.checks import check_embedding, check_training, check_trial, seconds_of
+from lookalike.ssl.checks import check_embedding, check_training, seconds_of
 from lookalike.ssl.embed import embed
 from lookalike.ssl.encoders import Encoder
 from lookalike.ssl.find_lr import find_lr
@@ -38,8 +38,10 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     images = np.random.default_rng(1).integers(0, 255, (24, 3, 32, 32)).astype(np.uint8)
     ids = [f"o{row}" for row in range(24)]
     for name, bands in {"s.h5": ("R", "G", "B"), "two.h5": ("R", "G")}.items():
-        with write_samples(folder / name, About(domain="image", bands=bands), {"mag": Column("mag")}) as writer:
-            writer.append(ids, images[:, : len(bands)], {"mag": np.linspace(17, 19, 24)})
+        columns = {"mag": Column("mag"), "kind": Column()}
+        with write_samples(folder / name, About(domain="image", bands=bands), columns) as writer:
+            values = {"mag": np.linspace(17, 19, 24), "kind": np.arange(24.0) % 2}
+            writer.append(ids, images[:, : len(bands)], values)
     (folder / "encoder").mkdir()
     config = EncoderConfig(name="resnet10", small_stem=True)
     sees = Preprocess(kind="scaled", size=32, bands=("R", "G", "B"), dtype="uint8")
@@ -70,7 +72,13 @@ TRAIN = [
     ("s.h5 --out taken", "taken exists and is not a checkpoint; choose another --out."),
     ("s.h5 --out encoder", "encoder already holds a checkpoint: go on with --resume, or choose another --out."),
     ("s.h5 --out encoder --resume", "encoder holds an encoder without the state that resuming needs"),
+    ("s.h5 --out y --label mag", "--label watches classes, texts or whole numbers, but column 'mag' holds others."),
     ("s.h5 --out y --find-lr --encoder resnet19", "Unknown encoder 'resnet19'."),
+    ("s.h5 --out y --find-lr --label mga", "Unknown column 'mga'. Did you mean 'mag'?"),
+    ("s.h5 --out y --find-lr --label mag", "--label watches classes, texts or whole numbers"),
+    ("s.h5 --out y --find-lr --budget 1m --epochs 3", "The epochs follow from --budget"),
+    ("s.h5 --out taken --find-lr", "taken exists and is not a checkpoint; choose another --out."),
+    ("s.h5 --out encoder --find-lr --plot y.png", "encoder already holds a checkpoint"),
 ]
 EMBED = [
     ("nothing.h5 --checkpoint encoder --out y.h5", "No such file: nothing.h5"),
@@ -116,7 +124,6 @@ def test_training_says_the_same_where_it_is_called_itself(files: Path, tmp_path:
         word = said(lambda config=config: train(samples, out, config, quiet=True))  # type: ignore[misc]
         assert word == said(lambda config=config: check_training(samples, out, config))  # type: ignore[misc]
         assert word == said(lambda config=config: find_lr(samples, out, config, quiet=True))  # type: ignore[misc]
-        assert word == said(lambda config=config: check_trial(samples, config, plot=None, weights=None))  # type: ignore[misc]
     for place, resume in (("taken", False), ("encoder", False), ("encoder", True)):
         word = said(lambda p=place, r=resume: train(samples, files / p, TrainConfig(), resume=r, quiet=True))  # type: ignore[misc]
         assert word == said(lambda p=place, r=resume: check_training(samples, files / p, TrainConfig(), resume=r))  # type: ignore[misc]
@@ -129,8 +136,7 @@ def test_training_says_the_same_where_it_is_called_itself(files: Path, tmp_path:
 def test_what_can_be_trained_passes_and_a_resumed_run_is_held_to_its_settings(files: Path, tmp_path: Path) -> None:
     samples, out = [files / "s.h5"], tmp_path / "run"
     small = TrainConfig(encoder="resnet10", batch_size=8, queue=8, epochs=1)
-    check_training(samples, out, small, label="mag")
-    check_trial(samples, small, plot=None, weights=None)
+    check_training(samples, out, small, label="kind")
     assert not out.exists()
     train(samples, out, small, quiet=True)
     check_training(samples, out, small.model_copy(update={"epochs": 2}), resume=True)
@@ -149,7 +155,6 @@ def test_what_can_be_trained_passes_and_a_resumed_run_is_held_to_its_settings(fi
 def test_of_several_processes_none_looks_at_what_the_first_writes(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RANK", "1")
     check_training([files / "s.h5"], files / "encoder", TrainConfig())
-    check_trial([files / "s.h5"], TrainConfig(encoder="resnet19"), plot=None, weights=None)
 
 
 def test_a_duration_is_so_many_seconds() -> None:

@@ -103,5 +103,5 @@ def test_a_small_set_trains_within_its_time() -> None:
 
 
 def test_too_few_objects_for_any_batch() -> None:
-    with pytest.raises(InputError, match="so that a batch of 4 is half of them; there are 7"):
+    with pytest.raises(InputError, match="so that a batch of 4 is half of them; for 7 give"):
         default_batch(7)

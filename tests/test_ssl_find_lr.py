@@ -17,10 +17,11 @@ from hypothesis import strategies as st
 from lookalike.errors import InputError, LockedError, LookalikeError
 from lookalike.files import lock
 from lookalike.samples import Samples
+from lookalike.ssl import budget
 from lookalike.ssl import find_lr as module
 from lookalike.ssl.collapse import CollapseWatch
 from lookalike.ssl.find_lr import HIGHEST, LOWEST, center, find_lr, fitted, read, sweep
-from lookalike.ssl.plan import make_plan
+from lookalike.ssl.plan import Plan, make_plan
 from lookalike.ssl.train import TrainConfig, train
 from lookalike.ssl.trainer import Trainer
 from lookalike.ssl.world import ALONE
@@ -53,7 +54,7 @@ def test_a_line_is_fitted_by_itself(slope: float, start: float, n: int, sigma: f
 
 def test_curves_too_short_to_fall_have_no_suggestion() -> None:
     for n in (0, 1):
-        found = read(RATES[:n], [3.0] * n, 15.0, guessing=5.0, filling=2, ended="diverged")
+        found = read(RATES[:n], [3.0] * n, guessing=5.0, filling=2, ended="diverged")
         assert found.suggestion is None
         assert "can be suggested" in found.said
         json.dumps(found.document(), allow_nan=False)
@@ -63,7 +64,7 @@ def test_curves_too_short_to_fall_have_no_suggestion() -> None:
 def test_the_middle_of_a_descent_is_found(middle: float, width: float, seed: int) -> None:
     descent = 6 - 3 / (1 + np.exp(-(np.log10(RATES) - middle) / (width / 2)))
     noisy = descent + np.random.default_rng(seed).normal(0, 0.05, len(RATES))
-    found = read(RATES, noisy.tolist(), 15.0, guessing=6.0, filling=0)
+    found = read(RATES, noisy.tolist(), guessing=6.0, filling=0)
     assert found.suggestion is not None
     assert abs(np.log10(found.suggestion) - middle) < 0.25
 
@@ -72,7 +73,7 @@ def test_what_comes_after_the_lowest_loss_is_not_looked_at() -> None:
     logs = np.log10(RATES)
     descent = 6 - 3 / (1 + np.exp(-(logs + 2.5) / 0.15))
     broken = descent + np.where(logs > -1, 4 * np.sin(20 * (logs + 1)) + 6, 0)  # wild, and steeper than before
-    found = read(RATES, broken.tolist(), 15.0, guessing=6.0, filling=0)
+    found = read(RATES, broken.tolist(), guessing=6.0, filling=0)
     assert found.suggestion == pytest.approx(10**-2.5, rel=0.3)
     assert found.lowest_at is not None
     assert found.lowest_at < 0.12
@@ -82,7 +83,7 @@ def test_noise_alone_falls_nowhere() -> None:
     """Of 200 curves of noise at most 10 are taken to fall: CLEARLY is 10 times what smoothing leaves of it."""
     random = np.random.default_rng(0)
     fell = sum(
-        read(RATES, random.normal(5, 0.1, 300).tolist(), 15.0, guessing=5.0, filling=0).suggestion is not None
+        read(RATES, random.normal(5, 0.1, 300).tolist(), guessing=5.0, filling=0).suggestion is not None
         for _ in range(200)
     )
     assert fell <= 10
@@ -175,12 +176,59 @@ def test_what_cannot_work_is_refused_first(blob_samples: Write, tmp_path: Path) 
     with pytest.raises(InputError, match=r"--plot is a \.png file"):
         find_lr(data, tmp_path / "out", config(), plot=tmp_path / "plot.jpg")
     with pytest.raises(InputError, match="A checkpoint is a folder"):
-        find_lr(data, data[0], config())
+        find_lr(data, Path("/"), config())
     with pytest.raises(InputError, match="batch_size is at most"):
         find_lr(data, tmp_path / "out", config(batch_size=65))
-    with lock(tmp_path / "out"), pytest.raises(LockedError):
-        find_lr(data, tmp_path / "out", config(), quiet=True)
+    with pytest.raises(InputError, match="The epochs follow from --budget"):
+        find_lr(data, tmp_path / "out", config(epochs=3), budget=60)
+    with pytest.raises(InputError, match="Unknown column 'kind'"):
+        find_lr(data, tmp_path / "out", config(), label="kind")
     assert not (tmp_path / "out").exists()
+
+
+def test_what_is_written_to_is_locked_and_looked_at_before_the_steps(
+    blob_samples: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stepped(*given: object, **options: object) -> None:
+        pytest.fail("steps were taken first")
+
+    monkeypatch.setattr(module, "sweep", stepped)
+    data, out, plot = [blob_samples()], tmp_path / "out", tmp_path / "mine.png"
+    with lock(out), pytest.raises(LockedError):
+        find_lr(data, out, config(), quiet=True)
+    with lock(plot), pytest.raises(LockedError):
+        find_lr(data, out, config(), plot=plot, quiet=True)
+    assert not out.exists()
+    for held in (None, plot):
+        with pytest.raises(InputError, match="exists and is not a checkpoint"):
+            find_lr(data, data[0], config(), plot=held, quiet=True)
+    out.mkdir()
+    (out / "config.json").write_text("{}")
+    with pytest.raises(InputError, match="already holds a checkpoint"):
+        find_lr(data, out, config(), quiet=True)
+
+
+@pytest.mark.usefixtures("short")
+def test_under_a_budget_the_rates_are_those_of_the_training_it_makes(
+    blob_samples: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """400 epochs of 4 steps have another momentum than the 1,000 that are usual for 64 objects."""
+    data = [blob_samples(n=64)]
+    plans: list[Plan] = []
+
+    def planned(*given: Any, **options: Any) -> Plan:
+        plans.append(make_plan(*given, **options))
+        return plans[-1]
+
+    monkeypatch.setattr(budget, "samples_per_second", lambda *run: 64.0)
+    monkeypatch.setattr(budget, "SPARE", 0.0)
+    monkeypatch.setattr(budget, "make_plan", planned)
+    found = find_lr(data, tmp_path / "out", config(), budget=400, quiet=True)
+    assert plans[-1].epochs == 400
+    trained = sweep(make_plan(Samples(data), config(epochs=400)), tmp_path / "out", ALONE, quiet=True)
+    assert found == trained
+    assert plans[-1].config.momentum == pytest.approx(1 - 30 / 1600)
+    assert plans[0].config.momentum == pytest.approx(1 - 30 / 4000)
 
 
 def test_the_command_says_how_to_go_on(

@@ -14,7 +14,7 @@ import torch
 
 from lookalike.errors import InputError
 from lookalike.samples import Samples
-from lookalike.ssl import quality
+from lookalike.ssl import labels
 from lookalike.ssl.curves import plot_log
 from lookalike.ssl.encoders import Encoder
 from lookalike.ssl.log import read_log
@@ -105,7 +105,7 @@ def test_objects_without_a_label_are_not_watched_and_the_encoder_keeps_its_mode(
 
 
 def test_at_most_so_many_are_watched(labeled: Samples, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(quality, "WATCHED", 20)
+    monkeypatch.setattr(labels, "WATCHED", 20)
     rows = watch(labeled, "kind").rows
     assert (len(set(rows.tolist())), rows[0], rows[-1]) == (20, 3, 63)
 

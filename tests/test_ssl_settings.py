@@ -46,12 +46,22 @@ def test_large_sets_have_the_papers_values() -> None:
         assert (config.temperature, config.lr, config.epochs) == (0.2, 0.03, 100)
 
 
+def test_the_advice_for_few_objects_can_be_followed() -> None:
+    for objects, queue in ((5, 4), (7, 4), (7, 6)):
+        given = TrainConfig.checked({"batch_size": 4, "queue": queue})
+        assert resolved(given, objects=objects, view_size=32, default_encoder="resnet18").queue == queue
+
+
 @pytest.mark.parametrize(
     ("values", "objects", "message"),
     [
         ({"encoder": "resnet20"}, 1000, "Unknown encoder 'resnet20'. Did you mean"),
         ({}, 1, "at least 2, but there is only one"),
-        ({}, 7, "needs at least 8 objects, so that a batch of 4 is half of them; there are 7"),
+        ({}, 7, "need at least 8 objects, so .* for 7 give --batch-size 4 and --queue, from 4 to 6"),
+        ({"batch_size": 4}, 7, "need at least 8 objects, so .* for 7 give --batch-size 4 and --queue, from 4 to 6"),
+        ({"batch_size": 6}, 6, "for 6 give --batch-size 4 and --queue, from 4 to 5"),
+        ({"batch_size": 4}, 4, "needs at least 5 objects, a batch of 4 and one more, but there are 4"),
+        ({}, 3, "needs at least 5 objects, a batch of 4 and one more, but there are 3"),
         ({"batch_size": 64}, 50, "batch_size is at most their number, 50, but 64 was given"),
         ({"batch_size": 64}, 100, "batch_size is at most 50 for 100 objects, but 64 was given"),
         ({"queue": 100}, 100, r"fewer keys than there are objects \(100\), but queue = 100"),

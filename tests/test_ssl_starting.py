@@ -102,7 +102,7 @@ def test_the_first_step_has_the_weights_of_the_file(
         assert torch.equal(tensor, held[name]), name
     x = encoder_input(torch.from_numpy(Samples(data).objects(slice(0, 8))), preprocess)
     with torch.inference_mode():
-        found = encoder.eval()(x)[0]
+        found = encoder.eval().one_orientation(x)[0]
     wanted = features(network, x)
     assert float((found - wanted).abs().max()) <= 1e-5 * float(wanted.abs().max())
     text = "\n".join(notes)
@@ -257,4 +257,4 @@ def test_a_damaged_checkpoint_is_no_start(blob_samples: Write, tmp_path: Path) -
         file.write(b"\x01")
     with pytest.raises(LookalikeError, match="was altered"):
         train([data], tmp_path / "out", config(), weights=tmp_path / "second", quiet=True)
-    np.testing.assert_equal(load_encoder(tmp_path / "first")[1].encoder, EncoderConfig(name="resnet10"))
+    np.testing.assert_equal(load_encoder(tmp_path / "first")[1].encoder, EncoderConfig(name="resnet10", orientations=8))

@@ -3,12 +3,33 @@
 from __future__ import annotations
 
 import ast
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
-from lookalike.wording import counted
+from lookalike.wording import at_most, counted
+
+
+@given(st.floats(1e-15, 1e3))
+@example(1.04e-5)
+@example(9.7e-4)
+@example(0.3)
+def test_at_most_is_a_number_of_one_digit_and_never_below(value: float) -> None:
+    said = Decimal(at_most(value))
+    assert Decimal(value) <= said
+    assert said == Decimal(f"{said:.0e}")
+    assert said < Decimal(value) + Decimal(1).scaleb(Decimal(value).adjusted())
+
+
+def test_at_most_in_words() -> None:
+    assert [at_most(value) for value in (0.0, 1.04e-5, 2.5e-5, 9.7e-4, 0.25, 1.0)] == [
+        "0", "2e-05", "3e-05", "0.001", "0.3", "1"
+    ]  # fmt: skip
+
 
 PACKAGE = Path(__file__).resolve().parent.parent / "lookalike"
 FILES = sorted(PACKAGE.rglob("*.py"))

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from lookalike.cli.common import Json, Out, Overwrite, app, say, show
+from lookalike.wording import at_most
 
 checkpoint = typer.Typer(
     no_args_is_help=True, help="Bring an encoder from elsewhere, take one there, or give one away."
@@ -116,5 +117,5 @@ def release(
         return
     print(
         f"{report.bytes / 1e6:.1f} MB of float16 weights and their card in {out}; a similarity changes by at most "
-        f"{report.difference:.1g}"
+        f"{at_most(report.difference)}"
     )

@@ -66,19 +66,19 @@ def train(
     options = [f"{name}={jsonlib.dumps(value)}" for name, value in given.items() if value is not None]
     settings = TrainConfig().overridden(config, [*options, *(assignments or [])])
     seconds = None if budget is None else seconds_of(budget)
+    if find_lr and resume:
+        raise InputError("--find-lr is about a new run, so it goes without --resume.")
+    asked: dict[str, Any] = {"label": label, "plot": plot, "budget": seconds, "weights": weights}
+    check_training(samples, out, settings, resume=resume, **asked)
     if find_lr:
-        if resume:
-            raise InputError("--find-lr is about a new run, so it goes without --resume.")
         given |= {"label": label, "budget": budget, "weights": weights, "config": config}
         again = _command(samples, out, given, assignments or [])
-        _find_lr(samples, out, settings, plot, weights, again, json)
+        _find_lr(samples, out, settings, asked, again, json)
         return
-    asked: dict[str, Any] = {"resume": resume, "label": label, "plot": plot, "budget": seconds, "weights": weights}
-    check_training(samples, out, settings, **asked)
     from lookalike.ssl.train import train as run  # torch takes seconds to load
 
     try:
-        report = run(samples, out, settings, **asked)
+        report = run(samples, out, settings, resume=resume, **asked)
     except StoppedError as error:
         if error.code == "interrupted":
             raise
@@ -97,23 +97,19 @@ def _find_lr(
     samples: list[Path],
     out: Path,
     settings: TrainConfig,
-    plot: Path | None,
-    weights: Path | None,
+    asked: dict[str, Any],
     again: list[str],
     json: bool,
 ) -> None:
     """Try the rates and say which one to take, and how."""
-    from lookalike.ssl.checks import check_trial
     from lookalike.ssl.curves import LR_PLOT
-
-    check_trial(samples, settings, plot=plot, weights=weights)
     from lookalike.ssl.find_lr import find_lr
 
-    found = find_lr(samples, out, settings, plot=plot, weights=weights)
+    found = find_lr(samples, out, settings, **asked)
     if found.rank:
         return
     command = None if found.suggestion is None else shlex.join([*again, "--set", f"lr={found.suggestion:g}"])
-    drawn = plot or out / LR_PLOT
+    drawn = asked["plot"] or out / LR_PLOT
     if json:
         show(found.document() | {"plot": str(drawn), "command": command}, True)
         return

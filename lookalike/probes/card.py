@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import PurePath
 from typing import Any
 
 from lookalike.errors import InputError
 from lookalike.probes.retrieval_report import METRICS, title
 from lookalike.ssl.checkpoint import CheckpointConfig
-from lookalike.wording import counted
+from lookalike.wording import at_most, counted
 
 SCORES = "scores.json"
 PARTS = {  # of a report of `evaluate invariance`, beside its augmentations
@@ -60,7 +58,7 @@ def card(
     parts = [
         f"# {name}",
         f"{encoder.name}{stem}: {parameters:,} weights with its projection head, {size / 1e6:.1f} MB in float16. "
-        f"It computes in float32; stored so, a similarity changes by at most {difference:.1g}."
+        f"It computes in float32; stored so, a similarity changes by at most {at_most(difference)}."
         f"{turned} "
         f"{_origin(config)}",
         f"    lookalike embed samples.h5 --checkpoint checkpoints/{name} --out embeddings.h5",
@@ -107,17 +105,6 @@ def scored_hash(report: Report) -> str | None:
         if isinstance(inner := report.get(part), dict) and isinstance(found := inner.get("hash"), str):
             return found
     return None
-
-
-def without_folders(value: Any) -> Any:
-    """The same report with each absolute path cut down to its last part."""
-    if isinstance(value, dict):
-        return {name: without_folders(inner) for name, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [without_folders(inner) for inner in value]
-    if isinstance(value, str):
-        return re.sub(r"(?<![\w.])/(?:[\w.+~-]+/)+[\w.+~-]*", lambda found: PurePath(found[0]).name, value)
-    return value
 
 
 def _scores(name: str, report: Report) -> str:

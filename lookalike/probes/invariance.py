@@ -97,7 +97,7 @@ def measure(
     domain = get_domain(describer.config.domain)
     settings, whole, told = _settings(domain, describer.config, samples)
     notes += told
-    settings, told = with_extra(settings, _defaults(domain, samples)[0], extra)
+    settings, told = with_extra(settings, _defaults(domain, samples)[0], extra, checkpoint)
     notes += told
     steps, off = chosen(settings, without, checkpoint)
     rows = _some(len(samples), objects, seed)

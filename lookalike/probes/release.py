@@ -16,7 +16,8 @@ from lookalike.config import read_settings
 from lookalike.embeddings import normalize
 from lookalike.errors import InputError
 from lookalike.files import atomic_folder, lock, write_json
-from lookalike.probes.card import SCORES, Data, card, scored_hash, without_folders
+from lookalike.probes.card import SCORES, Data, card, scored_hash
+from lookalike.probes.folders import without_folders
 from lookalike.provenance import WAYS_OUT, write_record
 from lookalike.samples import Samples
 from lookalike.ssl.checkpoint import CONFIG, MODEL, CheckpointConfig, load_encoder, read_config, save_encoder
@@ -73,7 +74,12 @@ def release(
     with lock(out), atomic_folder(out) as folder:
         saved = save_encoder(folder, encoder, half)
         for path, report in zip(scores, reports.values(), strict=True):
-            if (of := scored_hash(report)) not in (config.content_hash, saved.content_hash, None):
+            if (of := scored_hash(report)) is None:
+                raise InputError(
+                    f"A report says by its content hash which encoder it scores, but {path} does not; give those that "
+                    "`lookalike evaluate … --json` writes."
+                )
+            if of not in (config.content_hash, saved.content_hash):
                 raise InputError(
                     f"{path} scores the encoder {of[:12]}…, but this one is {config.content_hash[:12]}… "
                     f"({saved.content_hash[:12]}… as released)."

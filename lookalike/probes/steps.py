@@ -59,10 +59,11 @@ def chosen(settings: Config, without: Sequence[str], where: object) -> tuple[lis
     return [name for name, on in steps.items() if on], off
 
 
-def with_extra(settings: Config, defaults: Config, extra: Sequence[str]) -> tuple[Config, list[str]]:
+def with_extra(settings: Config, defaults: Config, extra: Sequence[str], where: object) -> tuple[Config, list[str]]:
     """The settings with steps switched on that are off by default, in the numbers of `defaults`; and notes.
 
-    A step that is on already keeps its numbers. InputError naming a step that is not such an extra.
+    A step that is on already keeps its numbers. InputError naming a step that is not such an extra, or that lacks
+    numbers which only a training can be given.
     """
     extras = [name for name in _switchable(settings) if not _usual(settings, name)]
     notes = []
@@ -70,7 +71,16 @@ def with_extra(settings: Config, defaults: Config, extra: Sequence[str]) -> tupl
         if name not in extras:
             raise unknown("extra step", name, extras)
         if not getattr(settings, name).enabled:
-            settings = settings.changed({name: getattr(defaults, name).model_dump() | {"enabled": True}})
+            try:
+                settings = settings.changed({name: getattr(defaults, name).model_dump() | {"enabled": True}})
+            except InputError as error:  # a rule of the settings: "PATH has no numbers for BANDS; advice for training"
+                lacking = error.message.removeprefix("Settings: ").partition(";")[0]
+                raise InputError(
+                    f"--extra {name} is measured with the numbers in the settings of {where}, but there {lacking}. "
+                    f"Leave it out, or measure an encoder trained with them "
+                    f"(lookalike train … --set augment.{lacking.split()[0]}.BAND=… for each).",
+                    code="extra_lacks_numbers",
+                ) from None
             notes.append(f"{name}: measured though the encoder was not trained with it (--extra); “all” includes it.")
     return settings, notes
 

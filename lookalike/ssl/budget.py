@@ -8,7 +8,12 @@ from collections.abc import Generator
 from contextlib import closing
 from pathlib import Path
 
-from lookalike.ssl.plan import Plan
+from lookalike.samples import Samples
+from lookalike.ssl.batches import refuse_constant
+from lookalike.ssl.hardware import fast_precision
+from lookalike.ssl.plan import Plan, make_plan
+from lookalike.ssl.settings import TrainConfig
+from lookalike.ssl.starting import Start
 from lookalike.ssl.trainer import Trainer
 from lookalike.ssl.world import World
 from lookalike.wording import counted
@@ -43,6 +48,25 @@ def samples_per_second(plan: Plan, out: Path, world: World) -> float:
             if taken > 1 and (spent > MEASURED_SECONDS or taken + WARM_STEPS >= MOST_STEPS):
                 return taken * B / spent
     raise AssertionError("an endless count ended")
+
+
+def new_plan(
+    samples: Samples, config: TrainConfig, out: Path, world: World, *, budget: float | None, start: Start | None
+) -> Plan:
+    """A new run with nothing left open: under a budget, in seconds, its epochs follow from the rate of some real steps.
+
+    InputError for settings or data that cannot work. `train` trains it, and `find_lr` tries rates on it.
+    """
+    machine = world.from_first(lambda: fast_precision(world.device))
+    plan = make_plan(samples, config, precision=machine, processes=world.size, start=start)
+    world.from_first(lambda: refuse_constant(samples))
+    if budget is None:
+        return plan
+    epochs, note = epochs_within(budget, plan, samples_per_second(plan, out, world))
+    longer = config.model_copy(update={"epochs": epochs})
+    plan = make_plan(samples, longer, precision=machine, processes=world.size, start=start)
+    plan.notes.append(note)
+    return plan
 
 
 def epochs_within(seconds: float, plan: Plan, rate: float) -> tuple[int, str]:

@@ -14,6 +14,7 @@ from lookalike.samples import Samples
 from lookalike.ssl.curves import LR_PLOT, check_copy
 from lookalike.ssl.description import read_config, require_layer, wait_for_replacement
 from lookalike.ssl.fitting import check_fits, samples_to_embed
+from lookalike.ssl.labels import watched_objects
 from lookalike.ssl.settings import TrainConfig, refuse_changes, resolved
 
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -32,29 +33,17 @@ def check_training(
 ) -> None:
     """InputError, NotFoundError or CorruptError where `train` would raise it, as far as that shows without torch.
 
-    Of several processes none checks: the first may have begun to write what another would find.
+    A new run is checked for `find_lr` just so, since it tries the rates of one. Of several processes none checks: the
+    first may have begun to write what another would find.
     """
     if "RANK" in os.environ:
         return
-    samples = samples_to_train(paths, out, config, plot=plot, budget=budget)
-    if label is not None:
-        samples.values(label, [])  # refuses a column that is not there
+    samples = samples_to_train(paths, out, config, label=label, plot=plot, budget=budget)
     check_weights(weights)
     wait_for_replacement(out)
     if may_write(out, resume):
         refuse_changes(read_config(out).train, config)
     elif weights is None:
-        settle(samples, config)
-
-
-def check_trial(paths: Sequence[Path], config: TrainConfig, *, plot: Path | None, weights: Path | None) -> None:
-    """The same for the trial of rates that `find_lr` is."""
-    if "RANK" in os.environ:
-        return
-    check_copy(plot)
-    samples = Samples(list(paths))
-    check_weights(weights)
-    if weights is None:
         settle(samples, config)
 
 
@@ -67,7 +56,13 @@ def check_embedding(paths: Sequence[Path], checkpoint: Path, out: Path, *, layer
 
 
 def samples_to_train(
-    paths: Sequence[Path], out: Path, config: TrainConfig, *, plot: Path | None, budget: float | None
+    paths: Sequence[Path],
+    out: Path,
+    config: TrainConfig,
+    *,
+    label: str | None,
+    plot: Path | None,
+    budget: float | None,
 ) -> Samples:
     """The data set, where it can be read and the other arguments of a training go together; or an InputError."""
     if out.name in ("", ".."):
@@ -75,7 +70,10 @@ def samples_to_train(
     check_copy(plot)
     if budget is not None and config.epochs is not None:
         raise InputError(f"The epochs follow from --budget, so it goes without --epochs ({config.epochs}).")
-    return Samples(list(paths))
+    samples = Samples(list(paths))
+    if label is not None:
+        watched_objects(samples, label)
+    return samples
 
 
 def may_write(out: Path, resume: bool) -> bool:

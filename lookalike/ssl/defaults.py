@@ -30,17 +30,27 @@ def between(ends: tuple[float, float], objects: int) -> float:
     return float(f"{ends[0] ** (1 - t) * ends[1] ** t:.3g}")
 
 
+def _too_few(objects: int) -> InputError:
+    """Where no batch and queue are chosen: a batch is 4 objects or more, and the queue leaves at least one out."""
+    if objects < 5:
+        return InputError(f"Training needs at least 5 objects, a batch of 4 and one more, but there are {objects}.")
+    return InputError(
+        "The batch and queue that training chooses need at least 8 objects, so that a batch of 4 is half of them; for "
+        f"{objects} give --batch-size 4 and --queue, from 4 to {objects - 1}."
+    )
+
+
 def default_batch(objects: int) -> int:
     """B: a multiple of 64 from 64 to 256; of fewer than 128 objects the largest power of two that is at most half."""
     if objects < 8:
-        raise InputError(
-            f"Training needs at least 8 objects, so that a batch of 4 is half of them; there are {objects}."
-        )
+        raise _too_few(objects)
     return min(1 << (objects // 2).bit_length() - 1, int(between(BATCH, objects)) // BATCH[0] * BATCH[0])
 
 
 def default_queue(objects: int, batch_size: int) -> int:
     """K: the largest multiple of the batch that is at most N/8 and at most 65,536, but at least one batch."""
+    if objects < 8:
+        raise _too_few(objects)
     if batch_size > min(objects // 2, MAX_QUEUE):
         raise InputError(
             f"The queue holds at least one batch and at most half the objects, so batch_size is at most "

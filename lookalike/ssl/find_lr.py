@@ -20,19 +20,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.errors import CollapsedError, InputError, LookalikeError
-from lookalike.files import atomic_path, lock
+from lookalike.errors import CollapsedError, LookalikeError
+from lookalike.files import atomic_path
 from lookalike.progress import progress
-from lookalike.samples import Samples
-from lookalike.ssl.batches import refuse_constant
-from lookalike.ssl.budget import endless_steps
-from lookalike.ssl.curves import LR_PLOT, check_copy
-from lookalike.ssl.hardware import fast_precision, kept_memory
-from lookalike.ssl.plan import Plan, make_plan
+from lookalike.ssl.budget import endless_steps, new_plan
+from lookalike.ssl.checks import may_write, samples_to_train
+from lookalike.ssl.curves import LR_PLOT
+from lookalike.ssl.hardware import kept_memory
+from lookalike.ssl.plan import Plan
 from lookalike.ssl.settings import TrainConfig
 from lookalike.ssl.starting import Start
 from lookalike.ssl.trainer import Trainer
-from lookalike.ssl.world import World, join
+from lookalike.ssl.world import World, join, writing
 from lookalike.wording import counted
 
 LOWEST, HIGHEST = 1e-4, 1.0  # lr per 256 objects of a batch
@@ -94,27 +93,22 @@ def find_lr(
     *,
     plot: Path | None = None,
     weights: Path | None = None,
+    label: str | None = None,
+    budget: float | None = None,
     device: str = "auto",
     quiet: bool = False,
 ) -> LrRange:
-    """Find at which rates a run of `train` with the same arguments would learn; of `out` only `lr.png` is written.
+    """Find at which rates a new run of `train` with the same arguments would learn; of `out` only `lr.png` is written.
 
-    plot : where to draw instead; `out` is then not touched.
-    InputError for settings or data that cannot work.
+    plot : where to draw instead; `out` is then not touched. label : refused where `train` would refuse it; it changes
+    nothing. What is written to is locked, and looked at, before the steps are taken.
+    InputError for settings or data that cannot work, and for an `out` that `train` would not begin in.
     """
-    check_copy(plot)
-    if plot is None and (out.name in ("", "..") or out.is_file()):
-        raise InputError(f"A checkpoint is a folder with a name of its own, but {str(out)!r} was given.")
-    samples = Samples(list(samples_paths))
-    with kept_memory(), join(device) as world:
-        plan = make_plan(
-            samples,
-            config,
-            start=None if weights is None else Start(weights),
-            precision=world.from_first(lambda: fast_precision(world.device)),
-            processes=world.size,
-        )
-        world.from_first(lambda: refuse_constant(samples))
+    samples = samples_to_train(samples_paths, out, config, label=label, plot=plot, budget=budget)
+    start = None if weights is None else Start(weights)
+    with kept_memory(), join(device) as world, writing(plot or out, world):
+        world.from_first(lambda: may_write(out, resume=False))
+        plan = new_plan(samples, config, out, world, budget=budget, start=start)
         quiet = quiet or not world.first
         if not quiet:
             print(*plan.notes, _said(plan), sep="\n", file=sys.stderr, flush=True)
@@ -152,14 +146,11 @@ def sweep(plan: Plan, out: Path, world: World, *, steps: int | None = None, quie
             ended = "collapsed" if isinstance(error, CollapsedError) else "diverged"
     losses = losses[trainer.filling :]
     rates = trainer.rates[: len(losses)]
-    sigma = SMOOTHED * steps / math.log10(HIGHEST / LOWEST)
-    return read(rates, losses, sigma, guessing=math.log(1 + plan.K), filling=trainer.filling, ended=ended)
+    return read(rates, losses, guessing=math.log(1 + plan.K), filling=trainer.filling, ended=ended)
 
 
-def read(
-    rates: Values, losses: Sequence[float], sigma: float, *, guessing: float, filling: int, ended: str = ""
-) -> LrRange:
-    """What the losses (n,) of steps at rising rates (n,) say, smoothed over sigma steps."""
+def read(rates: Values, losses: Sequence[float], *, guessing: float, filling: int, ended: str = "") -> LrRange:
+    """What the losses (n,) of steps at rates (n,) that rise evenly in their logarithm say, smoothed over SMOOTHED."""
     values = np.asarray(losses, np.float64)
     sigma = (
         SMOOTHED / math.log10(HIGHEST / LOWEST) * STEPS if len(rates) < 2 else SMOOTHED / np.diff(np.log10(rates))[0]
@@ -206,13 +197,10 @@ def center(rates: Values, slope: Values) -> float:
 
 
 def _draw(found: LrRange, out: Path, plot: Path | None) -> None:
-    """The curve and where the suggestion lies, in `out` or where asked."""
-    if plot is not None:
-        _png(found, plot)
-        return
-    with lock(out):
+    """The curve and where the suggestion lies, in `out` or where asked; the caller holds the lock."""
+    if plot is None:
         out.mkdir(parents=True, exist_ok=True)
-        _png(found, out / LR_PLOT)
+    _png(found, plot or out / LR_PLOT)
 
 
 def _png(found: LrRange, path: Path) -> None:

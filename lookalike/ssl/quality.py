@@ -12,13 +12,11 @@ from torch import Tensor
 
 from lookalike.augmentations.inputs import encoder_input
 from lookalike.augmentations.preprocess import Seen
-from lookalike.errors import InputError
 from lookalike.samples import Samples
 from lookalike.ssl.encoders import Encoder
+from lookalike.ssl.labels import NEIGHBORS, watched_objects
 
-WATCHED = 2000  # most objects that are embedded to look at their labels
 EVALUATIONS = 20  # in a run
-NEIGHBORS = 10
 BLOCK = 256
 
 
@@ -42,26 +40,15 @@ def queue_age(step: int, K: int, B: int) -> float:
 class LabelWatch:
     """Does the embedding tell apart what a catalog column does? The kNN accuracy of a part of the objects.
 
-    Up to WATCHED objects that have a label (texts, or whole numbers), spread evenly over the data set, each classified
-    by the majority of its 10 nearest among the others (cosine), of classes with equal votes that of the nearest.
+    The objects are those of `watched_objects`, each classified by the majority of its 10 nearest among the others
+    (cosine), of classes with equal votes that of the nearest.
     """
 
     def __init__(self, samples: Samples, column: str, preprocess: Seen, device: torch.device) -> None:
-        labels = samples.column(column)
-        text = labels.dtype.kind == "U"
-        if not text and not np.equal(np.mod(labels[np.isfinite(labels)], 1), 0).all():
-            raise InputError(f"--label watches classes, texts or whole numbers, but column {column!r} holds others.")
-        rows = np.flatnonzero(np.char.strip(labels) != "" if text else np.isfinite(labels))
-        rows = rows[np.linspace(0, len(rows) - 1, min(len(rows), WATCHED)).astype(int)] if len(rows) else rows
-        names, classes = np.unique(labels[rows], return_inverse=True)
-        if len(names) < 2 or len(rows) <= NEIGHBORS:
-            raise InputError(
-                f"--label needs two classes and more than {NEIGHBORS} objects that have one, but column {column!r} "
-                f"has {len(names)} in {len(rows)} objects."
-            )
-        self.samples, self.rows, self.preprocess, self.device = samples, rows, preprocess, device
-        self.classes = torch.from_numpy(classes.reshape(-1))  # (n,)
-        self.chance = float(np.bincount(classes.reshape(-1)).max() / len(rows))
+        self.rows, classes = watched_objects(samples, column)  # (n,) each
+        self.samples, self.preprocess, self.device = samples, preprocess, device
+        self.classes = torch.from_numpy(classes)
+        self.chance = float(np.bincount(classes).max() / len(classes))
 
     @torch.inference_mode()
     def accuracy(self, encoder: Encoder) -> float:

@@ -12,19 +12,15 @@ import importlib
 import math
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from lookalike.errors import InputError
-from lookalike.files import lock, recover_folder
 from lookalike.samples import Samples
-from lookalike.ssl.batches import refuse_constant
-from lookalike.ssl.budget import epochs_within, is_long, samples_per_second, time_needed
+from lookalike.ssl.budget import is_long, new_plan, samples_per_second, time_needed
 from lookalike.ssl.checkpoint import read_config
 from lookalike.ssl.checks import may_write, samples_to_train
 from lookalike.ssl.curves import plot_log
@@ -35,7 +31,7 @@ from lookalike.ssl.quality import LabelWatch
 from lookalike.ssl.settings import TrainConfig
 from lookalike.ssl.starting import Start
 from lookalike.ssl.trainer import Trainer
-from lookalike.ssl.world import World, join
+from lookalike.ssl.world import World, join, writing
 
 __all__ = ["TrainConfig", "TrainReport", "train"]
 
@@ -87,9 +83,9 @@ def train(
     InputError for settings or data that cannot work, CollapsedError when the encoder collapses.
     """
     began = time.monotonic()
-    samples = samples_to_train(samples_paths, out, config, plot=plot, budget=budget)
+    samples = samples_to_train(samples_paths, out, config, label=label, plot=plot, budget=budget)
     start = None if weights is None else Start(weights)
-    with kept_memory(), join(device) as world, _writing(out, world):
+    with kept_memory(), join(device) as world, writing(out, world):
         quiet = quiet or not world.first
         resumed = world.from_first(lambda: may_write(out, resume))
         if resumed:
@@ -128,36 +124,13 @@ def _plan(
     start: Start | None,
 ) -> Plan:
     """The run with nothing left open; of a new one under a budget, its epochs too."""
-    machine: dict[str, Any] = {
-        "precision": world.from_first(lambda: fast_precision(world.device)),
-        "processes": world.size,
-        "start": start,
-    }
-    plan = make_plan(samples, config, read_config(out) if resumed else None, **machine)
     if resumed:
-        return plan
-    world.from_first(lambda: refuse_constant(samples))
-    if budget is None:
-        if config.epochs is None and is_long(plan):
-            plan.notes.append(time_needed(plan, samples_per_second(plan, out, world)))
-        return plan
-    epochs, note = epochs_within(budget, plan, samples_per_second(plan, out, world))
-    plan = make_plan(samples, config.model_copy(update={"epochs": epochs}), **machine)
-    plan.notes.append(note)
+        precision = world.from_first(lambda: fast_precision(world.device))
+        return make_plan(samples, config, read_config(out), precision=precision, processes=world.size, start=start)
+    plan = new_plan(samples, config, out, world, budget=budget, start=start)
+    if budget is None and config.epochs is None and is_long(plan):
+        plan.notes.append(time_needed(plan, samples_per_second(plan, out, world)))
     return plan
-
-
-@contextmanager
-def _writing(out: Path, world: World) -> Iterator[None]:
-    """Keep others from writing to `out`, and put it in order after a kill; the first process does so for all."""
-    with ExitStack() as stack:
-
-        def prepare() -> None:
-            stack.enter_context(lock(out))
-            recover_folder(out)
-
-        world.from_first(prepare)
-        yield
 
 
 def _report(out: Path, plan: Plan, seconds: float, quiet: bool, plot: Path | None) -> TrainReport:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
@@ -17,6 +18,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from lookalike.errors import InputError, LookalikeError
+from lookalike.files import lock, recover_folder
 from lookalike.ssl.hardware import pick_device
 from lookalike.ssl.layers import part_sizes
 
@@ -122,6 +124,19 @@ def join(device: str) -> Iterator[World]:
         yield World(place, dist.get_rank(), dist.get_world_size())
     finally:
         dist.destroy_process_group()
+
+
+@contextmanager
+def writing(out: Path, world: World) -> Iterator[None]:
+    """Keep others from writing to `out`, and put it in order after a kill; the first process does so for all."""
+    with ExitStack() as stack:
+
+        def prepare() -> None:
+            stack.enter_context(lock(out))
+            recover_folder(out)
+
+        world.from_first(prepare)
+        yield
 
 
 def shared(encoder: nn.Module, world: World) -> nn.Module:
