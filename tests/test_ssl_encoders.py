@@ -39,7 +39,7 @@ def test_embedding_and_normalized_projection(name: str, channels: int, small_ste
 
 def test_every_encoder_can_be_described_without_being_built() -> None:
     assert tuple(RESNETS) == architectures.RESNETS
-    assert {*ENCODERS} == {*RESNETS, "mlp"}
+    assert {*ENCODERS} == {*RESNETS, "mlp", "set"}
     for name in RESNETS:
         shapes = parameter_shapes(EncoderConfig(name=name, channels=4))
         assert shapes["backbone.conv1.weight"] == (64, 4, 7, 7)

@@ -114,6 +114,7 @@ OUTSIDE = {
     "projection": [("1", "must be at least 2"), ("4097", "must be at most 4096")],
     "orientations": [("4", "must be 1 or 8"), ("0", "must be 1 or 8")],
     "mlp": [("3", "must hold named values")],
+    "set": [("3", "must hold named values")],
     "augment": [("3", "must hold named values")],
 }
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from lookalike.augmentations import DOMAINS
 from lookalike.ssl import defaults
-from lookalike.ssl.architectures import MlpSettings
+from lookalike.ssl.architectures import MlpSettings, SetSettings
 from lookalike.ssl.settings import SMALL_VIEW, TrainConfig
 
 
@@ -20,7 +20,7 @@ def told() -> dict[str, str]:
 def _by_data() -> dict[str, str]:
     """The settings that follow from data, domain and machine."""
     encoders = {domain.default_encoder for domain in DOMAINS.values()}
-    mlp = MlpSettings()
+    mlp, of_set = MlpSettings(), SetSettings()
     return {
         "encoder": " or ".join(sorted(encoders)) + (" by the domain" if len(encoders) > 1 else ""),
         "small_stem": f"for views below {SMALL_VIEW} px",
@@ -35,6 +35,8 @@ def _by_data() -> dict[str, str]:
         "sub_batches": "batch/32, at least 2",
         "orientations": f"8 up to N = {defaults.SMALL:,} where turned views are the same object, else 1",
         "mlp": f"hidden {' '.join(map(str, mlp.hidden))}, dimensions {mlp.dimensions}, of the encoder mlp",
+        "set": f"particle {' '.join(map(str, of_set.particle))}, hidden {' '.join(map(str, of_set.hidden))}, "
+        f"dimensions {of_set.dimensions}, of the encoder set",
     }
 
 
