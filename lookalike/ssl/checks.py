@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lookalike.augmentations import get_domain
+from lookalike.augmentations.given import with_given
 from lookalike.errors import InputError
 from lookalike.files import existing_files
 from lookalike.samples import Samples
@@ -102,7 +103,7 @@ def settle(samples: Samples, config: TrainConfig) -> None:
     about, domain = samples.about, get_domain(samples.about.domain)
     size = min(samples.image_shape[1:])
     defaults, _ = domain.settings(about, size, frozenset(samples.columns), str(samples.image_dtype))
-    view_size = domain.preprocess(about, defaults.changed(config.augment)).size
+    view_size = domain.preprocess(about, with_given(defaults, config.augment, about.bands)).size
     resolved(config, objects=len(samples), view_size=view_size, default_encoder=domain.default_encoder)
 
 

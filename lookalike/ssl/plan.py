@@ -9,6 +9,7 @@ import torch
 
 from lookalike.augmentations import get_domain
 from lookalike.augmentations.domain import Domain
+from lookalike.augmentations.given import with_given
 from lookalike.augmentations.preprocess import Preprocess
 from lookalike.config import Config
 from lookalike.errors import InputError
@@ -126,7 +127,7 @@ def make_plan(
         config = start.adopted(config)
     size = min(samples.image_shape[1:])
     defaults, notes = domain.settings(about, size, frozenset(samples.columns), str(samples.image_dtype))
-    augment = defaults.changed(config.augment)
+    augment = with_given(defaults, config.augment, about.bands if stored is None else None)
     preprocess = domain.preprocess(about, augment)
     settled = resolved(
         config,
