@@ -21,12 +21,15 @@ class Config(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     @classmethod
-    def checked(cls, values: dict[str, Any]) -> Self:
-        """Build from plain values; a wrong key or value is one line naming the key, the value and the choices."""
+    def checked(cls, values: dict[str, Any], within: str = "") -> Self:
+        """Build from plain values; a wrong key or value is one line naming the key, the value and the choices.
+
+        within : the setting of others that these lie under, for the paths named there.
+        """
         try:
             return cls.model_validate(values)
         except ValidationError as error:
-            raise _first_line(cls, error) from None
+            raise _first_line(cls, error, within) from None
 
     def overridden(self, file: Path | None = None, assignments: list[str] | None = None) -> Self:
         """These settings with those of a TOML or JSON file, then with `key.path=value` assignments, laid over."""
@@ -40,11 +43,11 @@ class Config(BaseModel):
             _merge(values, _nested(path.strip().split("."), _parse(text.strip())))
         return type(self).checked(values)
 
-    def changed(self, changes: dict[str, Any]) -> Self:
-        """These settings with changes laid over, nested as the settings are."""
+    def changed(self, changes: dict[str, Any], within: str = "") -> Self:
+        """These settings with changes laid over, nested as the settings are; `within` as for `checked`."""
         values = self.model_dump()
         _merge(values, changes)
-        return type(self).checked(values)
+        return type(self).checked(values, within)
 
 
 def read_settings(file: Path) -> dict[str, Any]:
@@ -85,13 +88,14 @@ def _merge(values: dict[str, Any], changes: dict[str, Any]) -> None:
             values[key] = change
 
 
-def _first_line(model: type[BaseModel], error: ValidationError) -> InputError:
+def _first_line(model: type[BaseModel], error: ValidationError, within: str) -> InputError:
     """The first fault of a pydantic error in our one-line form."""
     fault = error.errors()[0]
-    path = ".".join(str(part) for part in fault["loc"])
+    before = [within] if within else []
+    path = ".".join([*before, *map(str, fault["loc"])])
     if fault["type"] == "extra_forbidden":
         fields = _fields_at(model, fault["loc"][:-1])
-        prefix = ".".join(str(part) for part in fault["loc"][:-1])
+        prefix = ".".join([*before, *map(str, fault["loc"][:-1])])
         choice = unknown("setting", fault["loc"][-1], fields)
         return InputError(f"{choice.message} (in {prefix})" if prefix else choice.message, code="unknown_setting")
     if fault["type"] == "value_error":  # a model's own rule, whose text names what it is about

@@ -10,7 +10,7 @@ from typing import Any
 from lookalike.embeddings import KIND as EMBEDDINGS
 from lookalike.errors import InputError, LookalikeError
 from lookalike.files import natural_key
-from lookalike.info import NOT_OURS, ONNX, describe
+from lookalike.info import NOT_OURS, ONNX, UNFINISHED, describe
 from lookalike.samples import KIND as SAMPLES
 from lookalike.wording import counted
 
@@ -57,11 +57,12 @@ def _inside(folder: Path, depth: int) -> Iterator[tuple[Path, dict[str, Any] | N
 
 
 def _described(path: Path) -> dict[str, Any] | None:
-    """The description of a file or folder of ours, its fault where it cannot be read, None for what is not ours."""
+    """The description of a file or folder of ours, or why there is none; None for what is not ours."""
     try:
         return describe(path)
     except LookalikeError as error:
-        return None if error.code == NOT_OURS else {"kind": "damaged", "error": error.message}
+        kind = "unfinished" if error.code in UNFINISHED else "damaged"
+        return None if error.code == NOT_OURS else {"kind": kind, "error": error.message}
     except OSError:
         return None
 

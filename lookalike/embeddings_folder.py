@@ -23,6 +23,7 @@ from lookalike.files import read_json, write_json
 SCHEMA = 1
 KIND = "lookalike embeddings folder"
 MANIFEST = "manifest.json"
+UNFINISHED_EMBEDDINGS = "unfinished_embeddings"  # code of an error
 SUFFIXES = (".h5", ".hdf5")  # of shards
 OPEN = 64  # shards mapped at once
 
@@ -88,7 +89,7 @@ def read_manifest(folder: Path, *, unfinished: bool = False) -> Manifest:
         raise InputError(
             f"{folder} is not complete: {done:,} of {len(manifest.shards):,} shards are there. The same "
             "`lookalike embed` goes on with the others.",
-            code="unfinished_embeddings",
+            code=UNFINISHED_EMBEDDINGS,
         )
     return manifest
 

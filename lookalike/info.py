@@ -12,7 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 from lookalike.augmentations.inputs import AnyInput
 from lookalike.embeddings import KIND as EMBEDDINGS
 from lookalike.embeddings import Embeddings
-from lookalike.embeddings_folder import has_manifest
+from lookalike.embeddings_folder import UNFINISHED_EMBEDDINGS, has_manifest
 from lookalike.errors import CorruptError, InputError, NotFoundError
 from lookalike.onnx_files import file_hash, read_about
 from lookalike.provenance import read_record
@@ -21,7 +21,9 @@ from lookalike.samples import Samples, read_kind
 from lookalike.ssl.architectures import EncoderConfig
 
 ONNX = "lookalike ONNX export"
-NOT_OURS = "not_ours"  # code of the error
+NOT_OURS = "not_ours"  # codes of errors
+UNFINISHED_CHECKPOINT = "unfinished_checkpoint"
+UNFINISHED = (UNFINISHED_EMBEDDINGS, UNFINISHED_CHECKPOINT)
 
 
 def describe(path: Path) -> dict[str, Any]:
@@ -101,8 +103,15 @@ def _folder(path: Path) -> dict[str, Any]:
         record = {"made": made} if (made := read_record(index.path)) else {}  # each version has its own
         return {"kind": "lookalike index", "version": index.version, **index.manifest.model_dump(mode="json"), **record}
     if (path / "model.safetensors").exists():
-        from lookalike.ssl.description import read_config
+        from lookalike.ssl.description import CONFIG, read_config, wait_for_replacement
 
+        wait_for_replacement(path)
+        if not (path / CONFIG).exists():
+            raise NotFoundError(
+                f"{path} holds weights and no {CONFIG}, which comes after them: it is being written or copied, or that "
+                "was cut off.",
+                code=UNFINISHED_CHECKPOINT,
+            )
         return read_config(path).model_dump(mode="json")
     if has_manifest(path):
         return _embeddings(Embeddings(path))

@@ -130,9 +130,11 @@ def _checkpoint(path: Path, found: Mapping[str, Any]) -> list[str]:
         **_origin(found),
         "content hash": _short(found["content_hash"]),
     }
-    train = {name: value for name, value in found["train"].items() if name not in ("augment", "imported")}
-    unusual = _unusual(found)
-    given = found["train"].get("augment")
+    train = {name: value for name, value in found["train"].items() if name not in ("augment", "imported", "adapted")}
+    # What a released encoder was trained with is not compared: the data and augmentations beside it here are others'.
+    adapted = "adapted" in found["train"]
+    unusual = set() if adapted else _unusual(found)
+    given = None if adapted else found["train"].get("augment")
     changed = set(_flat(given)) if isinstance(given, dict) else set()
     settings = {name: _plain(value) + DIFFERS * (name in unusual) for name, value in train.items()}
     settings |= {
@@ -141,7 +143,8 @@ def _checkpoint(path: Path, found: Mapping[str, Any]) -> list[str]:
     }
     if not settings:
         return [_aligned(lines)]
-    return [_aligned(lines), "Settings (* differs from the default for such data)", _aligned(settings)]
+    heading = "Settings" if adapted else "Settings (* differs from the default for such data)"
+    return [_aligned(lines), heading, _aligned(settings)]
 
 
 def _stored(samples: Samples) -> Lines:
@@ -194,12 +197,21 @@ def _origin(found: Mapping[str, Any]) -> Lines:
             or "from a file not recorded here",
             "head": "none: it has no projection" if head == "none" else str(head),
         }
+    adapted = found.get("train", {}).get("adapted")
     return {
+        **({"adapted": _adapted(adapted)} if isinstance(adapted, dict) else {}),
         "trained": f"{_epochs(found.get('epoch', 0))}, {counted(found.get('step', 0), 'step')} on "
         f"{counted(found.get('objects', 0), 'object')}",
         "samples": _short(found.get("samples_hash", "")) or "not recorded",
         **({"began with": f"{start['weights']} {_short(start['hash'])}"} if (start := found.get("start")) else {}),
     }
+
+
+def _adapted(to: Mapping[str, Any]) -> str:
+    """From which released encoder one was fitted to other pictures, and what is another there."""
+    name, digest = to.get("from", "a released encoder"), _short(str(to.get("hash", "")))
+    others = [f"{what} {_plain(value) or 'none'}" for what, value in to.items() if what not in ("from", "hash")]
+    return "; ".join([f"{name} {digest}", *others])
 
 
 def _epochs(number: float) -> str:

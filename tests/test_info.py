@@ -13,7 +13,8 @@ import pytest
 from lookalike import contents
 from lookalike.contents import describe_all
 from lookalike.datasets import ingest
-from lookalike.errors import CorruptError, InputError
+from lookalike.embeddings_folder import Manifest, Shard, write_manifest
+from lookalike.errors import CorruptError, InputError, NotFoundError
 from lookalike.indexer.index import Index
 from lookalike.info import describe
 from lookalike.provenance import record_path
@@ -107,6 +108,34 @@ def test_a_checkpoint_marks_what_is_not_the_default(tmp_path: Path, other: dict[
     assert line(text, "momentum") == f"{train['momentum']:.4g}"
 
 
+def test_a_checkpoint_adapted_from_a_released_one_marks_nothing(tmp_path: Path) -> None:
+    """Its settings are the released encoder's, its augmentations those of the data it was fitted to."""
+    config = TrainConfig(temperature=0.3, augment={"scaling": {"low": 0.8}})
+    train = resolved(config, objects=1000, view_size=48, default_encoder="resnet18", turns=True).model_dump(mode="json")
+    about = {
+        "kind": "lookalike checkpoint",
+        "schema_version": 1,
+        "encoder": {"name": "resnet18", "channels": 1, "small_stem": False, "projection": 128},
+        "preprocess": {"kind": "scaled", "size": 32, "bands": ["r"], "dtype": "uint8", "unit": ""},
+        "domain": "galaxy",
+        "bands": ["r"],
+        "augment": {"scaling": {"low": 0.9, "high": 1.1}},
+        "train": train | {"adapted": {"from": "sdss", "hash": "b" * 64, "trained on size": 48, "trained on unit": ""}},
+        "objects": 1000,
+        "epoch": 2.0,
+        "content_hash": "a" * 64,
+    }
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    for adapted in (about, about | {"train": {"adapted": 3}}, about | {"train": {"adapted": {}}}):
+        (tmp_path / "config.json").write_text(json.dumps(adapted))
+        text = summary(tmp_path)
+        assert "*" not in text
+        assert line(text, "augment.scaling.low") == "0.9"
+    (tmp_path / "config.json").write_text(json.dumps(about))
+    assert line(summary(tmp_path), "adapted") == f"sdss {'b' * 12}…; trained on size 48; trained on unit none"
+    assert line(summary(tmp_path), "temperature") == "0.3"
+
+
 @pytest.mark.parametrize(
     ("broken", "message"),
     [
@@ -197,6 +226,30 @@ def test_a_folder_of_ours_and_others_is_listed(toy_index: Path, tmp_path: Path) 
     assert found["files"][1] == {"path": "index", **describe(made / "index")}
     assert describe_all(made / "index") == describe(made / "index")
     json.dumps(found, allow_nan=False)
+
+
+def test_what_is_being_written_is_unfinished_and_not_damaged(toy_index: Path, tmp_path: Path) -> None:
+    """An embeddings folder without its last shards, and weights whose description comes after them."""
+    shutil.copy(toy_index.parent / "samples.h5", tmp_path)
+    shards = tuple(Shard(file=f"{name}.h5", samples="ab", n=100) for name in "ab")
+    plan = Manifest(dimensions=3, dtype="float32", layer="embedding", made_from={}, shards=shards)
+    (tmp_path / "vectors").mkdir()
+    write_manifest(tmp_path / "vectors", plan)
+    shutil.copy(toy_index.parent / "embeddings.h5", tmp_path / "vectors" / "a.h5")
+    (tmp_path / "encoder").mkdir()
+    (tmp_path / "encoder" / "model.safetensors").write_bytes(b"")
+    (tmp_path / "broken.h5").write_bytes((toy_index.parent / "samples.h5").read_bytes()[:3000])
+    shown = summary(tmp_path).splitlines()
+    assert [row.split()[:2] for row in shown[2:-1]] == [
+        ["broken.h5", "damaged"],
+        ["encoder", "unfinished"],
+        ["samples.h5", "samples"],
+        ["vectors", "unfinished"],
+    ]
+    assert "encoder holds weights and no config.json, which comes after them" in shown[3]
+    assert "is not complete: 1 of 2 shards are there. The same `lookalike embed` goes on" in shown[5]
+    with pytest.raises(NotFoundError, match="is being written or copied"):
+        describe(tmp_path / "encoder")
 
 
 def onnx_file(about: object) -> bytes:

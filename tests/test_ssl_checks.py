@@ -60,7 +60,11 @@ TRAIN = [
     ("s.h5 --out y --encoder resnet19", "Unknown encoder 'resnet19'. Did you mean 'resnet18'? Choices: resnet10,"),
     ("s.h5 --out y --set lrr=3", "Unknown setting 'lrr'. Did you mean 'lr'? Choices: encoder,"),
     ("s.h5 --out y --set lr=-3", "Setting lr must be above 0, but -3 was given."),
-    ("s.h5 --out y --set augment.x=1", "Unknown setting 'x'. Choices: "),
+    (
+        "s.h5 --out y --set augment.x=1",
+        "Unknown setting 'x'. Choices: bands, dtype, size, color, clip, crop, jitter, gray, blur, flip, divisor, mean, "
+        "std. (in augment)",
+    ),
     ("s.h5 --out y --batch-size 32", "A batch holds different objects, so batch_size is at most their number, 24"),
     ("s.h5 --out y --queue 24 --batch-size 8", "fewer keys than there are objects (24), but queue = 24."),
     ("s.h5 --out y --config c.yaml", "A settings file ends in .toml or .json, but c.yaml was given."),

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +16,7 @@ from PIL import Image
 
 from lookalike.augmentations import get_domain
 from lookalike.augmentations.inputs import encoder_input
-from lookalike.embeddings import Embeddings
+from lookalike.embeddings import Embeddings, normalize
 from lookalike.errors import CollapsedError, InputError, NotFoundError
 from lookalike.indexer.index import build_index
 from lookalike.provenance import read_record
@@ -23,6 +25,7 @@ from lookalike.samples import Samples
 from lookalike.ssl import embed_files
 from lookalike.ssl.checkpoint import CheckpointConfig, load_encoder, read_config, save_encoder
 from lookalike.ssl.embed import embed, embed_objects
+from lookalike.ssl.embed_files import refuse_collapsed, spread_of, useless_spread
 from lookalike.ssl.encoders import Encoder, EncoderConfig
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -264,6 +267,27 @@ def with_last_layer_scaled(checkpoint: Path, scale: float) -> None:
     shutil.rmtree(checkpoint)
     checkpoint.mkdir()
     save_encoder(checkpoint, encoder, config)
+
+
+def test_what_rounding_makes_of_one_direction_counts_as_collapsed() -> None:
+    """400 vectors within 1e-5 of a common direction, over dimensions and seeds; ten times the limit does not."""
+    for dtype, D, seed in itertools.product(("float32", "float16"), (2, 64, 2048), range(3)):
+        random = np.random.default_rng(seed)
+
+        def spread_at(distance: float, dtype: str = dtype, D: int = D, random: Any = random) -> float:
+            away = random.normal(size=(400, D))
+            away *= distance / np.linalg.norm(away, axis=1, keepdims=True)
+            vectors = normalize(normalize(random.normal(size=(1, D)), 0) + away, 0).astype(dtype)
+            return spread_of(normalize(vectors, 0).mean(axis=0))
+
+        mean = np.zeros(D)
+        mean[0] = np.sqrt(1 - spread_at(1e-5))
+        with pytest.raises(CollapsedError, match="gives all 400 objects the same vector"):
+            refuse_collapsed(mean, 400, dtype)
+        mean[0] = np.sqrt(1 - spread_at(np.sqrt(10 * useless_spread(dtype))))
+        refuse_collapsed(mean, 400, dtype)
+    assert useless_spread("float32") == pytest.approx(1e-10, rel=0.02)
+    assert useless_spread("float16") == pytest.approx(2.0**-22, rel=0.05)
 
 
 def test_collapsed_embeddings_are_an_error_and_nearly_collapsed_ones_a_warning(

@@ -225,6 +225,43 @@ def test_a_shard_that_cannot_be_read_now_is_kept(
         assert {name: (out / name).read_bytes() for name in kept} == kept
 
 
+def test_a_complete_folder_whose_parent_cannot_be_written_to_is_reused(
+    shards: list[Path], checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "all"
+    first = embed(shards, checkpoint, out, quiet=True)
+    kept = {path.name: path.read_bytes() for path in out.iterdir()}
+    number = [0]
+
+    def refused(output: Path) -> None:
+        raise OSError(number[0], os.strerror(number[0]), str(output))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(folder_module, "lock", refused)
+        for number[0] in (errno.EACCES, errno.EPERM, errno.EROFS):
+            again = embed(shards, checkpoint, out, quiet=True)
+            assert (again.content_hash, again.spread) == (first.content_hash, pytest.approx(first.spread))
+            assert "nothing was computed" in again.notes[-1]
+            with pytest.raises(InputError, match="made with other dtype"):
+                embed(shards, checkpoint, out, dtype="float16", quiet=True)
+            with pytest.raises(OSError, match=os.strerror(number[0])):
+                embed(shards, checkpoint, out, overwrite=True, quiet=True)
+        number[0] = errno.ENOSPC
+        with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
+            embed(shards, checkpoint, out, quiet=True)
+        number[0] = errno.EROFS
+        damaged = bytearray(kept["part2.h5"])
+        damaged[Embeddings(out / "part2.h5").vectors.offset + 5] ^= 1  # type: ignore[attr-defined]
+        (out / "part2.h5").write_bytes(damaged)
+        with pytest.raises(OSError, match=os.strerror(errno.EROFS)):
+            embed(shards, checkpoint, out, quiet=True)
+        assert (out / "part2.h5").read_bytes() == damaged
+        write_manifest(out, read_manifest(out).unfinished())
+        with pytest.raises(OSError, match=os.strerror(errno.EROFS)):
+            embed(shards, checkpoint, out, quiet=True)
+    assert embed(shards, checkpoint, out, quiet=True).content_hash == first.content_hash
+
+
 def test_a_shard_that_is_damaged_each_time_is_an_error(
     shards: list[Path], checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

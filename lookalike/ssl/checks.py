@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lookalike.augmentations import get_domain
+from lookalike.augmentations.given import with_given
 from lookalike.errors import InputError
 from lookalike.files import existing_files
 from lookalike.samples import Samples
@@ -100,9 +101,8 @@ def check_weights(weights: Path | None) -> None:
 def settle(samples: Samples, config: TrainConfig) -> None:
     """InputError where the settings of a new run, with the domain's own, do not go with the data."""
     about, domain = samples.about, get_domain(samples.about.domain)
-    size = samples.size
-    defaults, _ = domain.settings(about, size, frozenset(samples.columns), str(samples.dtype))
-    seen = domain.preprocess(about, defaults.changed(config.augment))
+    defaults, _ = domain.settings(about, samples.size, frozenset(samples.columns), str(samples.dtype))
+    seen = domain.preprocess(about, with_given(defaults, config.augment, about.bands))
     encoder = domain.default_encoder
     resolved(config, objects=len(samples), view_size=seen.size, default_encoder=encoder, kinds=seen.encoders)
 

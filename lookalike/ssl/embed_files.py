@@ -23,7 +23,7 @@ from lookalike.provenance import WAYS_OUT, build_record, write_record
 from lookalike.samples import Samples
 from lookalike.ssl.inference import Inference, vectors_of
 
-USELESS_SPREAD = 1e-10  # below it float32 rounding decides which objects are similar
+ARITHMETIC = 1e-5  # of a unit vector's length, what the encoder's float32 arithmetic leaves undetermined
 BLOCK_BYTES = 2**26
 READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
 
@@ -65,8 +65,12 @@ def embed_file(samples: Samples, out: Path, job: Job, advance: Advance) -> tuple
     if out.exists() and not job.overwrite and (held := _reusable(out, job)):
         _tidy(out)
         return held.content_hash, spread_of(mean_of(held))
+
+    def check(mean: Mean) -> None:
+        refuse_collapsed(mean, len(samples), job.about.dtype)
+
     with lock(file_output(out)):
-        return write_file(samples, out, job, advance, check=lambda mean: refuse_collapsed(mean, len(samples)))
+        return write_file(samples, out, job, advance, check=check)
 
 
 def write_file(
@@ -135,9 +139,19 @@ def mean_of(embeddings: Embeddings) -> Mean:
     return total / len(embeddings)
 
 
-def refuse_collapsed(mean: Mean, n: int) -> None:
-    """CollapsedError where n vectors of this mean (D,) are all the same."""
-    if n > 1 and spread_of(mean) < USELESS_SPREAD:
+def useless_spread(dtype: str) -> float:
+    """The spread that vectors stored in this type may get by rounding alone: below it, it decides what is similar.
+
+    A component is stored within eps/2 of its own size, so a vector of length 1 within eps/2, beside what the arithmetic
+    left; and vectors within r of a common direction have a spread of at most r². So 1e-10 for float32, 2.5e-7 for
+    float16, whose eps of 2⁻¹⁰ is by far the larger part.
+    """
+    return float(ARITHMETIC + np.finfo(dtype).eps / 2) ** 2
+
+
+def refuse_collapsed(mean: Mean, n: int, dtype: str) -> None:
+    """CollapsedError where n vectors of this mean (D,), stored in this type, are all the same but for rounding."""
+    if n > 1 and spread_of(mean) < useless_spread(dtype):
         raise CollapsedError(
             f"The encoder gives all {n:,} objects the same vector (spread {spread_of(mean):.1e}): it has collapsed, "
             "or the pictures are identical. Train it again, with a smaller lr or milder augmentations."

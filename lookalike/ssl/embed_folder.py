@@ -31,7 +31,7 @@ from lookalike.files import lock, write_point
 from lookalike.progress import Advance
 from lookalike.provenance import WAYS_OUT, build_record, refuse_input, write_record
 from lookalike.samples import Samples
-from lookalike.ssl.embed_files import Job, Mean, refuse_collapsed, spread_of, write_file
+from lookalike.ssl.embed_files import READ_ONLY, Job, Mean, refuse_collapsed, spread_of, write_file
 
 WAIT = 0.2  # seconds between two looks at what other processes do
 
@@ -42,7 +42,13 @@ def embed_folder(samples: Samples, out: Path, job: Job, advance: Advance) -> tup
     Returns when the folder is complete, whoever computed what. InputError where it holds something else.
     """
     folder = _Folder(samples, out, job)
-    if folder.prepare() and (found := folder.check()):
+    try:
+        complete = folder.prepare()
+    except OSError as error:
+        if error.errno in READ_ONLY and (found := folder.held()):
+            return found
+        raise
+    if complete and (found := folder.check()):
         return found
     folder.compute(advance)
     while not (found := folder.finish()):
@@ -91,8 +97,7 @@ class _Folder:
             if held.unfinished() == self.plan and not (self.job.overwrite and held.content_hash):
                 return bool(held.content_hash)
             if not self.job.overwrite:
-                other = " and ".join(self._differences(held))
-                raise InputError(f"{self.shown} is there already, made with other {other}. {WAYS_OUT}")
+                raise self._other(held)
             write_manifest(self.out, self.plan)  # from here on a kill leaves a folder that is being filled
             self._clear(held)
             (self.out / "build.json").unlink(missing_ok=True)
@@ -112,6 +117,10 @@ class _Folder:
     def _refuse_other_files(self) -> None:
         if self.out.is_dir() and any(not path.name.startswith(".") for path in self.out.iterdir()):
             raise InputError(f"{self.shown} holds other files; choose an empty or new folder for embeddings.")
+
+    def _other(self, held: Manifest) -> InputError:
+        other = " and ".join(self._differences(held))
+        return InputError(f"{self.shown} is there already, made with other {other}. {WAYS_OUT}")
 
     def _differences(self, held: Manifest) -> list[str]:
         wanted, found = self.plan.model_dump(), held.unfinished().model_dump()
@@ -179,13 +188,37 @@ class _Folder:
             if not held.content_hash:
                 return None
             found = self._read()
-            if found is None or (held.content_hash, held.shards) != (found[0].content_hash, self._finished(found[0])):
+            if found is None or not self._as_told(held, found[0]):
                 write_manifest(self.out, self.plan)
                 return None
+        return self._reused(held, found[1])
+
+    def held(self) -> tuple[str, float] | None:
+        """The same of a folder that cannot be locked, since nothing can be written beside it; nothing is written.
+
+        None where something would have to be; InputError where it holds other embeddings.
+        """
+        try:
+            held = read_manifest(self.out)
+        except (CorruptError, InputError):
+            return None
+        if self.job.overwrite:
+            return None
+        if held.unfinished() != self.plan:
+            raise self._other(held)
+        found = self._look()
+        if isinstance(found, list) or not self._as_told(held, found[0]):
+            return None
+        return self._reused(held, found[1])
+
+    def _as_told(self, held: Manifest, found: ReadThrough) -> bool:
+        return (held.content_hash, held.shards) == (found.content_hash, self._finished(found))
+
+    def _reused(self, held: Manifest, mean: Mean) -> tuple[str, float]:
         self.job.notes.append(
             f"{self.shown} holds these embeddings already: nothing was computed (--overwrite computes them anew)."
         )
-        return held.content_hash, spread_of(found[1])
+        return held.content_hash, spread_of(mean)
 
     def finish(self) -> tuple[str, float] | None:
         """Read every byte and complete the manifest, unless another process did; None where shards are damaged."""
@@ -196,7 +229,7 @@ class _Folder:
                 return held.content_hash, held.spread
             if (found := self._read()) is None:
                 return None
-            refuse_collapsed(found[1], self.n)
+            refuse_collapsed(found[1], self.n, self.job.about.dtype)
             inputs = self.job.about.made_from
             known = {"content_hash": found[0].content_hash, "spread": spread_of(found[1])}
             complete = self.plan.model_copy(update={**known, "shards": self._finished(found[0])})
@@ -205,11 +238,8 @@ class _Folder:
             write_manifest(self.out, complete)
         return complete.content_hash, spread_of(found[1])
 
-    def _read(self) -> tuple[ReadThrough, Mean] | None:
-        """What all bytes say, and the mean (D,) of the vectors; None where shards are damaged, which are removed.
-
-        CorruptError where one is damaged that was removed before: it would be so forever.
-        """
+    def _look(self) -> tuple[ReadThrough, Mean] | list[str]:
+        """What all bytes say, and the mean (D,) of the vectors; or the shards that are missing or damaged."""
         total = np.zeros(self.job.about.dimensions)
 
         def add(block: NDArray[np.generic]) -> None:
@@ -222,6 +252,16 @@ class _Folder:
             if not found.altered:
                 return found, total / self.n
             bad = [path.name for path in found.altered]
+        return bad
+
+    def _read(self) -> tuple[ReadThrough, Mean] | None:
+        """What all bytes say, and the mean (D,) of the vectors; None where shards are damaged, which are removed.
+
+        CorruptError where one is damaged that was removed before: it would be so forever.
+        """
+        bad = self._look()
+        if not isinstance(bad, list):
+            return bad
         if again := [file for file in bad if file in self.removed]:
             raise CorruptError(
                 f"{self.shown / again[0]} was made anew and is damaged again: check the disk it lies on."

@@ -9,6 +9,7 @@ import torch
 
 from lookalike.augmentations import get_domain
 from lookalike.augmentations.domain import Domain
+from lookalike.augmentations.given import with_given
 from lookalike.augmentations.preprocess import Seen
 from lookalike.config import Config
 from lookalike.errors import InputError
@@ -125,9 +126,8 @@ def make_plan(
             _refuse_other_start(stored.start, start)
     elif start is not None:
         config = start.adopted(config)
-    size = samples.size
-    defaults, notes = domain.settings(about, size, frozenset(samples.columns), str(samples.dtype))
-    augment = defaults.changed(config.augment)
+    defaults, notes = domain.settings(about, samples.size, frozenset(samples.columns), str(samples.dtype))
+    augment = with_given(defaults, config.augment, about.bands if stored is None else None)
     preprocess = domain.fit(samples, domain.preprocess(about, augment))
     settled = resolved(
         config,
