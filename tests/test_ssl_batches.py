@@ -105,7 +105,7 @@ class Rows(Samples):
     shape = (1, 1, 1)
     dtype = np.dtype(np.float32)
 
-    def images(self, rows: Any) -> Any:
+    def objects(self, rows: Any) -> Any:
         return np.asarray(rows, np.float32)[:, None, None, None]
 
 
@@ -193,7 +193,7 @@ def test_damage_met_by_the_reader_reaches_the_trainer(blob_samples: Write, monke
     def torn(rows: object) -> None:
         raise CorruptError(f"{path} cannot be read")
 
-    monkeypatch.setattr(samples, "images", torn)
+    monkeypatch.setattr(samples, "objects", torn)
     with pytest.raises(CorruptError, match="cannot be read"):
         list(read.epoch(0, 0, 8))
 
