@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from lookalike.augmentations import get_domain
 from lookalike.augmentations.draws import Draws
+from lookalike.augmentations.preprocess import encoder_input
 from lookalike.bench import embedding, training
 from lookalike.bench.drawn import BANDS, as_pictures, draw_galaxies
+from lookalike.bench.invariance import bench_invariance, plot_curve
 from lookalike.bench.per_sample import view_of_one
 from lookalike.cli import main
 from lookalike.errors import InputError
 from lookalike.samples import Samples
+from lookalike.ssl.checkpoint import load_encoder
+from lookalike.ssl.embed import embed_images
+from lookalike.ssl.settings import TrainConfig
+from lookalike.ssl.train import train
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -116,3 +124,34 @@ def test_embedding_is_measured_beside_the_bare_model(
         assert shown in capsys.readouterr().out
     with pytest.raises(InputError, match="resnet18-64, resnet18-96, resnet50-96"):
         embedding.bench_embedding(["resnet18-65"])
+
+
+def test_the_curve_of_invariance_is_that_of_the_training_it_watches(blob_samples: Callable[..., Path]) -> None:
+    """Its last point by the encoder that `train` makes with the same settings, one copy at a time."""
+    data = blob_samples(n=48)
+    config = TrainConfig(encoder="resnet10", epochs=3, batch_size=8, small_stem=False, precision="float32")
+    report = bench_invariance([data], config, every=2, objects=32, quiet=True)
+    assert [point["epoch"] for point in report["curve"]] == [0, 2, 3]
+    assert [point["seconds"] > 0 for point in report["curve"]] == [False, True, True]
+    assert (report["objects"], report["chance"]) == (32, 1 / 32)
+    train([data], data.parent / "ck", config, quiet=True)
+    encoder, about = load_encoder(data.parent / "ck")
+    assert about.encoder.orientations == 8
+    samples, domain = Samples(data), get_domain("galaxy")
+    settings = domain.settings_type.checked(about.augment)
+    rows = np.sort(np.random.default_rng(0).permutation(48)[:32])
+    stored = embed_images(samples.images(rows), encoder, about)
+    stored /= np.linalg.norm(stored, axis=1, keepdims=True)
+    hits = 0
+    for place, row in enumerate(rows):
+        draws = Draws(0, -1, torch.tensor([row]), view=0)
+        copy = domain.view(torch.from_numpy(samples.images([row])).float(), {}, draws, settings)
+        with torch.inference_mode():
+            found = encoder(encoder_input(copy, about.preprocess))[0][0].numpy()
+        hits += int(np.argmax(stored @ found) == place)
+    assert report["curve"][-1]["embedding"]["value"] == hits / 32
+    plot_curve(report, data.parent / "curve.png")
+    with Image.open(data.parent / "curve.png") as picture:
+        assert picture.size[0] > 400
+    with pytest.raises(InputError, match="At least 2 objects"):
+        bench_invariance([data], config, objects=1)

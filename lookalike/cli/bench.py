@@ -1,8 +1,9 @@
-"""Commands that measure speed: bench train, bench embed."""
+"""Commands that measure: bench train, bench embed, bench invariance."""
 
 from __future__ import annotations
 
 import json as jsonlib
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -72,3 +73,33 @@ def embed(
             f"{row['fraction_of_limit']:.2f} of the limit, {row['fraction_of_limit_best']:.2f} of the best\n"
             f"  memory {', '.join(peaks) or 'not known here'}"
         )
+
+
+@group.command()
+def invariance(
+    samples: Annotated[list[Path], typer.Argument(help="Samples files.")],
+    config: Annotated[Path | None, typer.Option(help="Settings in TOML or JSON, as of `train`.")] = None,
+    every: Annotated[int, typer.Option(min=1, help="Epochs between two looks.")] = 5,
+    objects: Annotated[int, typer.Option(min=2, help="Objects looked for among each other.")] = 2500,
+    plot: Annotated[Path | None, typer.Option(help="Draw the curve as a PNG.")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="A setting, as of `train`; repeatable.")] = None,
+    json: Json = False,
+) -> None:
+    """How often augmented copies find their originals, against the time spent training (as long as the training).
+
+    Example: lookalike bench invariance samples.h5 --every 15 --plot curve.png
+    """
+    from lookalike.bench.invariance import WAYS, bench_invariance, plot_curve
+    from lookalike.ssl.settings import TrainConfig
+
+    report = bench_invariance(samples, TrainConfig().overridden(config, set_), every=every, objects=objects)
+    if plot is not None:
+        plot_curve(report, plot)
+    if json:
+        print(jsonlib.dumps(report))
+        return
+    print(f"Self-retrieval@1 among {report['objects']:,} objects with all augmentations (95 % interval)")
+    print(f"  {'epoch':>5} {'training':>9}  " + "  ".join(f"{way:28}" for way in WAYS))
+    for point in report["curve"]:
+        shares = [f"{point[way]['value']:.3f} ({point[way]['low']:.3f}–{point[way]['high']:.3f})" for way in WAYS]
+        print(f"  {point['epoch']:5} {point['seconds']:7.0f} s  " + "  ".join(f"{text:28}" for text in shares).rstrip())
