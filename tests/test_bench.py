@@ -13,7 +13,7 @@ from PIL import Image
 
 from lookalike.augmentations import get_domain
 from lookalike.augmentations.draws import Draws
-from lookalike.augmentations.preprocess import encoder_input
+from lookalike.augmentations.inputs import encoder_input
 from lookalike.bench import embedding, training
 from lookalike.bench.drawn import BANDS, as_pictures, draw_galaxies
 from lookalike.bench.invariance import bench_invariance, plot_curve
@@ -22,7 +22,7 @@ from lookalike.cli import main
 from lookalike.errors import InputError
 from lookalike.samples import Samples
 from lookalike.ssl.checkpoint import load_encoder
-from lookalike.ssl.embed import embed_images
+from lookalike.ssl.embed import embed_objects
 from lookalike.ssl.settings import TrainConfig
 from lookalike.ssl.train import train
 
@@ -140,12 +140,12 @@ def test_the_curve_of_invariance_is_that_of_the_training_it_watches(blob_samples
     samples, domain = Samples(data), get_domain("galaxy")
     settings = domain.settings_type.checked(about.augment)
     rows = np.sort(np.random.default_rng(0).permutation(48)[:32])
-    stored = embed_images(samples.images(rows), encoder, about)
+    stored = embed_objects(samples.objects(rows), encoder, about)
     stored /= np.linalg.norm(stored, axis=1, keepdims=True)
     hits = 0
     for place, row in enumerate(rows):
         draws = Draws(0, -1, torch.tensor([row]), view=0)
-        copy = domain.view(torch.from_numpy(samples.images([row])).float(), {}, draws, settings)
+        copy = domain.view(torch.from_numpy(samples.objects([row])).float(), {}, draws, settings)
         with torch.inference_mode():
             found = encoder(encoder_input(copy, about.preprocess))[0][0].numpy()
         hits += int(np.argmax(stored @ found) == place)

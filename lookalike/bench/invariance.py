@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from lookalike.augmentations import get_domain
 from lookalike.augmentations.draws import Draws
-from lookalike.augmentations.preprocess import encoder_input
+from lookalike.augmentations.inputs import encoder_input
 from lookalike.errors import InputError
 from lookalike.files import atomic_path
 from lookalike.probes.invariance import COPY_EPOCH
