@@ -28,6 +28,7 @@ from lookalike.ssl.plan import Plan, make_plan
 from lookalike.ssl.settings import TrainConfig
 from lookalike.ssl.trainer import Trainer
 from lookalike.ssl.world import ALONE
+from lookalike.wording import counted
 
 OBJECTS = 2500
 BLOCK = 128
@@ -123,7 +124,9 @@ def plot_curve(report: dict[str, Any], out: Path) -> None:
         axes.fill_between(minutes, low, high, color=color, alpha=0.2, linewidth=0)
     axes.axhline(0.95, color="0.5", linestyle="--", linewidth=1)
     axes.set(xlabel="training, minutes", ylabel="self-retrieval@1, all augmentations", ylim=(0, 1))
-    axes.set_title(f"{report['objects']:,} objects, {report['epochs']} epochs", loc="left", fontsize=10)
+    axes.set_title(
+        f"{counted(report['objects'], 'object')}, {counted(report['epochs'], 'epoch')}", loc="left", fontsize=10
+    )
     axes.legend(frameon=False, loc="lower right")
     with atomic_path(out) as temporary, temporary.open("wb") as file:
         FigureCanvasAgg(figure).print_png(file)  # type: ignore[no-untyped-call]

@@ -98,7 +98,7 @@ def invariance(
     if json:
         print(jsonlib.dumps(report))
         return
-    print(f"Self-retrieval@1 among {report['objects']:,} objects with all augmentations (95 % interval)")
+    print(f"Self-retrieval@1 among {counted(report['objects'], 'object')} with all augmentations (95 % interval)")
     print(f"  {'epoch':>5} {'training':>9}  " + "  ".join(f"{way:28}" for way in WAYS))
     for point in report["curve"]:
         shares = [f"{point[way]['value']:.3f} ({point[way]['low']:.3f}–{point[way]['high']:.3f})" for way in WAYS]
