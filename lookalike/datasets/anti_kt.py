@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from lookalike.datasets.jet_blocks import Block
 from lookalike.errors import InputError
-from lookalike.installing import install
+from lookalike.installing import install_extra
 
 RADIUS = 0.8
 SOFTEST = 20.0  # GeV: jets of less are not looked at
@@ -26,7 +26,7 @@ def require() -> None:
         import awkward  # noqa: F401
         import fastjet  # noqa: F401
     except ImportError:
-        raise InputError(f"Events are clustered by FastJet, which is not installed: {install('fastjet')}.") from None
+        raise InputError(f"Events are clustered by FastJet, which is not installed: {install_extra('hep')}.") from None
 
 
 def leading_jets(

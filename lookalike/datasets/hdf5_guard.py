@@ -16,7 +16,7 @@ from typing import Any
 import h5py
 
 from lookalike.errors import InputError
-from lookalike.installing import install
+from lookalike.installing import install_extra
 
 MAX_DEPTH = 8
 MAX_OBJECTS = 10_000
@@ -95,7 +95,7 @@ def _load_plugins(path: Path) -> None:
     try:
         import hdf5plugin  # noqa: F401
     except ImportError:
-        needed = install("hdf5plugin")
+        needed = install_extra("hep")
         raise InputError(f"{path} is compressed as PyTables does, which hdf5plugin reads: {needed}.") from None
 
 

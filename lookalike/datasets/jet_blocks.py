@@ -117,8 +117,9 @@ def four_momenta(block: Block, jets: int) -> Floats:
         block.pt * np.sin(block.phi),
         block.pt * np.sinh(block.eta),
     )
-    sums = [np.bincount(place, part, len(block) * jets) for part in parts]
-    return np.stack(sums, axis=1).reshape(len(block), jets, 4)
+    sums = [np.bincount(place, part, len(block) * jets).astype(np.float64) for part in parts]
+    found: Floats = np.stack(sums, axis=1).reshape(len(block), jets, 4)
+    return found
 
 
 def invariant_mass(p: Floats) -> Floats:

@@ -77,11 +77,11 @@ def _pandas(file: h5py.File) -> str | None:
 def _olympics(name: str, path: Path, file: h5py.File, group: str, options: Options) -> Part:
     """The LHC Olympics' layout, in either way pandas writes a table."""
     if "block0_values" in file[group]:
-        values, field = f"{group}/block0_values", None
+        values, field = f"{group}/block0_values", ""
         items = file[group].get("block0_items")
         if f"{group}/block1_values" in file or (items is not None and not _rising(items)):
             raise InputError(f"{path} mixes types or orders of columns; save the table with all of one type.")
-        shape = file[values].shape
+        shape: tuple[int, ...] = file[values].shape
     else:
         values, field = f"{group}/table", "values_block_0"
         dtype = file[values].dtype
@@ -98,7 +98,7 @@ def _olympics(name: str, path: Path, file: h5py.File, group: str, options: Optio
 
     def blocks() -> Iterator[Block]:
         with _reading(path) as again:
-            data = again[values] if field is None else again[values].fields(field)
+            data = again[values].fields(field) if field else again[values]
             for start, stop in _steps(n, 8 * width):
                 rows = np.asarray(data[start:stop])
                 particles = rows[:, : width // 3 * 3].reshape(len(rows), -1, 3)
@@ -119,7 +119,7 @@ def _rising(items: h5py.Dataset) -> bool:
 
 def _jetnet(name: str, path: Path, file: h5py.File, ledger: Ledger) -> Part:
     particles, jets = file["particle_features"], file["jet_features"]
-    shape = particles.shape or ()
+    shape: tuple[int, ...] = particles.shape or ()
     if len(shape) != 3 or shape[2] not in (3, 4) or jets.shape[0] != shape[0] or jets.shape[1] < 4:
         raise InputError(
             f"JetNet has particle_features (N, P, 4) and jet_features (N, 4), but {path} has {shape} and {jets.shape}."

@@ -105,7 +105,7 @@ def _members(path: Path) -> dict[str, Array]:
 
 
 def _sound(array: Array, fortran: bool) -> None:
-    if fortran and len(array.shape) > 1 and math.prod(array.shape):
+    if fortran and len(array.shape) > 1 and 0 not in array.shape:
         raise InputError(f"{array.where} is saved in Fortran order; save np.ascontiguousarray of it.")
 
 
@@ -225,17 +225,17 @@ def _ragged(name: str, group: str, arrays: dict[str, Array]) -> Part:
     if len(array.shape) != 2 or array.shape[1] != len(words):
         raise InputError(f"{array.where} is {array.shape}, but its name says (M, {len(words)}).", code="bad_file")
     offsets = _whole(offsets_of)
-    steps = np.diff(offsets)
     if offsets.ndim != 1 or len(offsets) < 2 or offsets.dtype.kind not in "iu" or (offsets[1:] < offsets[:-1]).any():
         raise InputError(f"{offsets_of.where} must be whole numbers that never fall, at least two.", code="bad_file")
+    steps = np.diff(offsets)
     if offsets[0] != 0 or offsets[-1] != array.shape[0]:
         raise InputError(
             f"{offsets_of.where} runs from {offsets[0]} to {offsets[-1]}, but {array.where} has {array.shape[0]:,} "
             "rows.",
             code="bad_file",
         )
-    own = {key.removeprefix(f"{group}_"): value for key, value in arrays.items() if key.startswith(f"{group}_")}
-    columns = _columns(own, len(steps), {})
+    mine = {key.removeprefix(f"{group}_"): value for key, value in arrays.items() if key.startswith(f"{group}_")}
+    columns = _columns(mine, len(steps), {})
     places = in_order(words, array.shape[1], array.where)
 
     def blocks() -> Iterator[Block]:
@@ -247,11 +247,8 @@ def _ragged(name: str, group: str, arrays: dict[str, Array]) -> Part:
                 taken = stream.take(int(counts.sum()))
                 values = with_angles({key: taken[:, place].astype(np.float64) for key, place in places.items()})
                 jet = values["jet"].astype(np.int64) if "jet" in values else None
-                flat = {key: values[key] for key in ("pt", "eta", "phi")}
-                stop = start + len(counts)
-                yield Block(
-                    start, counts, **flat, jet=jet, columns={key: column[start:stop] for key, column in columns.items()}
-                )
+                own = {key: column[start : start + len(counts)] for key, column in columns.items()}
+                yield Block(start, counts, values["pt"], values["eta"], values["phi"], jet=jet, columns=own)
 
     return Part(name, array.where, len(steps), int(steps.max()), blocks, columns=dict.fromkeys(columns, Column()))
 

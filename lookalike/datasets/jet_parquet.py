@@ -27,7 +27,7 @@ def parts(path: Path, options: Options, ledger: Ledger) -> list[Part]:
 
     def is_list(kind: Any) -> bool:
         whole = types.is_list(kind) or types.is_large_list(kind)
-        return whole and (types.is_floating(kind.value_type) or types.is_integer(kind.value_type))
+        return bool(whole and (types.is_floating(kind.value_type) or types.is_integer(kind.value_type)))
 
     try:
         with parquet.ParquetFile(path) as file:
@@ -62,7 +62,7 @@ def _is_plain(kind: Any) -> bool:
     from pyarrow import types
 
     texts = types.is_string(kind) or types.is_large_string(kind)
-    return texts or types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind)
+    return bool(texts or types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind))
 
 
 def _block(path: Path, first: int, batch: Any, chosen: dict[str, str], plain: list[str]) -> Block:
