@@ -435,6 +435,58 @@ def test_kinematics_of_back_to_back_and_of_missing_jets() -> None:
     assert np.isnan([found["m_jj"][1], found["pt_2"][1], found["mass_2"][1]]).all()
 
 
+# ROOT.
+
+
+UPROOT = importlib.util.find_spec("uproot") is not None
+
+
+def root(path: Path, made: np.ndarray, prefix: str = "part", **more: Any) -> Path:
+    """A tree of jagged branches."""
+    import awkward as ak
+    import uproot
+
+    counts = (made[..., 0] != 0).sum(1)
+    flat = made[made[..., 0] != 0]
+    lists = ak.zip({name: ak.unflatten(flat[:, i], counts) for i, name in enumerate(("pt", "eta", "phi"))})
+    with uproot.recreate(path) as file:
+        columns = {prefix: lists, **more}
+        kinds = {name: values.type if name == prefix else values.dtype for name, values in columns.items()}
+        file.mktree("Events", kinds).extend(columns)
+    return path
+
+
+@pytest.mark.skipif(not UPROOT, reason="uproot is not installed")
+def test_jagged_branches_of_a_tree_are_read(tmp_path: Path) -> None:
+    made = jets()
+    samples = Samples(run(root(tmp_path / "j.root", made, run=np.arange(N), event=np.arange(N) * 7)).out)
+    np.testing.assert_allclose(samples.objects(slice(None))[:, :P, :3], made, rtol=1e-5, atol=1e-6)
+    named = run(tmp_path / "j.root", id_column="run:event")
+    assert Samples(named.out).id(2) == "2:14"
+    (tmp_path / "j.root").write_bytes((tmp_path / "j.root").read_bytes()[:1500])
+    with pytest.raises(InputError, match="cannot be read as ROOT"):
+        run(tmp_path / "j.root")
+
+
+@pytest.mark.skipif(not UPROOT, reason="uproot is not installed")
+def test_the_two_leading_jets_of_nanoaod_have_their_listed_constituents(shared_data: Path, tmp_path: Path) -> None:
+    import uproot
+
+    file = shared_data / "cms_simulated_root" / "pfnano.root"
+    report = ingest("jets", [file], tmp_path / "s.h5", quiet=True, id_column="run:luminosityBlock:event")
+    samples = Samples(report.out)
+    with uproot.open(file) as opened:
+        listed = opened["Events"].arrays(["FatJet_pt", "FatJet_eta", "run", "event"], library="np")
+    assert samples.about.survey["jets"] == 2
+    assert len(samples) == 10
+    assert samples.id(0).endswith(f":{listed['event'][0]}")
+    for row in range(10):
+        # Listed jets are corrected for energy and weighted against pile-up, so theirs are others by some percent.
+        ratio = samples.column("pt")[row] / listed["FatJet_pt"][row][0]
+        assert 0.8 < ratio < 1.25
+        assert samples.column("eta")[row] == pytest.approx(listed["FatJet_eta"][row][0], abs=0.1)
+
+
 # Real data.
 
 
