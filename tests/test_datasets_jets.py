@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import math
 from collections.abc import Callable
@@ -15,7 +16,7 @@ import pytest
 from lookalike.datasets import IngestReport, ingest
 from lookalike.datasets.jet_blocks import Block, kinematics
 from lookalike.datasets.jet_rules import cleaned
-from lookalike.errors import InputError
+from lookalike.errors import InputError, LookalikeError
 from lookalike.samples import Samples
 
 N, P = 12, 9
@@ -278,6 +279,32 @@ def test_damaged_files_are_refused(tmp_path: Path) -> None:
     (tmp_path / "j.txt").write_text("1 2 3")
     with pytest.raises(InputError, match="Jets come in files that end in"):
         run(tmp_path / "j.txt")
+
+
+@pytest.mark.parametrize("write", [*LAYOUTS, "olympics"], ids=lambda write: getattr(write, "__name__", write))
+def test_bytes_changed_anywhere_never_escape_as_another_error(tmp_path: Path, write: Any) -> None:
+    if write == "olympics":
+        file, options = olympics(tmp_path / "e.h5", jets(6, 10).reshape(6, -1), np.arange(6)), {"mode": "jets"}
+    else:
+        file, options = write(tmp_path, jets(6))
+    whole = file.read_bytes()
+    random = np.random.default_rng(len(whole))
+    for _ in range(40):
+        changed = bytearray(whole)
+        for place in random.integers(0, len(whole), 3):
+            changed[place] = random.integers(0, 256)
+        file.write_bytes(bytes(changed))
+        with contextlib.suppress(LookalikeError):
+            run(file, **options)
+
+
+def test_numbers_beyond_all_sense_are_left_out(tmp_path: Path) -> None:
+    made = np.tile(jets(1, 5)[:, :, :], (9, 1, 1)).astype(np.float64)
+    made[1, 0, 0], made[2, 0, 1], made[3, 0, 2] = 1e200, -1e300, np.inf
+    np.savez(tmp_path / "j.npz", X=np.dstack([made, np.zeros(made.shape[:2])]), y=np.arange(9))
+    report = run(tmp_path / "j.npz")
+    assert report.n == 6
+    assert report.counts["objects left out: a pT above 1e+09 GeV"] == 1
 
 
 @pytest.mark.parametrize(

@@ -3,17 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from math import pi
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lookalike.errors import InputError, LookalikeError
 from lookalike.samples import Column
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+
+
+@contextmanager
+def reading(path: Path, what: str) -> Iterator[None]:
+    """Whatever a library raises on a damaged file is an InputError that names it."""
+    try:
+        yield
+    except LookalikeError:
+        raise
+    except Exception as error:  # each library raises errors of many kinds
+        text = (str(error) or type(error).__name__).strip().splitlines()[0]
+        raise InputError(f"{path} cannot be read as {what}: {text}", code="bad_file") from None
 
 
 @dataclass(frozen=True)
@@ -85,9 +100,15 @@ def from_padded(first: int, values: dict[str, Floats], columns: dict[str, NDArra
     """
     values = with_angles(values)
     filled = values["pt"] != 0  # NaN too, which is looked at later
-    jet = values["jet"][filled].astype(np.int64) if "jet" in values else None
-    flat = {name: values[name][filled].astype(np.float64) for name in ("pt", "eta", "phi")}
-    return Block(first, filled.sum(1, dtype=np.int64), **flat, jet=jet, columns=columns)
+    jet = as_jet(values["jet"][filled]) if "jet" in values else None
+    pt, eta, phi = (values[name][filled].astype(np.float64) for name in ("pt", "eta", "phi"))
+    return Block(first, filled.sum(1, dtype=np.int64), pt, eta, phi, jet=jet, columns=columns)
+
+
+def as_jet(values: NDArray[Any]) -> Ints:
+    """Which jet a particle is of: 0, 1, or −1 for any other number."""
+    found: Ints = np.where((values == 0) | (values == 1), values, -1).astype(np.int64)
+    return found
 
 
 def with_angles(values: dict[str, Floats]) -> dict[str, Floats]:
@@ -95,9 +116,9 @@ def with_angles(values: dict[str, Floats]) -> dict[str, Floats]:
     if "pt" in values:
         return values
     px, py, pz = (values[name].astype(np.float64) for name in ("px", "py", "pz"))
-    pt = np.hypot(px, py)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        eta = np.where(pt > 0, np.arcsinh(pz / pt), 0.0)
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        pt = np.hypot(px, py)
+        eta = np.where(pt != 0, np.arcsinh(pz / pt), 0.0)
     return values | {"pt": pt, "eta": eta, "phi": np.arctan2(py, px)}
 
 

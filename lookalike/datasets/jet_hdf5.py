@@ -11,7 +11,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ from lookalike.about import id_from_name
 from lookalike.attributes import as_text
 from lookalike.datasets.contract import Ledger, Options
 from lookalike.datasets.hdf5_guard import guarded, is_plain
-from lookalike.datasets.jet_blocks import Block, Part, from_padded, with_angles
+from lookalike.datasets.jet_blocks import Block, Part, as_jet, from_padded, reading, with_angles
 from lookalike.datasets.jet_names import among, in_order
 from lookalike.datasets.table import clean_name, plain_values
 from lookalike.errors import InputError
@@ -38,22 +37,12 @@ JETNET = {"jetnet_pt": "GeV", "jetnet_eta": "", "jetnet_mass": "GeV", "jetnet_pa
 def parts(path: Path, options: Options, ledger: Ledger) -> list[Part]:
     """The one part of an HDF5 file; InputError where it holds no constituents."""
     stem = id_from_name(path.name)
-    with guarded(path, plugins=True) as file:
+    with reading(path, "HDF5"), guarded(path, plugins=True) as file:
         if (table := _pandas(file)) is not None:
             return [_olympics(stem, path, file, table, options)]
         if {"particle_features", "jet_features"} <= set(file):
             return [_jetnet(stem, path, file, ledger)]
         return [_arrays(stem, path, file, options)]
-
-
-@contextmanager
-def _reading(path: Path) -> Iterator[h5py.File]:
-    """The file once more, for its values; what HDF5 raises on damaged ones is an InputError."""
-    try:
-        with guarded(path, plugins=True) as file:
-            yield file
-    except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
-        raise InputError(f"{path} cannot be read: {error}", code="bad_file") from None
 
 
 def _steps(n: int, row_bytes: int) -> Iterator[tuple[int, int]]:
@@ -97,18 +86,23 @@ def _olympics(name: str, path: Path, file: h5py.File, group: str, options: Optio
     labelled = width % 3 == 1
 
     def blocks() -> Iterator[Block]:
-        with _reading(path) as again:
+        with reading(path, "HDF5"), guarded(path, plugins=True) as again:
             data = again[values].fields(field) if field else again[values]
             for start, stop in _steps(n, 8 * width):
                 rows = np.asarray(data[start:stop])
                 particles = rows[:, : width // 3 * 3].reshape(len(rows), -1, 3)
-                columns = {"label": rows[:, -1].astype(np.int64)} if labelled else {}
+                columns = {"label": _labels(rows[:, -1])} if labelled else {}
                 quantities = {name: particles[..., place] for place, name in enumerate(("pt", "eta", "phi"))}
                 yield from_padded(start, quantities, columns)
 
     events = options.mode != "jets"
     described = {"label": LABEL} if labelled else {}
     return Part(name, str(path), n, width // 3, blocks, events, unit=_unit(file[group]) or "GeV", columns=described)
+
+
+def _labels(values: NDArray[Any]) -> NDArray[np.int64]:
+    """Labels as whole numbers, −1 where one is none."""
+    return np.where(np.abs(values) < 2**31, values, -1).astype(np.int64)
 
 
 def _rising(items: h5py.Dataset) -> bool:
@@ -127,7 +121,7 @@ def _jetnet(name: str, path: Path, file: h5py.File, ledger: Ledger) -> Part:
     ledger.note("JetNet gives no azimuth of its jets: they are put at φ = 0.")
 
     def blocks() -> Iterator[Block]:
-        with _reading(path) as again:
+        with reading(path, "HDF5"), guarded(path, plugins=True) as again:
             for start, stop in _steps(shape[0], 8 * shape[1] * shape[2]):
                 own = np.asarray(again["particle_features"][start:stop], np.float64)  # (n, P, 4)
                 jet = np.asarray(again["jet_features"][start:stop], np.float64)  # (n, 4)
@@ -177,7 +171,7 @@ def _arrays(name: str, path: Path, file: h5py.File, options: Options) -> Part:
     ragged = not deep and most is None
 
     def blocks() -> Iterator[Block]:
-        with _reading(path) as again:
+        with reading(path, "HDF5"), guarded(path, plugins=True) as again:
             for start, stop in _steps(n, 8 * len(chosen) * (most or 100)):
                 own = {key: _column(again[member], start, stop) for key, member in columns.items()}
                 if ragged:
@@ -213,7 +207,7 @@ def _from_lists(path: Path, first: int, lists: dict[str, Any], columns: dict[str
                 code="bad_file",
             )
     values = with_angles({key: np.concatenate([*rows, np.empty(0)]).astype(np.float64) for key, rows in lists.items()})
-    jet = values["jet"].astype(np.int64) if "jet" in values else None
+    jet = as_jet(values["jet"]) if "jet" in values else None
     return Block(first, counts, values["pt"], values["eta"], values["phi"], jet=jet, columns=columns)
 
 

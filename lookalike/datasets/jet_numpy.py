@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from lookalike.about import id_from_name
 from lookalike.datasets.contract import Ledger, Options
-from lookalike.datasets.jet_blocks import Block, Part, from_padded, with_angles
+from lookalike.datasets.jet_blocks import Block, Part, as_jet, from_padded, with_angles
 from lookalike.datasets.jet_names import QUANTITIES, among, in_order, quantity
 from lookalike.datasets.numpy_arrays import read_header, reading
 from lookalike.datasets.table import clean_name, plain_values
@@ -246,7 +246,7 @@ def _ragged(name: str, group: str, arrays: dict[str, Array]) -> Part:
                 counts = steps[start : start + rows].astype(np.int64)
                 taken = stream.take(int(counts.sum()))
                 values = with_angles({key: taken[:, place].astype(np.float64) for key, place in places.items()})
-                jet = values["jet"].astype(np.int64) if "jet" in values else None
+                jet = as_jet(values["jet"]) if "jet" in values else None
                 own = {key: column[start : start + len(counts)] for key, column in columns.items()}
                 yield Block(start, counts, values["pt"], values["eta"], values["phi"], jet=jet, columns=own)
 

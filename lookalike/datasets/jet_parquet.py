@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from lookalike.about import id_from_name
 from lookalike.datasets.contract import Ledger, Options
-from lookalike.datasets.jet_blocks import Block, Part, with_angles
+from lookalike.datasets.jet_blocks import Block, Part, as_jet, reading, with_angles
 from lookalike.datasets.jet_names import among
 from lookalike.datasets.table import clean_name, plain_values
 from lookalike.errors import InputError
@@ -22,18 +22,14 @@ ROWS = 8192  # read at once
 
 def parts(path: Path, options: Options, ledger: Ledger) -> list[Part]:
     """The one part of a Parquet file; InputError where it holds no constituents."""
-    import pyarrow
     from pyarrow import parquet, types
 
     def is_list(kind: Any) -> bool:
         whole = types.is_list(kind) or types.is_large_list(kind)
         return bool(whole and (types.is_floating(kind.value_type) or types.is_integer(kind.value_type)))
 
-    try:
-        with parquet.ParquetFile(path) as file:
-            schema, n = file.schema_arrow, file.metadata.num_rows
-    except (pyarrow.ArrowException, OSError) as error:
-        raise InputError(f"{path} is not a readable Parquet file: {str(error).splitlines()[0]}") from None
+    with reading(path, "Parquet"), parquet.ParquetFile(path) as file:
+        schema, n = file.schema_arrow, file.metadata.num_rows
     lists = [field.name for field in schema if is_list(field.type)]
     chosen = among(lists, options.bands, str(path))
     plain = [field.name for field in schema if _is_plain(field.type)]
@@ -43,13 +39,10 @@ def parts(path: Path, options: Options, ledger: Ledger) -> list[Part]:
 
     def blocks() -> Iterator[Block]:
         first = 0
-        try:
-            with parquet.ParquetFile(path) as again:
-                for batch in again.iter_batches(ROWS, columns=[*chosen.values(), *plain]):
-                    yield _block(path, first, batch, chosen, plain)
-                    first += batch.num_rows
-        except (pyarrow.ArrowException, OSError) as error:
-            raise InputError(f"{path} cannot be read: {str(error).splitlines()[0]}", code="bad_file") from None
+        with reading(path, "Parquet"), parquet.ParquetFile(path) as again:
+            for batch in again.iter_batches(ROWS, columns=[*chosen.values(), *plain]):
+                yield _block(path, first, batch, chosen, plain)
+                first += batch.num_rows
 
     momentum = schema.field(chosen.get("pt") or chosen["px"])
     unit = {**(schema.metadata or {}), **(momentum.metadata or {})}.get(b"unit", b"").decode("utf-8", "replace")
@@ -86,7 +79,7 @@ def _block(path: Path, first: int, batch: Any, chosen: dict[str, str], plain: li
     assert counts is not None
     own = {clean_name(name): _values(batch.column(name)) for name in plain}
     values = with_angles(values)
-    jet = values["jet"].astype(np.int64) if "jet" in values else None
+    jet = as_jet(values["jet"]) if "jet" in values else None
     return Block(first, counts, values["pt"], values["eta"], values["phi"], jet=jet, columns=own)
 
 

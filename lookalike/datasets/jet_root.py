@@ -9,7 +9,6 @@ Numbers of each event are catalog columns; of more than COLUMNS, run, luminosity
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 
 from lookalike.about import id_from_name
 from lookalike.datasets.contract import Ledger, Options
-from lookalike.datasets.jet_blocks import Block, Part, with_angles
+from lookalike.datasets.jet_blocks import Block, Part, as_jet, reading, with_angles
 from lookalike.datasets.jet_names import among
 from lookalike.datasets.table import clean_name, plain_values
 from lookalike.errors import InputError
@@ -34,7 +33,7 @@ COLLECTIONS = ("FatJet", "Jet")  # whose lists of particle-flow candidates PFNan
 
 def parts(path: Path, options: Options, ledger: Ledger) -> list[Part]:
     """The one part of a ROOT file's tree; InputError where it holds no constituents, or uproot is missing."""
-    with _reading(path), _opened(path) as file:
+    with reading(path, "ROOT"), _opened(path) as file:
         name = _tree(path, file)
         tree = file[name]
         n, branches = int(tree.num_entries), {branch.name: str(branch.typename) for branch in tree.branches}
@@ -57,7 +56,7 @@ def parts(path: Path, options: Options, ledger: Ledger) -> list[Part]:
     def blocks() -> Iterator[Block]:
         first = 0
         wanted = {*chosen.values(), *columns.values(), *(_pf_branches(collection) if collection else ())}
-        with _reading(path), _opened(path) as again:
+        with reading(path, "ROOT"), _opened(path) as again:
             for arrays in again[name].iterate(sorted(wanted), step_size=ROWS, library="ak"):
                 own = {key: _values(arrays[branch]) for key, branch in columns.items()}
                 yield _block(path, first, arrays, chosen, collection, own)
@@ -65,18 +64,6 @@ def parts(path: Path, options: Options, ledger: Ledger) -> list[Part]:
 
     events = options.mode == "events"
     return [Part(id_from_name(path.name), str(path), n, None, blocks, events, columns=dict.fromkeys(columns, Column()))]
-
-
-@contextmanager
-def _reading(path: Path) -> Iterator[None]:
-    """Whatever uproot raises on a damaged file is an InputError that names it."""
-    try:
-        yield
-    except InputError:
-        raise
-    except Exception as error:  # uproot's interpretations raise errors of many kinds
-        text = (str(error) or type(error).__name__).strip().splitlines()[0]
-        raise InputError(f"{path} cannot be read as ROOT: {text}", code="bad_file") from None
 
 
 def _opened(path: Path) -> Any:
@@ -145,5 +132,5 @@ def _block(
             )
     flat = with_angles({key: np.asarray(ak.flatten(values), np.float64) for key, values in picked.items()})
     if "jet" in flat:
-        jet = flat["jet"].astype(np.int64)
+        jet = as_jet(flat["jet"])
     return Block(first, counts, flat["pt"], flat["eta"], flat["phi"], jet=jet, columns=own)

@@ -18,11 +18,13 @@ HARDEST = 7000.0  # GeV: half of the LHC's 14 TeV, more than which no jet can ha
 SOFTEST = 2.0  # GeV: a jet of less is none
 GHOST = 1e-4  # GeV: particles of less were put in to measure areas, and are none
 STEEPEST = 10.0  # |η|: no detector sees as far
+HUGE = 1e9  # GeV: beyond any unit of anything, and before squares overflow
 TURN = 2 * pi + 1e-3
 LISTED = 1000  # objects of one reason that are named
 REASONS = (
     "a momentum or angle that is not finite",
     "a negative pT",
+    f"a pT above {HUGE:g} GeV",
     f"|η| above {STEEPEST:g}",
     "φ beyond a full turn",
     "no constituent",
@@ -77,16 +79,12 @@ def cleaned(block: Block, part: Part, ledger: Ledger) -> Block:
     ghost = finite & (block.pt >= 0) & (block.pt < GHOST)
     if ghosts := int((ghost & (block.pt > 0)).sum()):
         ledger.counts[f"constituents below {GHOST * 1000:g} MeV left out"] += ghosts
-    with np.errstate(invalid="ignore"):
-        faults = np.select(
-            [~finite, block.pt < 0, ~ghost & (np.abs(block.eta) > STEEPEST), ~ghost & (np.abs(block.phi) > TURN)],
-            [0, 1, 2, 3],
-            len(REASONS),
-        )
+    steep, beyond = ~ghost & (np.abs(block.eta) > STEEPEST), ~ghost & (np.abs(block.phi) > TURN)
+    faults = np.select([~finite, block.pt < 0, block.pt > HUGE, steep, beyond], range(5), len(REASONS))
     worst = np.full(len(block), len(REASONS))
     np.minimum.at(worst, block.of, faults)
     some = np.bincount(block.of, ~ghost, len(block)) > 0
-    worst[~some & (worst == len(REASONS))] = 4
+    worst[~some & (worst == len(REASONS))] = REASONS.index("no constituent")
     _tell(block, part, worst, ledger)
     kept = block.particles(~ghost).objects(worst == len(REASONS))
     return replace(kept, phi=wrapped(kept.phi))
