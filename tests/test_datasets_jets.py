@@ -437,9 +437,9 @@ def test_events_without_two_jets_that_pass_are_counted(tmp_path: Path) -> None:
 def test_arrays_of_events_are_clustered_on_request(tmp_path: Path) -> None:
     events, _ = dijets(20)
     np.save(tmp_path / "e.npy", events.reshape(20, -1, 3))
-    samples = Samples(run(tmp_path / "e.npy", mode="events", bands=("pt", "eta", "phi")).out)
+    m_jj = Samples(run(tmp_path / "e.npy", mode="events", bands=("pt", "eta", "phi")).out).column("m_jj")
     from_table = Samples(run(olympics(tmp_path / "e.h5", events, None)).out)
-    np.testing.assert_allclose(samples.column("m_jj"), from_table.column("m_jj"))
+    np.testing.assert_allclose(m_jj, from_table.column("m_jj"))
 
 
 def test_tables_of_other_columns_are_refused(tmp_path: Path) -> None:
@@ -512,6 +512,59 @@ def test_the_two_leading_jets_of_nanoaod_have_their_listed_constituents(shared_d
         ratio = samples.column("pt")[row] / listed["FatJet_pt"][row][0]
         assert 0.8 < ratio < 1.25
         assert samples.column("eta")[row] == pytest.approx(listed["FatJet_eta"][row][0], abs=0.1)
+
+
+# HepMC.
+
+
+def hepmc(path: Path, events: np.ndarray, unit: str = "GEV") -> Path:
+    """The events (n, P, 3) with a neutrino, a beam and a particle along it besides."""
+    import pyhepmc
+
+    scale = {"GEV": 1.0, "MEV": 1000.0}[unit]
+    with pyhepmc.open(str(path), "w") as file:
+        for number, particles in enumerate(events):
+            event = pyhepmc.GenEvent(getattr(pyhepmc.Units, unit), pyhepmc.Units.MM)
+            event.event_number = 100 + number
+            event.weights = [0.5]
+            vertex = pyhepmc.GenVertex()
+            vertex.add_particle_in(pyhepmc.GenParticle((0, 0, 6500 * scale, 6500 * scale), 2212, 4))
+            rows = [(p[0] * np.cos(p[2]), p[0] * np.sin(p[2]), p[0] * np.sinh(p[1]), 211, 1) for p in particles if p[0]]
+            rows += [(300.0, 0.0, 0.0, -14, 1), (1.0, 0.0, 500.0, 211, 1), (400.0, 0.0, 0.0, 21, 2)]
+            for px, py, pz, pid, status in rows:
+                energy = float(np.sqrt(px**2 + py**2 + pz**2))
+                four = tuple(float(v) * scale for v in (px, py, pz, energy))
+                vertex.add_particle_out(pyhepmc.GenParticle(four, pid, status))
+            event.add_vertex(vertex)
+            file.write(event)
+    return path
+
+
+@pytest.mark.skipif(not FASTJET, reason="FastJet is not installed")
+@pytest.mark.skipif(importlib.util.find_spec("pyhepmc") is None, reason="pyhepmc is not installed")
+@pytest.mark.parametrize("unit", ["GEV", "MEV"])
+def test_visible_particles_of_hepmc_events_are_clustered(tmp_path: Path, unit: str) -> None:
+    events, _ = dijets(10)
+    table = Samples(run(olympics(tmp_path / "e.h5", events, None)).out)
+    wanted = {name: table.column(name) for name in ("pt", "pt_2", "m_jj", "n_constituents")}
+    samples = Samples(run(hepmc(tmp_path / "e.hepmc", events.reshape(10, -1, 3), unit)).out)
+    for name, values in wanted.items():
+        np.testing.assert_allclose(samples.column(name), values, rtol=1e-6)
+    np.testing.assert_array_equal(samples.column("event"), 100 + np.arange(10))
+    assert (samples.column("weight") == 0.5).all()
+
+
+@pytest.mark.skipif(importlib.util.find_spec("pyhepmc") is None, reason="pyhepmc is not installed")
+def test_hepmc_files_that_are_cut_off_are_refused(tmp_path: Path) -> None:
+    file = hepmc(tmp_path / "e.hepmc", dijets(5)[0].reshape(5, -1, 3))
+    whole = file.read_bytes()
+    for end, message in ((len(whole) // 2, "was cut off"), (0, "was cut off")):
+        file.write_bytes(whole[:end])
+        with pytest.raises(InputError, match=message):
+            run(file)
+    file.write_bytes(whole)
+    with pytest.raises(InputError, match="whole events, which are clustered"):
+        run(file, mode="jets")
 
 
 # Real data.

@@ -1,5 +1,5 @@
 """Jets: constituents of single jets, or of events clustered with anti-kT, from HDF5, NumPy,
-Parquet and ROOT.
+Parquet, ROOT and HepMC.
 
 Stored are the constituents (P, 4) of pt, eta, phi, jet by falling pT, zeros after the last, with pt, eta, phi, mass of
 each jet and m_jj as columns. Each format has a module of its own that gives `jet_blocks.Part`s.
@@ -36,6 +36,9 @@ FORMATS = {
     ".npy": "jet_numpy",
     ".parquet": "jet_parquet",
     ".root": "jet_root",
+    ".hepmc": "jet_hepmc",
+    ".hepmc2": "jet_hepmc",
+    ".hepmc3": "jet_hepmc",
 }
 MODES = ("jets", "events")
 BANDS, BAND_UNITS = ("pt", "eta", "phi", "jet"), ("GeV", "", "rad", "")

@@ -30,9 +30,13 @@ QUANTILES = (0.16, 0.5, 0.84)
 
 @dataclass(frozen=True)
 class Bin:
-    """Queries of one tenth of the column's values, with the 16, 50 and 84 % quantiles of what is found for them."""
+    """Queries of one tenth of the column's values, with the 16, 50 and 84 % quantiles of what is found for them.
+
+    middle : the median of the queries' own values.
+    """
 
     low: float
+    middle: float
     high: float
     queries: int
     neighbors: tuple[float, float, float]
@@ -175,7 +179,8 @@ def _bins(values: Floats, of: Rows, found: Rows, drawn: Rows) -> tuple[Bin, ...]
         if inside.any():
             quantiles = [tuple(np.quantile(values[each[inside]], QUANTILES).tolist()) for each in (found, drawn)]
             low, high = float(edges[number]), float(edges[min(number + 1, len(edges) - 1)])
-            made.append(Bin(low, high, len(np.unique(of[inside])), *quantiles))
+            queries = np.unique(of[inside])
+            made.append(Bin(low, float(np.median(values[queries])), high, len(queries), *quantiles))
     return tuple(made)
 
 
@@ -229,7 +234,7 @@ def draw(found: Sculpting, path: Path) -> None:
     below.set(xlabel=name, ylabel="ratio", ylim=(0, 2))
     top.set(ylabel="share of pairs", title=f"{found.k} neighbors each, {found.window_text}")
     top.legend()
-    middle = [(each.low + each.high) / 2 for each in found.bins]
+    middle = [each.middle for each in found.bins]
     for which, label, color in (("window", "window", "#6b7280"), ("neighbors", "neighbors", "#0b62c4")):
         low, median, high = np.array([getattr(each, which) for each in found.bins]).T
         right.fill_between(middle, low, high, color=color, alpha=0.25)
