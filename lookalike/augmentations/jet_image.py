@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
+    from lookalike.about import About
+
 BANDS = ("pt", "eta", "phi", "jet")
 SIZE = 75  # px
 
@@ -80,6 +82,12 @@ class JetImage(Seen):
             )
         if dtype != self.dtype:
             raise InputError(f"This encoder was trained on {self.dtype} constituents, but {dtype} was given.")
+
+    def check_about(self, about: About) -> None:
+        if self.jets == 2 and about.survey.get("jets") == 1:
+            raise InputError(
+                "This encoder takes the two leading jets of each object, but these samples hold one jet of each."
+            )
 
     def given(self, objects: torch.Tensor) -> torch.Tensor:
         """(B, P, 4) -> (B, jets, size, size) float32."""
