@@ -3,9 +3,10 @@
 from lookalike.augmentations.domain import Domain
 from lookalike.augmentations.galaxy import GALAXY
 from lookalike.augmentations.image import IMAGE
+from lookalike.augmentations.jet import JET
 from lookalike.errors import unknown
 
-DOMAINS: dict[str, Domain] = {domain.name: domain for domain in (GALAXY, IMAGE)}
+DOMAINS: dict[str, Domain] = {domain.name: domain for domain in (GALAXY, IMAGE, JET)}
 
 
 def get_domain(name: str) -> Domain:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
+    from lookalike.about import About
+
 
 class Seen(Config):
     """A kind of encoder input, and what stored objects it is made of.
@@ -61,6 +63,10 @@ class Seen(Config):
     @abstractmethod
     def check(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
         """InputError where stored objects of one shape and type are not what the encoder was trained on."""
+
+    def check_about(self, about: About) -> None:
+        """InputError where what a data set says of itself, beyond bands, unit and scale, is not what was trained on."""
+        return
 
     @abstractmethod
     def given(self, objects: torch.Tensor) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Commands that measure an encoder: evaluate invariance, evaluate retrieval."""
+"""Commands that measure an encoder: evaluate invariance, evaluate retrieval, evaluate sculpting."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from lookalike.cli.common import Files, Json, Seed, app, say, show
+from lookalike.cli.common import Files, Json, Samples, Seed, app, say, show
 
 evaluate = typer.Typer(no_args_is_help=True, help="Measure what an encoder's similarity is worth.")
 app.add_typer(evaluate, name="evaluate")
@@ -134,3 +134,38 @@ def retrieval(
         show(as_json(report), as_json=True)
     else:
         print(as_text(report))
+
+
+@evaluate.command()
+def sculpting(
+    index: Annotated[Path, typer.Argument(help="Index folder.")],
+    *,
+    column: Annotated[str, typer.Option(help="Catalog column of numbers, such as m_jj or mass.")],
+    k: Annotated[int, typer.Option("-k", min=1, help="Neighbors of each object.")] = 10,
+    max_queries: Annotated[
+        int, typer.Option(min=20, help="Objects that ask; of more, a random part by --seed.")
+    ] = 5000,
+    plot: Annotated[Path | None, typer.Option(help="Write the distributions (.png, .svg or .pdf).")] = None,
+    samples: Samples = None,
+    seed: Seed = 0,
+    json: Json = False,
+) -> None:
+    """Say whether neighbors are alike in a column beyond what their window makes them (mass sculpting).
+
+    Example: lookalike evaluate sculpting INDEX --column m_jj --plot sculpting.png
+    """
+    from lookalike.probes.outputs import check_picture
+
+    if plot is not None:
+        check_picture(plot, [index, *(samples or ())])
+
+    from lookalike.probes.sculpting import as_json, as_text, draw, measure
+
+    found = measure(index, column, k=k, max_queries=max_queries, samples=samples, seed=seed)
+    if plot is not None:
+        draw(found, plot)
+        say(f"plot: {plot}")
+    if json:
+        show(as_json(found), as_json=True)
+    else:
+        print(as_text(found))

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["DOMAINS", "SOURCES", "IngestReport", "Source", "ingest"]
 
-DOMAINS = ("galaxy", "image")
+DOMAINS = ("galaxy", "image", "jet")
 
 SOURCES: dict[str, Source] = {
     source.name: source
@@ -60,6 +60,12 @@ SOURCES: dict[str, Source] = {
             frozenset({"catalog", "id_column", "size", "skip_bad", "bands", "unit", "pixel_scale"}),
             module="numpy_arrays",
         ),
+        Source(
+            "jets",
+            "jets' constituents in HDF5, NumPy, Parquet, ROOT or HepMC; LHC Olympics, JetNet and EnergyFlow layouts",
+            "jet",
+            frozenset({"id_column", "size", "bands", "unit", "mode", "radius", "min_pt", "max_eta"}),
+        ),
     )
 }
 
@@ -79,6 +85,9 @@ def ingest(
     unit: str | None = None,
     pixel_scale: float | None = None,
     mode: str | None = None,
+    radius: float | None = None,
+    min_pt: float | None = None,
+    max_eta: float | None = None,
     overwrite: bool = False,
     quiet: bool = False,
 ) -> IngestReport:
@@ -89,12 +98,15 @@ def ingest(
     domain      : field whose augmentations apply, one of DOMAINS; each source has a default.
     catalog     : table of the objects (CSV, Parquet, FITS, VOTable, ECSV); every column is kept.
     id_column   : column to make ids from, several joined by `:`.
-    size        : side of the stored pictures in px.
+    size        : side of the stored pictures in px; jets: the most constituents stored of an object.
     crop        : images only: keep so many px around each picture's center, before resizing.
     skip_bad    : leave out unreadable or odd files, counted and listed, where they would be an error.
-    bands, unit : names and flux unit of the bands, where the files do not say.
+    bands, unit : names and flux unit of the bands, where the files do not say; jets: names of a constituent's numbers,
+                  and the unit of momenta.
     pixel_scale : arcsec/px, where the files do not say.
-    mode        : fits only: `cutouts` or `positions`; found out from the files by default.
+    mode        : fits: `cutouts` or `positions`; jets: `jets` or `events`; found out from the files by default.
+    radius, min_pt, max_eta : jets, of events that are clustered: R of anti-kT, and what the two leading jets must pass
+                  (GeV; |η|).
     overwrite   : replace a file `out` of other content, which would be an error.
     quiet       : no progress on standard error.
 
@@ -121,6 +133,9 @@ def ingest(
         "unit": unit,
         "pixel_scale": pixel_scale,
         "mode": mode,
+        "radius": radius,
+        "min_pt": min_pt,
+        "max_eta": max_eta,
     }
     options = Options(domain=chosen, overwrite=overwrite, quiet=quiet, **described.accepted(given))
     ledger = Ledger(skip_bad=options.skip_bad)

@@ -49,6 +49,9 @@ class Options:
     unit: str | None = None
     pixel_scale: float | None = None
     mode: str | None = None
+    radius: float | None = None
+    min_pt: float | None = None
+    max_eta: float | None = None
     overwrite: bool = False
     quiet: bool = False
 

@@ -16,6 +16,7 @@ from typing import Any
 import h5py
 
 from lookalike.errors import InputError
+from lookalike.installing import install_extra
 
 MAX_DEPTH = 8
 MAX_OBJECTS = 10_000
@@ -25,24 +26,29 @@ MAX_RATIO = 1000  # declared over stored bytes
 SMALL = 64 * 1024**2  # declared bytes below which the ratio does not matter
 # deflate, shuffle, fletcher32, szip, nbit, scaleoffset are HDF5's own; lzf is h5py's.
 FILTERS = {1, 2, 3, 4, 5, 6, 32000}
+# Filters that pandas and PyTables write with, which the package hdf5plugin brings: blosc, bzip2, blosc2.
+PLUGINS = {32001, 307, 32026}
 
 
 @contextmanager
-def guarded(path: Path) -> Iterator[h5py.File]:
-    """Yield the file, opened read-only after every link and data set in it was checked; InputError otherwise."""
+def guarded(path: Path, *, plugins: bool = False) -> Iterator[h5py.File]:
+    """Yield the file, opened read-only after every link and data set in it was checked; InputError otherwise.
+
+    plugins : whether what hdf5plugin reads is read too; where that is missing, the InputError names its install.
+    """
     try:
         file = h5py.File(path, "r", locking=False)
     except OSError as error:
         raise InputError(f"{path} is not a readable HDF5 file: {error}", code="bad_file") from None
     with file:
         try:
-            _walk(file, path, 0, [0])
+            _walk(file, path, 0, [0], plugins)
         except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
             raise InputError(f"{path} is not a readable HDF5 file: {error}", code="bad_file") from None
         yield file
 
 
-def _walk(group: h5py.Group, path: Path, depth: int, seen: list[int]) -> None:
+def _walk(group: h5py.Group, path: Path, depth: int, seen: list[int], plugins: bool) -> None:
     if depth > MAX_DEPTH:
         raise _refused(path, group.name, f"groups are nested more than {MAX_DEPTH} deep")
     for name in group:
@@ -56,18 +62,21 @@ def _walk(group: h5py.Group, path: Path, depth: int, seen: list[int]) -> None:
             raise _refused(path, where, "it is a link to another place, and links are not followed")
         item = group[name]
         if isinstance(item, h5py.Group):
-            _walk(item, path, depth + 1, seen)
+            _walk(item, path, depth + 1, seen, plugins)
         elif isinstance(item, h5py.Dataset):
-            _check(item, path, where)
+            _check(item, path, where, plugins)
 
 
-def _check(data: h5py.Dataset, path: Path, where: str) -> None:
+def _check(data: h5py.Dataset, path: Path, where: str, plugins: bool) -> None:
     if data.external:
         raise _refused(path, where, "its values are stored in another file")
     if data.is_virtual:
         raise _refused(path, where, "it is a virtual data set made of other files")
     plist = data.id.get_create_plist()
     filters = {plist.get_filter(i)[0] for i in range(plist.get_nfilters())}
+    if plugins and filters & PLUGINS:
+        _load_plugins(path)
+        filters -= PLUGINS
     if filters - FILTERS:
         raise _refused(path, where, f"it uses the compression filter {min(filters - FILTERS)}, which is not HDF5's own")
     if data.shape is None:
@@ -80,6 +89,14 @@ def _check(data: h5py.Dataset, path: Path, where: str) -> None:
         raise _refused(path, where, f"it declares {declared:,} bytes but stores {stored:,}")
     if data.chunks is not None and math.prod(data.chunks) * data.dtype.itemsize > MAX_CHUNK:
         raise _refused(path, where, f"one chunk of it takes more than {MAX_CHUNK:,} bytes")
+
+
+def _load_plugins(path: Path) -> None:
+    try:
+        import hdf5plugin  # noqa: F401
+    except ImportError:
+        needed = install_extra("hep")
+        raise InputError(f"{path} is compressed as PyTables does, which hdf5plugin reads: {needed}.") from None
 
 
 def is_plain(dtype: Any) -> bool:

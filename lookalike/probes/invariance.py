@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from lookalike.augmentations import get_domain
 from lookalike.augmentations.domain import Domain
 from lookalike.augmentations.draws import Draws
+from lookalike.augmentations.preprocess import of_pictures
 from lookalike.errors import InputError
 from lookalike.indexer.footprints import Footprints
 from lookalike.probes.checks import ODDS
@@ -93,6 +94,7 @@ def measure(
     if len(samples) < 2 or objects < 2:
         raise InputError(f"At least 2 objects are compared, but there are {min(len(samples), objects)}.")
     describer = Describer(checkpoint, device)
+    of_pictures(describer.config.preprocess, "Measuring invariance")
     names, notes = describer.names, check_fits(samples, describer.config, checkpoint) + describer.notes
     domain = get_domain(describer.config.domain)
     settings, whole, told = _settings(domain, describer.config, samples)

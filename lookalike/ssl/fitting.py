@@ -56,6 +56,7 @@ def check_fits(samples: Samples, config: CheckpointConfig, checkpoint: Path | st
             f"but these samples are in {about.unit or 'no unit'}."
         )
     wanted.check(samples.shape, samples.dtype)
+    wanted.check_about(about)
     ours, theirs = about.pixel_scale, wanted.pixel_scale
     if ours is not None and theirs is not None and not math.isclose(ours, theirs, rel_tol=SCALE_TOLERANCE):
         raise InputError(

@@ -1,0 +1,86 @@
+"""Clustering of events into jets with anti-kT (Cacciari, Salam & Soyez 2008, arXiv:0802.1189), by FastJet."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lookalike.datasets.jet_blocks import Block
+from lookalike.errors import InputError
+from lookalike.installing import install_extra
+
+RADIUS = 0.8
+SOFTEST = 20.0  # GeV: jets of less are not looked at
+
+
+def require() -> None:
+    """InputError with what installs FastJet where it is missing."""
+    try:
+        import awkward  # noqa: F401
+        import fastjet  # noqa: F401
+    except ImportError:
+        raise InputError(f"Events are clustered by FastJet, which is not installed: {install_extra('hep')}.") from None
+
+
+def leading_jets(
+    block: Block, radius: float = RADIUS, min_pt: float | None = None, max_eta: float | None = None
+) -> tuple[Block, NDArray[np.bool_]]:
+    """The constituents of each event's two leading jets, and which events (n,) have two that pass.
+
+    The two jets of highest pT are looked for first; `min_pt` (GeV) and `max_eta` (|η|) must then hold for both.
+    """
+    import awkward as ak
+    import fastjet
+
+    px, py = block.pt * np.cos(block.phi), block.pt * np.sin(block.phi)
+    pz, energy = block.pt * np.sinh(block.eta), block.pt * np.cosh(block.eta)
+    particles = ak.unflatten(ak.zip({"px": px, "py": py, "pz": pz, "E": energy}), block.counts)
+    with _banner_aside():
+        definition = fastjet.JetDefinition(fastjet.antikt_algorithm, radius)
+        clustered = fastjet.ClusterSequence(particles, definition)
+        found, members = clustered.inclusive_jets(SOFTEST), clustered.constituent_index(SOFTEST)
+    pt = np.hypot(found.px, found.py)
+    order = ak.argsort(pt, ascending=False, axis=1)[:, :2]
+    found, members = found[order], members[order]
+    passing = np.hypot(found.px, found.py) >= (min_pt or 0.0)
+    if max_eta is not None:
+        passing = passing & (np.abs(np.arcsinh(found.pz / np.hypot(found.px, found.py))) < max_eta)
+    two = np.asarray(ak.sum(passing, axis=1) == 2)
+    return _members(block, members, two), two
+
+
+def _members(block: Block, members: Any, two: NDArray[np.bool_]) -> Block:
+    """The events that have two jets, with the particles of those alone and which jet each is of."""
+    import awkward as ak
+
+    starts = np.cumsum(block.counts) - block.counts
+    jet = np.full(len(block.pt), -1, np.int64)
+    for which in (0, 1):
+        own = members[two][:, which]
+        place = np.repeat(starts[two], ak.to_numpy(ak.num(own))) + ak.to_numpy(ak.flatten(own))
+        jet[place] = which
+    return replace(block, jet=jet).particles(jet >= 0).objects(two)
+
+
+@contextmanager
+def _banner_aside() -> Iterator[None]:
+    """FastJet greets on standard output, once, which is for results: it is sent to standard error."""
+    sys.stdout.flush()
+    try:
+        kept = os.dup(1)
+    except OSError:  # no standard output at all
+        yield
+        return
+    try:
+        os.dup2(2, 1)
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)

@@ -1,0 +1,246 @@
+"""Mass sculpting: whether neighbors are alike in a column (a mass) that the similarity was not to know.
+
+The lists of an index are compared with objects drawn at random from the same windows: as far as both agree, a cut on
+the similarity leaves the column's distribution as the window made it, and a bump in it is no work of the cut.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lookalike.errors import InputError, unknown
+from lookalike.indexer.store import Index
+from lookalike.indexer.windows import everyone, ranges
+from lookalike.probes.bootstrap import LEVEL, RESAMPLES, Estimate, resampled_sums
+from lookalike.samples import Samples
+
+Floats = NDArray[np.float64]
+Rows = NDArray[np.int64]
+
+BINS = 10
+QUERIES = 5000
+QUANTILES = (0.16, 0.5, 0.84)
+
+
+@dataclass(frozen=True)
+class Bin:
+    """Queries of one tenth of the column's values, with the 16, 50 and 84 % quantiles of what is found for them.
+
+    middle : the median of the queries' own values.
+    """
+
+    low: float
+    middle: float
+    high: float
+    queries: int
+    neighbors: tuple[float, float, float]
+    window: tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Sculpting:
+    """The comparison. neighbors, window : the correlation of a query's value with the mean of its k neighbors', and of
+    as many objects drawn from its window; excess : the first less the second. values : of neighbors and of drawn
+    objects, pooled over all queries, for the plot."""
+
+    column: str
+    unit: str
+    window_text: str
+    k: int
+    queries: int
+    neighbors: Estimate
+    window: Estimate
+    excess: Estimate
+    bins: tuple[Bin, ...]
+    values: tuple[Floats, Floats]
+    notes: tuple[str, ...] = ()
+
+
+def measure(
+    folder: Path,
+    column: str,
+    *,
+    k: int = 10,
+    max_queries: int = QUERIES,
+    samples: Sequence[Path] | None = None,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Sculpting:
+    """Compare the lists of an index folder with random objects of the same windows, in one column of numbers.
+
+    k : neighbors of each query, as far as are stored. max_queries : of more objects, a random part by `seed`.
+    InputError for an unknown column or one of texts, and where fewer than 2·BINS objects can be compared.
+    """
+    index = Index(Path(folder))
+    data = index.open_samples(list(samples) if samples else None)
+    if k < 1 or k > index.k:
+        raise InputError(f"k is from 1 to the {index.k} neighbors that are stored, but {k} was given.")
+    values = _numbers(data, column)
+    random = np.random.default_rng(seed)
+    of, found, drawn = _pairs(index, data, values, k, max_queries, random)
+    queries = np.unique(of)
+    if len(queries) < 2 * BINS:
+        raise InputError(
+            f"At least {2 * BINS} objects with a value of {column!r} and neighbors that have one are compared, but "
+            f"there are {len(queries)}."
+        )
+    window = index.window
+    notes: tuple[str, ...] = ()
+    if window is not None and window.column == column:
+        notes = (f"{column} is the column of the window itself, which holds neighbors near the query's value.",)
+    near, random_ones = (_means(of, queries, values[each]) for each in (found, drawn))
+    neighbors, by_window, excess = _correlations(values[queries], near, random_ones, resamples, seed)
+    return Sculpting(
+        column,
+        data.columns[column].unit,
+        "no window" if window is None else window.words,
+        k,
+        len(queries),
+        neighbors,
+        by_window,
+        excess,
+        _bins(values, of, found, drawn),
+        (values[found], values[drawn]),
+        notes,
+    )
+
+
+def _numbers(samples: Samples, column: str) -> Floats:
+    if column not in samples.columns:
+        raise unknown("column", column, samples.columns)
+    values = samples.column(column)
+    if values.dtype.kind not in "fiu":
+        raise InputError(f"Sculpting is of a column of numbers, but {column!r} holds text.")
+    return values.astype(np.float64)
+
+
+def _pairs(
+    index: Index, samples: Samples, values: Floats, k: int, most: int, random: np.random.Generator
+) -> tuple[Rows, Rows, Rows]:
+    """Query, neighbor and an object drawn from the query's window, (m,) each, all with a value."""
+    within = everyone(index.n)
+    if index.window is not None:
+        within = ranges(index.window.values(samples), index.window.half_width)
+    usable = np.flatnonzero(np.isfinite(values[within.order]))  # places in the window's order
+    places = np.sort(random.permutation(usable)[:most])
+    lists = np.asarray(index.neighbor_row[within.order[places], :k], np.int64)  # (Q, k)
+    low, high = within.low[places, None], within.high[places, None]
+    # Uniform over the window without the query itself, whose place is stepped over.
+    drawn = low + np.floor(random.random(lists.shape) * np.maximum(high - low - 1, 1)).astype(np.int64)
+    drawn = np.minimum(drawn + (drawn >= places[:, None]), high - 1)
+    of = np.broadcast_to(within.order[places, None], lists.shape)
+    other = within.order[drawn]
+    kept = (lists >= 0) & (high - low > 1)
+    kept &= np.isfinite(values[lists]) & np.isfinite(values[other])
+    return of[kept], lists[kept], other[kept]
+
+
+def _means(of: Rows, queries: Rows, values: Floats) -> Floats:
+    """The mean (Q,) of the values of each query's pairs."""
+    place = np.searchsorted(queries, of)
+    total: Floats = np.bincount(place, values, len(queries)) / np.bincount(place, minlength=len(queries))
+    return total
+
+
+def _correlations(
+    x: Floats, near: Floats, random: Floats, resamples: int, seed: int
+) -> tuple[Estimate, Estimate, Estimate]:
+    """The Pearson correlations of x (Q,) with each, and their difference, with paired bootstrap intervals."""
+    parts = [(each - each.mean()) / (each.std() or 1.0) for each in (x, near, random)]
+    terms = np.stack(
+        [np.ones_like(x), *parts, *(part**2 for part in parts), *(parts[0] * part for part in parts[1:])], axis=1
+    )
+    sums = resampled_sums(terms, resamples, seed)
+    mean = sums[:, 1:] / sums[:, :1]  # of x, near, random, of their squares, of x·near, x·random
+    spread = np.sqrt(np.maximum(mean[:, 3:6] - mean[:, :3] ** 2, 1e-300))
+    found = [(mean[:, 5 + i] - mean[:, 0] * mean[:, i]) / (spread[:, 0] * spread[:, i]) for i in (1, 2)]
+    return _estimate(found[0]), _estimate(found[1]), _estimate(found[0] - found[1])
+
+
+def _estimate(values: Floats) -> Estimate:
+    """The first value with the central LEVEL of the others, its resamples."""
+    low, high = np.quantile(values[1:], [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return Estimate(float(values[0]), float(low), float(high))
+
+
+def _bins(values: Floats, of: Rows, found: Rows, drawn: Rows) -> tuple[Bin, ...]:
+    """The quantiles of what is found, by tenths of the queries' values."""
+    edges = np.unique(np.quantile(values[np.unique(of)], np.linspace(0, 1, BINS + 1)))
+    place = np.clip(np.searchsorted(edges, values[of], side="right") - 1, 0, max(len(edges) - 2, 0))
+    made = []
+    for number in range(max(len(edges) - 1, 1)):
+        inside = place == number
+        if inside.any():
+            quantiles = [tuple(np.quantile(values[each[inside]], QUANTILES).tolist()) for each in (found, drawn)]
+            low, high = float(edges[number]), float(edges[min(number + 1, len(edges) - 1)])
+            queries = np.unique(of[inside])
+            made.append(Bin(low, float(np.median(values[queries])), high, len(queries), *quantiles))
+    return tuple(made)
+
+
+def as_json(found: Sculpting) -> dict[str, Any]:
+    """The comparison without the pooled values."""
+    shown = {name: value for name, value in asdict(found).items() if name != "values"}
+    return shown | {"bins": [asdict(each) for each in found.bins], "notes": list(found.notes)}
+
+
+def as_text(found: Sculpting) -> str:
+    """The comparison as a table."""
+    unit = f" [{found.unit}]" if found.unit else ""
+    lines = [
+        f"{found.column}{unit} of the {found.k} nearest neighbors of {found.queries:,} objects, {found.window_text}, "
+        "beside as many drawn from the same windows",
+        "",
+        f"{'query':>23}  {'neighbors (16, 50, 84 %)':>30}  {'window (16, 50, 84 %)':>30}",
+    ]
+    for each in found.bins:
+        near, drawn = ("  ".join(f"{value:8.4g}" for value in values) for values in (each.neighbors, each.window))
+        lines.append(f"{each.low:10.4g} to {each.high:9.4g}  {near:>30}  {drawn:>30}")
+    lines += [
+        "",
+        f"correlation with the query's value  neighbors {found.neighbors}  window {found.window}",
+        f"sculpting, the one less the other   {found.excess}",
+    ]
+    return "\n".join([*lines, *found.notes])
+
+
+def draw(found: Sculpting, path: Path) -> None:
+    """Write a plot as PNG, SVG or PDF: the pooled distributions with their ratio, and what queries of a value find."""
+    from matplotlib.figure import Figure
+
+    from lookalike.files import atomic_path
+    from lookalike.probes.outputs import check_picture
+
+    check_picture(path)
+    name = f"{found.column} [{found.unit}]" if found.unit else found.column
+    figure = Figure(figsize=(11, 4.8), layout="constrained")
+    grid = figure.add_gridspec(2, 2, height_ratios=(3, 1))
+    top, below, right = (figure.add_subplot(place) for place in (grid[0, 0], grid[1, 0], grid[:, 1]))
+    edges = np.histogram_bin_edges(np.quantile(found.values[1], [0.002, 0.998]), 40)
+    counts = [np.histogram(values, edges)[0].astype(float) for values in found.values]
+    for count, label, color in zip(counts, ("neighbors", "window"), ("#0b62c4", "#6b7280"), strict=True):
+        top.stairs(count / max(count.sum(), 1), edges, label=label, color=color, fill=label == "window", alpha=0.7)
+    filled = counts[1] > 0
+    ratio = np.where(filled, counts[0] / np.where(filled, counts[1], 1), np.nan)
+    error = np.where(filled, np.sqrt(counts[0]) / np.where(filled, counts[1], 1), np.nan)
+    below.errorbar((edges[1:] + edges[:-1]) / 2, ratio, error, fmt=".", color="#0b62c4")
+    below.axhline(1, color="black", lw=0.8)
+    below.set(xlabel=name, ylabel="ratio", ylim=(0, 2))
+    top.set(ylabel="share of pairs", title=f"{found.k} neighbors each, {found.window_text}")
+    top.legend()
+    middle = [each.middle for each in found.bins]
+    for which, label, color in (("window", "window", "#6b7280"), ("neighbors", "neighbors", "#0b62c4")):
+        low, median, high = np.array([getattr(each, which) for each in found.bins]).T
+        right.fill_between(middle, low, high, color=color, alpha=0.25)
+        right.plot(middle, median, "o-", color=color, label=label)
+    right.plot(middle, middle, "k:", lw=1, label="the query's own")
+    right.set(xlabel=f"{name} of the query", ylabel=name, title=f"excess correlation {found.excess}")
+    right.legend()
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, format=path.suffix[1:].lower(), dpi=150)

@@ -1,0 +1,95 @@
+"""Jets from file to answer: ingested, trained on, embedded, indexed, searched and drawn."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lookalike.datasets import ingest
+from lookalike.embeddings import Embeddings
+from lookalike.errors import InputError
+from lookalike.indexer.index import build_index
+from lookalike.indexer.search import Searcher
+from lookalike.probes.sculpting import measure
+from lookalike.service.engine import Engine
+from lookalike.service.limits import Limits
+from lookalike.ssl.checkpoint import read_config
+from lookalike.ssl.embed import embed
+from lookalike.ssl.settings import TrainConfig
+from lookalike.ssl.train import train
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """64 events of two jets each, one-pronged or two-pronged, through the whole pipeline."""
+    folder = tmp_path_factory.mktemp("jets")
+    rng = np.random.default_rng(0)
+    events = np.zeros((64, 24, 4))
+    for row in range(64):
+        for jet in (0, 1):
+            place = slice(12 * jet, 12 * jet + 12)
+            axis = rng.uniform(-1, 1), rng.uniform(-3, 3)
+            prong = rng.choice([-0.3, 0.3], 12) if row % 2 else np.zeros(12)
+            events[row, place, 0] = rng.exponential(60, 12) + 5
+            events[row, place, 1] = axis[0] + prong + rng.normal(0, 0.03, 12)
+            events[row, place, 2] = axis[1] + rng.normal(0, 0.03, 12)
+            events[row, place, 3] = jet
+    np.savez(folder / "e.npz", constituents=events, prongs=1 + np.arange(64) % 2)
+    ingest("jets", [folder / "e.npz"], folder / "s.h5", bands=("pt", "eta", "phi", "jet"), quiet=True)
+    config = TrainConfig(encoder="resnet10", epochs=2, batch_size=16, orientations=1)
+    train([folder / "s.h5"], folder / "ck", config, quiet=True, device="cpu")
+    embed([folder / "s.h5"], folder / "ck", folder / "e.h5", quiet=True, device="cpu")
+    build_index(
+        folder / "e.h5",
+        [folder / "s.h5"],
+        folder / "index",
+        k=10,
+        window="log(pt):2",
+        checkpoint=folder / "ck",
+        quiet=True,
+    )
+    return folder
+
+
+def test_the_checkpoint_says_what_the_encoder_sees(folder: Path) -> None:
+    config = read_config(folder / "ck")
+    assert (config.domain, config.preprocess.kind, config.preprocess.channels) == ("jet", "jet", 2)
+    assert config.encoder.channels == 2
+    assert not config.encoder.small_stem
+
+
+def test_lists_are_answered_and_drawn(folder: Path) -> None:
+    searcher = Searcher(folder / "index")
+    answer = searcher.neighbors("5", 3, columns=("prongs", "m_jj"))
+    assert [result.rank for result in answer.results] == [1, 2, 3]
+    assert all(result.columns["m_jj"] > 0 for result in answer.results)
+    engine = Engine(searcher, Limits())
+    assert engine.pictures.stretches == ["log", "linear", "aligned"]
+    picture = Image.open(io.BytesIO(engine.pictures.thumbnail("5", 128, "log")))
+    assert picture.size == (128, 128)
+    assert np.asarray(picture).max() > 200
+    assert measure(folder / "index", "m_jj", resamples=50).queries == 64
+
+
+def test_embedding_again_gives_the_same_vectors(folder: Path, tmp_path: Path) -> None:
+    embed([folder / "s.h5"], folder / "ck", tmp_path / "e.h5", quiet=True, device="cpu")
+    again, before = (Embeddings(path / "e.h5") for path in (tmp_path, folder))
+    np.testing.assert_allclose(again.vectors[:], before.vectors[:], atol=1e-6)
+
+
+def test_single_jets_are_not_given_to_an_encoder_of_two(folder: Path, tmp_path: Path) -> None:
+    np.save(tmp_path / "one.npy", np.tile([50.0, 0.1, 0.2], (8, 3, 1)) + np.arange(8)[:, None, None] / 100)
+    ingest("jets", [tmp_path / "one.npy"], tmp_path / "one.h5", bands=("pt", "eta", "phi"), quiet=True)
+    with pytest.raises(InputError, match="takes the two leading jets of each object, but these samples hold one jet"):
+        embed([tmp_path / "one.h5"], folder / "ck", tmp_path / "v.h5", quiet=True, device="cpu")
+
+
+def test_what_is_made_for_pictures_says_so(folder: Path) -> None:
+    from lookalike.probes.invariance import measure as invariance
+
+    with pytest.raises(InputError, match="is done with encoders of pictures, but this one takes images of the two"):
+        invariance([folder / "s.h5"], folder / "ck")
