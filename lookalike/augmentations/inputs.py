@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
+from lookalike.augmentations.event_input import EventRecord
 from lookalike.augmentations.numbers import Numbers
 from lookalike.augmentations.preprocess import Preprocess, Seen
 
 if TYPE_CHECKING:
     import torch
 
-AnyInput = Annotated[Preprocess | Numbers, Field(discriminator="kind")]
+AnyInput = Annotated[Preprocess | Numbers | EventRecord, Field(discriminator="kind")]
 
 
 def encoder_input(objects: torch.Tensor, seen: Seen) -> torch.Tensor:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["DOMAINS", "SOURCES", "IngestReport", "Source", "ingest"]
 
-DOMAINS = ("galaxy", "image")
+DOMAINS = ("galaxy", "image", "event")
 
 SOURCES: dict[str, Source] = {
     source.name: source
