@@ -72,7 +72,7 @@ class Energy(Config):
 
 
 class Directions(Config):
-    """η and φ of jets and taus measured again, N(its value, scale/pT) with scale in GeV; the missing momentum follows."""
+    """η and φ of jets and taus measured again, N(its value, scale/pT), scale in GeV; the missing momentum follows."""
 
     enabled: bool = True
     scale: Annotated[float, Field(ge=0)] = 10.0

@@ -13,19 +13,21 @@ from lookalike.wording import counted
 
 @app.command()
 def ingest(
-    source: Annotated[str, typer.Argument(help="hubble, legacysurvey, images, fits or numpy.")],
+    source: Annotated[str, typer.Argument(help="hubble, legacysurvey, images, fits, numpy, higgsml or events.")],
     files: Annotated[list[Path] | None, typer.Argument(help="Source files or folders (none for hubble).")] = None,
     *,
     out: Out,
-    domain: Annotated[str | None, typer.Option(help="galaxy or image (default: by source)")] = None,
+    domain: Annotated[str | None, typer.Option(help="galaxy, image or event (default: by source)")] = None,
     catalog: Annotated[Path | None, typer.Option(help="Table of columns, or of positions to cut out.")] = None,
     id_column: Annotated[str | None, typer.Option(help="Column that holds the ids.")] = None,
-    size: Annotated[int | None, typer.Option(min=8, help="Side of the stored pictures, px.")] = None,
+    size: Annotated[int | None, typer.Option(min=8, help="Side of the stored pictures, px; most particles.")] = None,
     crop: Annotated[int | None, typer.Option(min=8, help="images: keep this center only, px, before resizing.")] = None,
     bands: Annotated[str | None, typer.Option(help="Band names in stored order, e.g. g,r,z.")] = None,
-    unit: Annotated[str | None, typer.Option(help="Flux unit, where the files do not say.")] = None,
+    unit: Annotated[str | None, typer.Option(help="Of fluxes, or GeV or MeV, where files do not say.")] = None,
     pixel_scale: Annotated[float | None, typer.Option(help="arcsec/px, where the files do not say.")] = None,
     mode: Annotated[str | None, typer.Option(help="fits: cutouts or positions (default: by the files).")] = None,
+    layout: Annotated[str | None, typer.Option(help="higgsml: features or particles (default: features).")] = None,
+    columns: Annotated[Path | None, typer.Option(help="events: what the columns are, in TOML or JSON.")] = None,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Skip odd files, count and list them.")] = False,
     overwrite: Overwrite = False,
 ) -> None:
@@ -49,6 +51,8 @@ def ingest(
         unit=unit,
         pixel_scale=pixel_scale,
         mode=mode,
+        layout=layout,
+        columns=columns,
         skip_bad=skip_bad,
         overwrite=overwrite,
     )

@@ -60,6 +60,18 @@ SOURCES: dict[str, Source] = {
             frozenset({"catalog", "id_column", "size", "skip_bad", "bands", "unit", "pixel_scale"}),
             module="numpy_arrays",
         ),
+        Source(
+            "higgsml",
+            "CSV files of the ATLAS Higgs challenge of 2014, the contest's or the open data's",
+            "event",
+            frozenset({"layout", "skip_bad", "unit"}),
+        ),
+        Source(
+            "events",
+            "events in Parquet, CSV or ROOT files, by a map of their columns; NanoAOD needs none",
+            "event",
+            frozenset({"columns", "id_column", "size", "skip_bad", "unit"}),
+        ),
     )
 }
 
@@ -79,6 +91,8 @@ def ingest(
     unit: str | None = None,
     pixel_scale: float | None = None,
     mode: str | None = None,
+    layout: str | None = None,
+    columns: Path | None = None,
     overwrite: bool = False,
     quiet: bool = False,
 ) -> IngestReport:
@@ -95,6 +109,8 @@ def ingest(
     bands, unit : names and flux unit of the bands, where the files do not say.
     pixel_scale : arcsec/px, where the files do not say.
     mode        : fits only: `cutouts` or `positions`; found out from the files by default.
+    layout      : higgsml only: `features` (the default) or `particles`.
+    columns     : events only: TOML or JSON file that says what the columns are.
     overwrite   : replace a file `out` of other content, which would be an error.
     quiet       : no progress on standard error.
 
@@ -121,6 +137,8 @@ def ingest(
         "unit": unit,
         "pixel_scale": pixel_scale,
         "mode": mode,
+        "layout": layout,
+        "columns": Path(columns) if columns is not None else None,
     }
     options = Options(domain=chosen, overwrite=overwrite, quiet=quiet, **described.accepted(given))
     ledger = Ledger(skip_bad=options.skip_bad)
@@ -136,7 +154,7 @@ def ingest(
         for name, value in ({"source": source, "domain": chosen} | given).items()
         if value is not None
     }
-    inputs = [*sorted(paths, key=reading_order), *([options.catalog] if options.catalog else [])]
+    inputs = [*sorted(paths, key=reading_order), *(path for path in (options.catalog, options.columns) if path)]
     refuse_input(out, inputs)
     _refuse_inside(out, inputs, source)
     refuse_foreign_name(out)

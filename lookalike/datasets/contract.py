@@ -49,6 +49,8 @@ class Options:
     unit: str | None = None
     pixel_scale: float | None = None
     mode: str | None = None
+    layout: str | None = None
+    columns: Path | None = None
     overwrite: bool = False
     quiet: bool = False
 
