@@ -8,14 +8,16 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from pydantic import TypeAdapter
 
 from lookalike.augmentations import DOMAINS, get_domain
 from lookalike.augmentations.domain import Domain
 from lookalike.augmentations.drawing import stretches_for
 from lookalike.augmentations.draws import Draws
-from lookalike.augmentations.inputs import encoder_input
-from lookalike.augmentations.preprocess import Preprocess
+from lookalike.augmentations.inputs import AnyInput, encoder_input
+from lookalike.augmentations.preprocess import Seen
 from lookalike.errors import InputError
+from lookalike.events import PARTICLE, PRIMITIVES
 from lookalike.samples import About
 
 B = 6
@@ -28,26 +30,53 @@ KINDS = {
 }
 
 
-@pytest.fixture(params=DOMAINS)
-def domain(request: pytest.FixtureRequest) -> Domain:
-    return DOMAINS[request.param]
+def higgs_records(rng: np.random.Generator) -> tuple[About, np.ndarray]:
+    """Records of events with 0 to 3 jets."""
+    names = list(PRIMITIVES)
+    x = rng.exponential(40, (B, len(names))) + 20
+    for place, name in enumerate(names):
+        if name.endswith(("eta", "phi")):
+            x[:, place] = rng.uniform(-2.5, 2.5, B)
+    x[:, names.index("PRI_jet_num")] = np.arange(B) % 4
+    for least, jet in ((1, "leading"), (2, "subleading")):
+        for part in ("pt", "eta", "phi"):
+            x[np.arange(B) % 4 < least, names.index(f"PRI_jet_{jet}_{part}")] = np.nan
+    return About(domain="event", bands=tuple(names), layout="features"), x
 
 
-@pytest.fixture(params=KINDS)
-def case(request: pytest.FixtureRequest, domain: Domain) -> tuple[Domain, About, Any, torch.Tensor, dict[str, Any]]:
+def particle_lists(rng: np.random.Generator) -> tuple[About, np.ndarray]:
+    """Events of 2 to 7 particles, the second of which is the missing momentum."""
+    x = rng.uniform(-2.5, 2.5, (B, 7, len(PARTICLE)))
+    x[..., 0] = -np.sort(-rng.exponential(40, (B, 7)) - 1)
+    x[..., 3], x[..., 4] = rng.exponential(1, (B, 7)), rng.integers(1, 8, (B, 7))
+    x[:, 1, 4] = 0
+    for event in range(B):
+        x[event, 2 + event :] = 0
+    return About(domain="event", bands=tuple(PARTICLE), layout="particles"), x
+
+
+# Domains whose objects are no pictures, with the kinds of data that they have in place of KINDS.
+OWN_KINDS = {"event": {"records": higgs_records, "particles": particle_lists}}
+CASES = [(name, kind) for name in DOMAINS for kind in OWN_KINDS.get(name, KINDS)]
+
+
+@pytest.fixture(params=CASES, ids="-".join)
+def case(request: pytest.FixtureRequest) -> tuple[Domain, About, Any, torch.Tensor, dict[str, Any]]:
     """A domain with its default settings for one kind of data, a batch and its catalog."""
-    bands, unit, dtype, size = KINDS[request.param]
-    about = About(domain=domain.name, bands=bands, unit=unit)
+    name, kind = request.param
+    domain, rng = DOMAINS[name], np.random.default_rng(0)
+    if name in OWN_KINDS:
+        about, images = OWN_KINDS[name][kind](rng)
+        dtype, size = "float32", images.shape[1]
+    else:
+        bands, unit, dtype, size = KINDS[kind]
+        about = About(domain=name, bands=bands, unit=unit)
+        shape = (B, len(bands), size, size)
+        images = rng.integers(0, 256, shape) if dtype == "uint8" else rng.random(shape)
     settings, notes = domain.settings(about, size, COLUMNS, dtype)
     assert isinstance(settings, domain.settings_type)
     assert all("\n" not in note for note in notes)
-    rng = np.random.default_rng(0)
-    images = (
-        rng.integers(0, 256, (B, len(bands), size, size))
-        if dtype == "uint8"
-        else rng.random((B, len(bands), size, size))
-    )
-    read = domain.columns(settings, bands, COLUMNS)
+    read = domain.columns(settings, about.bands, COLUMNS)
     assert set(read) <= COLUMNS
     catalog = {name: torch.from_numpy(rng.uniform(0.1, 2.0, B)) for name in read}
     return domain, about, settings, torch.from_numpy(images.astype(np.float32)), catalog
@@ -58,14 +87,18 @@ def test_views_have_the_encoders_size_type_and_finite_values(case: Any) -> None:
     kept = images.clone()
     seen = domain.view(images, catalog, Draws(0, 0, torch.arange(B), 0), settings)
     preprocess = domain.preprocess(about, settings)
-    assert isinstance(preprocess, Preprocess)
-    assert Preprocess.model_validate_json(preprocess.model_dump_json()) == preprocess
-    assert seen.shape == (B, len(about.bands), preprocess.size, preprocess.size)
+    assert isinstance(preprocess, Seen)
+    assert type(preprocess).model_validate_json(preprocess.model_dump_json()) == preprocess
+    read_back = TypeAdapter(AnyInput).validate_json(preprocess.model_dump_json())
+    assert read_back == preprocess
+    shape = (len(about.bands), preprocess.size, preprocess.size) if about.layout == "images" else images.shape[1:]
+    assert seen.shape == (B, *shape)
     assert seen.dtype == torch.float32
-    assert torch.equal(images, kept), "a view must not change what is stored"
-    for pictures in (seen, images):
-        given = encoder_input(pictures, preprocess)
-        assert given.shape == seen.shape
+    assert torch.equal(images.nan_to_num(-1), kept.nan_to_num(-1)), "a view must not change what is stored"
+    assert torch.equal(seen.isnan(), images.isnan() if about.layout != "images" else torch.zeros_like(seen).bool())
+    for stored in (seen, images):
+        given = encoder_input(stored, preprocess)
+        assert given.shape == (seen.shape if about.layout == "images" else (*seen.shape[:-1], preprocess.numbers))
         assert given.isfinite().all()
 
 
@@ -74,12 +107,12 @@ def test_views_follow_from_seed_epoch_row_and_view_alone(case: Any) -> None:
     rows = torch.tensor([40, 7, 11, 900, 3, 5])
     whole = domain.view(images, catalog, Draws(1, 2, rows, 0), settings)
     again = domain.view(images, catalog, Draws(1, 2, rows, 0), settings)
-    assert torch.equal(whole, again)
+    torch.testing.assert_close(whole, again, rtol=0, atol=0, equal_nan=True)
     part = torch.tensor([4, 0, 3])
     fewer = domain.view(images[part], {k: v[part] for k, v in catalog.items()}, Draws(1, 2, rows[part], 0), settings)
-    torch.testing.assert_close(fewer, whole[part], rtol=1e-5, atol=1e-4)
+    torch.testing.assert_close(fewer, whole[part], rtol=1e-5, atol=1e-4, equal_nan=True)
     for other in (Draws(1, 2, rows, 1), Draws(1, 3, rows, 0), Draws(2, 2, rows, 0), Draws(1, 2, rows + 1, 0)):
-        different = (domain.view(images, catalog, other, settings) - whole).abs().amax((1, 2, 3))
+        different = (domain.view(images, catalog, other, settings) - whole).nan_to_num().abs().flatten(1).amax(1)
         assert (different > 1e-3).all()
 
 
@@ -90,10 +123,10 @@ def test_settings_are_saved_and_read_back(case: Any) -> None:
 
 def test_default_drawing_and_every_offered_stretch_are_known(case: Any) -> None:
     domain, about, _, images, _ = case
-    stored = images[0].numpy().astype(np.uint8 if about.unit == "" else np.float32)
+    stored = images[0].numpy().astype(np.uint8 if about.unit == "" and about.layout == "images" else np.float32)
     assert isinstance(domain.draw(stored, about, domain.stretches[0], 48), Image.Image)
     for stretch in domain.stretches:
-        if stretch in stretches_for(about, stored.dtype):
+        if about.layout != "images" or stretch in stretches_for(about, stored.dtype):
             assert max(domain.draw(stored, about, stretch, 48).size) == 48
         else:
             with pytest.raises(InputError, match="Unknown stretch for these data"):
@@ -107,12 +140,14 @@ def test_views_on_a_gpu_equal_those_on_the_cpu(case: Any) -> None:
     draws = Draws(0, 0, torch.arange(B), 0)
     here = domain.view(images, catalog, draws, settings)
     there = domain.view(images.cuda(), {k: v.cuda() for k, v in catalog.items()}, draws.to("cuda"), settings)
-    scale = float(images.max())
-    torch.testing.assert_close(there.cpu() / scale, here / scale, rtol=0, atol=1e-3)
+    scale = float(images.nan_to_num().max())
+    torch.testing.assert_close(there.cpu() / scale, here / scale, rtol=0, atol=1e-3, equal_nan=True)
 
 
 def test_domain_names_and_unknown_ones() -> None:
     assert all(name == domain.name for name, domain in DOMAINS.items())
     assert get_domain("galaxy") is DOMAINS["galaxy"]
-    with pytest.raises(InputError, match=r"Unknown domain 'galxy'\. Did you mean 'galaxy'\? Choices: galaxy, image"):
+    with pytest.raises(
+        InputError, match=r"Unknown domain 'galxy'\. Did you mean 'galaxy'\? Choices: galaxy, image, event"
+    ):
         get_domain("galxy")

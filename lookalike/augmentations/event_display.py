@@ -36,6 +36,7 @@ SHORT = {"met": "MET", "lepton": "lep", "electron": "e", "muon": "µ", "photon":
 ETA = 5.0  # the plane's half width, the reach of the detectors' forward parts; what lies beyond is drawn at its edge
 LARGEST = 0.13  # radius of a disc of FULL GeV over the plane's height
 FULL = 200.0  # GeV
+LEAST, AXES, LEGEND = 16, 64, 112  # px, of the smallest plane and of what is written around it
 OVER = 3  # drawn so many times as large, then averaged, for smooth edges
 
 
@@ -51,19 +52,21 @@ class Object(NamedTuple):
 def draw(event: NDArray[np.generic], about: About, stretch: str, size: int) -> Image.Image:
     """An event (F,) of primitives or (P, 6) of particles as a square RGB picture of `size` px.
 
-    stretch : `display`, the only one. Axes, units and legend are written from 64 px on.
+    stretch : `display`, the only one. Axes are written from AXES px on, momenta from LEGEND px on.
     """
     if stretch != STRETCH:
         raise unknown("stretch for these data", stretch, (STRETCH,))
     if size < 1:
         raise InputError(f"A picture is at least 1 px wide, but size {size} was given.")
     objects = objects_of(event, about)
-    written = size >= 64
+    if size < LEAST:
+        return _plane(objects, (1, 1, LEAST - 2, LEAST - 2), LEAST).resize((size, size), Image.Resampling.BOX)
     letters = max(9, size // 14)
-    legend = _legend(objects) if written else []
-    lines = _wrapped(legend, letters, size - 4)
-    left, bottom = (round(1.75 * letters), round(letters * (1.6 + 1.12 * len(lines)))) if written else (1, 1)
-    box = (left, max(1, letters // 3), size - max(2, letters // 3), size - bottom)  # of the plane
+    lines = _wrapped(_legend(objects), letters, size - 4) if size >= LEGEND else []
+    box = (1, 1, size - 2, size - 2)  # of the plane: left, top, right, bottom
+    if written := size >= AXES:
+        below = letters * (1.6 + 1.12 * len(lines))
+        box = (round(1.75 * letters), letters // 3, size - letters // 3, min(round(size - below), size - 2))
     picture = _plane(objects, box, size)
     if written:
         pen = ImageDraw.Draw(picture)
@@ -151,7 +154,7 @@ def _legend(objects: list[Object]) -> list[tuple[str, str]]:
 def _wrapped(entries: list[tuple[str, str]], letters: int, width: float) -> list[list[tuple[str, str]]]:
     """The legend in lines that fit."""
     lines: list[list[tuple[str, str]]] = []
-    used = math.inf
+    used = math.inf  # of the last line
     for entry in entries:
         wide = _wide(entry, letters)
         if used + wide > width:
