@@ -440,13 +440,13 @@ def test_nanoaod_needs_no_map(tmp_path: Path, shared_data: Path) -> None:
     report = ingest("events", [file], tmp_path / "e.h5", quiet=True)
     samples = Samples(report.out)
     tree = uproot.open(file)["Events"]
-    names = ("nJet", "nElectron", "nMuon", "nPhoton", "event", "genWeight", "MET_pt")
+    names = ("nJet", "nElectron", "nMuon", "event", "genWeight", "MET_pt")
     own = {name: tree[name].array(library="np") for name in names}
     assert report.n == len(own["event"])
     assert samples.id(5).endswith(f":{own['event'][5]}")
     np.testing.assert_allclose(samples.column("weight"), own["genWeight"])
     events = samples.objects(slice(None))
-    for name, kind in (("nJet", "jet"), ("nMuon", "muon"), ("nPhoton", "photon")):
+    for name, kind in (("nJet", "jet"), ("nMuon", "muon"), ("nElectron", "electron")):
         there = (events[..., 4] == TYPES.index(kind)) & (events[..., 0] > 0)
         assert there.sum(1).tolist() == own[name].tolist()
     met = ((events[..., 4] == 0) * events[..., 0]).sum(1)

@@ -38,7 +38,7 @@ class Particles:
 
     def sum_pt(self, n: int) -> Floats:
         """Σ pT (n,) of each event's objects."""
-        return np.bincount(self.owner, np.where(self.is_met, 0.0, self.pt), n)
+        return np.bincount(self.owner, np.where(self.is_met, 0.0, self.pt), n).astype(np.float64)
 
     def mass(self, n: int) -> Floats:
         """The invariant mass (n,) of each event's objects."""
@@ -48,7 +48,8 @@ class Particles:
         seen = ~self.is_met
         sums = [np.bincount(self.owner, part * seen, n) for part in (energy, pt * np.cos(phi), pt * np.sin(phi), pz)]
         square = sums[0] ** 2 - sums[1] ** 2 - sums[2] ** 2 - sums[3] ** 2
-        return np.sqrt(np.maximum(square, 0.0))
+        found: Floats = np.sqrt(np.maximum(square, 0.0))
+        return found
 
 
 def multiplicity(table: EventTable, chosen: EventMap) -> int:
@@ -127,7 +128,8 @@ def _objects(
     btag = values[each.btag] if each.btag is not None else np.zeros(len(pt))
     if not lists:  # an object that is undefined is not there
         there = ~np.isnan(pt)
-        owner, pt, eta, phi, mass, btag = (part[there] for part in (owner, pt, eta, phi, mass, btag))
+        owner = owner[there]
+        pt, eta, phi, mass, btag = (part[there] for part in (pt, eta, phi, mass, btag))
     name = each.columns[0]
     whole = np.isfinite(pt) & np.isfinite(eta) & np.isfinite(phi) & np.isfinite(mass)
     faults.refuse(by_row(~whole, faults, owner), f"a {each.type} ({name}) has an undefined momentum.")
