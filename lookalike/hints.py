@@ -11,6 +11,7 @@ SOURCES = {
     "images": (".png", ".jpg", ".jpeg"),
     "fits": (".fits", ".fit", ".fits.gz", ".fits.fz"),
     "numpy": (".npy", ".npz"),
+    "events": (".root",),
 }
 LOOKED_AT = 1000  # files of a folder
 

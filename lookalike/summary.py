@@ -122,9 +122,12 @@ def _index(path: Path, found: Mapping[str, Any]) -> list[str]:
 def _checkpoint(path: Path, found: Mapping[str, Any]) -> list[str]:
     encoder, given = found["encoder"], found["preprocess"]
     unit = f" in {given['unit']}" if given.get("unit") else ""
+    sees = f"the central {given['size']} px of {given['dtype']} pictures{unit}, bands {', '.join(found['bands'])}"
+    if "scales" in (given.get("record") or given) and "m" not in given:
+        sees = f"of each {'particle' if given['kind'] == PARTICLES else 'object'} {', '.join(found['bands'])}"
     lines = {
         "encoder": f"{encoder['name']}, {_inside(encoder)}, {counted(encoder['channels'], 'band')}",
-        "sees": f"the central {given['size']} px of {given['dtype']} pictures{unit}, bands {', '.join(found['bands'])}",
+        "sees": sees,
         "domain": found["domain"],
         "weights": "float16, computed with as float32" if found.get("dtype") == "float16" else "",
         **_origin(found),

@@ -8,60 +8,87 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from pydantic import TypeAdapter
 
 from lookalike.augmentations import DOMAINS, get_domain
 from lookalike.augmentations.domain import Domain
 from lookalike.augmentations.drawing import stretches_for
 from lookalike.augmentations.draws import Draws
-from lookalike.augmentations.inputs import encoder_input
+from lookalike.augmentations.inputs import AnyInput, encoder_input
 from lookalike.augmentations.preprocess import Seen
 from lookalike.errors import InputError
+from lookalike.events import PARTICLE, PRIMITIVES
 from lookalike.samples import About
 
 B = 6
 COLUMNS = frozenset({"ebv", "psfsize_g", "psfsize_r", "psfsize_z", "psfdepth_g", "psfdepth_r", "psfdepth_z", "mag"})
 KINDS = {
-    "color": ("images", ("R", "G", "B"), "", "uint8", 52),
-    "gray": ("images", ("gray",), "", "uint8", 28),
-    "flux": ("images", ("g", "r", "z"), "nanomaggies", "float32", 64),
-    "many": ("images", ("u", "g", "r", "i", "z"), "count", "float32", 41),
-    "jets": ("particles", ("pt", "eta", "phi", "jet"), "", "float32", 30),
+    "color": (("R", "G", "B"), "", "uint8", 52),
+    "gray": (("gray",), "", "uint8", 28),
+    "flux": (("g", "r", "z"), "nanomaggies", "float32", 64),
+    "many": (("u", "g", "r", "i", "z"), "count", "float32", 41),
 }
-# What each domain of anything but pictures is tried on.
-OWN = {"jet": ("jets",)}
-CASES = [(name, kind) for name in DOMAINS for kind in OWN.get(name, [k for k in KINDS if KINDS[k][0] == "images"])]
 
 
-def jets(rng: np.random.Generator, size: int) -> np.ndarray:
-    """(B, size, 4): two jets of ten constituents each, and free places."""
-    events = np.zeros((B, size, 4))
-    events[:, :20] = rng.normal([0, 0, 0, 0], [1, 0.3, 0.3, 0], (B, 20, 4))
-    events[:, :20, 0] = rng.exponential(40, (B, 20)) + 1
-    events[:, 10:20, 3] = 1
-    return events
+def higgs_records(rng: np.random.Generator) -> tuple[About, np.ndarray]:
+    """Records of events with 0 to 3 jets."""
+    names = list(PRIMITIVES)
+    x = rng.exponential(40, (B, len(names))) + 20
+    for place, name in enumerate(names):
+        if name.endswith(("eta", "phi")):
+            x[:, place] = rng.uniform(-2.5, 2.5, B)
+    x[:, names.index("PRI_jet_num")] = np.arange(B) % 4
+    for least, jet in ((1, "leading"), (2, "subleading")):
+        for part in ("pt", "eta", "phi"):
+            x[np.arange(B) % 4 < least, names.index(f"PRI_jet_{jet}_{part}")] = np.nan
+    return About(domain="event", bands=tuple(names), layout="features"), x
+
+
+def particle_lists(rng: np.random.Generator) -> tuple[About, np.ndarray]:
+    """Events of 2 to 7 particles, the second of which is the missing momentum."""
+    x = rng.uniform(-2.5, 2.5, (B, 7, len(PARTICLE)))
+    x[..., 0] = -np.sort(-rng.exponential(40, (B, 7)) - 1)
+    x[..., 3], x[..., 4] = rng.exponential(1, (B, 7)), rng.integers(1, 8, (B, 7))
+    x[:, 1, 4] = 0
+    for event in range(B):
+        x[event, 2 + event :] = 0
+    return About(domain="event", bands=tuple(PARTICLE), layout="particles"), x
+
+
+def jets(rng: np.random.Generator) -> tuple[About, np.ndarray]:
+    """Events of two jets of ten constituents each, with free places."""
+    x = np.zeros((B, 30, 4))
+    x[:, :20] = rng.normal([0, 0, 0, 0], [1, 0.3, 0.3, 0], (B, 20, 4))
+    x[:, :20, 0] = rng.exponential(40, (B, 20)) + 1
+    x[:, 10:20, 3] = 1
+    return About(domain="jet", bands=("pt", "eta", "phi", "jet"), layout="particles"), x
+
+
+# Domains whose objects are no pictures, with the kinds of data that they have in place of KINDS.
+OWN_KINDS = {"event": {"records": higgs_records, "particles": particle_lists}, "jet": {"jets": jets}}
+CASES = [(name, kind) for name in DOMAINS for kind in OWN_KINDS.get(name, KINDS)]
 
 
 @pytest.fixture(params=CASES, ids="-".join)
 def case(request: pytest.FixtureRequest) -> tuple[Domain, About, Any, torch.Tensor, dict[str, Any]]:
     """A domain with its default settings for one kind of data, a batch and its catalog."""
     name, kind = request.param
-    domain = DOMAINS[name]
-    layout, bands, unit, dtype, size = KINDS[kind]
-    about = About.checked({"domain": domain.name, "bands": bands, "unit": unit, "layout": layout})
+    domain, rng = DOMAINS[name], np.random.default_rng(0)
+    if name in OWN_KINDS:
+        about, images = OWN_KINDS[name][kind](rng)
+        dtype, size = "float32", images.shape[1]
+    else:
+        bands, unit, dtype, size = KINDS[kind]
+        about = About(domain=name, bands=bands, unit=unit)
+        shape = (B, len(bands), size, size)
+        images = rng.integers(0, 256, shape) if dtype == "uint8" else rng.random(shape)
     settings, notes = domain.settings(about, size, COLUMNS, dtype)
     assert isinstance(settings, domain.settings_type)
     assert all("\n" not in note for note in notes)
-    rng = np.random.default_rng(0)
-    if kind == "jets":
-        objects = jets(rng, size)
-    elif dtype == "uint8":
-        objects = rng.integers(0, 256, (B, len(bands), size, size))
-    else:
-        objects = rng.random((B, len(bands), size, size))
-    read = domain.columns(settings, bands, COLUMNS)
+    read = domain.columns(settings, about.bands, COLUMNS)
     assert set(read) <= COLUMNS
     catalog = {name: torch.from_numpy(rng.uniform(0.1, 2.0, B)) for name in read}
-    return domain, about, settings, torch.from_numpy(objects.astype(np.float32)), catalog
+    return domain, about, settings, torch.from_numpy(images.astype(np.float32)), catalog
 
 
 def test_views_have_the_encoders_size_type_and_finite_values(case: Any) -> None:
@@ -71,16 +98,21 @@ def test_views_have_the_encoders_size_type_and_finite_values(case: Any) -> None:
     preprocess = domain.preprocess(about, settings)
     assert isinstance(preprocess, Seen)
     assert type(preprocess).model_validate_json(preprocess.model_dump_json()) == preprocess
+    read_back = TypeAdapter(AnyInput).validate_json(preprocess.model_dump_json())
+    assert read_back == preprocess
+    shape = (len(about.bands), preprocess.size, preprocess.size) if about.layout == "images" else images.shape[1:]
+    assert seen.shape == (B, *shape)
     assert seen.dtype == torch.float32
-    assert torch.equal(images, kept), "a view must not change what is stored"
-    preprocess.check(tuple(seen.shape[1:]), np.dtype(preprocess.dtype))
-    for objects in (seen, images):
-        given = encoder_input(objects, preprocess)
-        assert given.isfinite().all()
-        assert given.dtype == torch.float32
-        assert given[0].numel() == preprocess.numbers
+    assert torch.equal(images.nan_to_num(-1), kept.nan_to_num(-1)), "a view must not change what is stored"
+    assert torch.equal(seen.isnan(), images.isnan() if about.layout != "images" else torch.zeros_like(seen).bool())
+    for stored in (seen, images):
+        given = encoder_input(stored, preprocess)
         if "resnet" in preprocess.encoders:
             assert given.shape == (B, preprocess.channels, preprocess.size, preprocess.size)
+            assert given[0].numel() == preprocess.numbers
+        else:
+            assert given.shape == (*seen.shape[:-1], preprocess.numbers)
+        assert given.isfinite().all()
 
 
 def test_views_follow_from_seed_epoch_row_and_view_alone(case: Any) -> None:
@@ -88,12 +120,12 @@ def test_views_follow_from_seed_epoch_row_and_view_alone(case: Any) -> None:
     rows = torch.tensor([40, 7, 11, 900, 3, 5])
     whole = domain.view(images, catalog, Draws(1, 2, rows, 0), settings)
     again = domain.view(images, catalog, Draws(1, 2, rows, 0), settings)
-    assert torch.equal(whole, again)
+    torch.testing.assert_close(whole, again, rtol=0, atol=0, equal_nan=True)
     part = torch.tensor([4, 0, 3])
     fewer = domain.view(images[part], {k: v[part] for k, v in catalog.items()}, Draws(1, 2, rows[part], 0), settings)
-    torch.testing.assert_close(fewer, whole[part], rtol=1e-5, atol=1e-4)
+    torch.testing.assert_close(fewer, whole[part], rtol=1e-5, atol=1e-4, equal_nan=True)
     for other in (Draws(1, 2, rows, 1), Draws(1, 3, rows, 0), Draws(2, 2, rows, 0), Draws(1, 2, rows + 1, 0)):
-        different = (domain.view(images, catalog, other, settings) - whole).abs().flatten(1).amax(1)
+        different = (domain.view(images, catalog, other, settings) - whole).nan_to_num().abs().flatten(1).amax(1)
         assert (different > 1e-3).all()
 
 
@@ -106,9 +138,8 @@ def test_default_drawing_and_every_offered_stretch_are_known(case: Any) -> None:
     domain, about, _, images, _ = case
     stored = images[0].numpy().astype(np.uint8 if about.unit == "" and about.layout == "images" else np.float32)
     assert isinstance(domain.draw(stored, about, domain.stretches[0], 48), Image.Image)
-    drawable = stretches_for(about, stored.dtype) if about.layout == "images" else domain.stretches
     for stretch in domain.stretches:
-        if stretch in drawable:
+        if about.layout != "images" or stretch in stretches_for(about, stored.dtype):
             assert max(domain.draw(stored, about, stretch, 48).size) == 48
         else:
             with pytest.raises(InputError, match="Unknown stretch for these data"):
@@ -122,12 +153,14 @@ def test_views_on_a_gpu_equal_those_on_the_cpu(case: Any) -> None:
     draws = Draws(0, 0, torch.arange(B), 0)
     here = domain.view(images, catalog, draws, settings)
     there = domain.view(images.cuda(), {k: v.cuda() for k, v in catalog.items()}, draws.to("cuda"), settings)
-    scale = float(images.max())
-    torch.testing.assert_close(there.cpu() / scale, here / scale, rtol=0, atol=1e-3)
+    scale = float(images.nan_to_num().max())
+    torch.testing.assert_close(there.cpu() / scale, here / scale, rtol=0, atol=1e-3, equal_nan=True)
 
 
 def test_domain_names_and_unknown_ones() -> None:
     assert all(name == domain.name for name, domain in DOMAINS.items())
     assert get_domain("galaxy") is DOMAINS["galaxy"]
-    with pytest.raises(InputError, match=r"Unknown domain 'galxy'\. Did you mean 'galaxy'\? Choices: galaxy, image"):
+    with pytest.raises(
+        InputError, match=r"Unknown domain 'galxy'\. Did you mean 'galaxy'\? Choices: galaxy, image, jet, event"
+    ):
         get_domain("galxy")

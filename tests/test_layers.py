@@ -24,6 +24,7 @@ LAYERS = [
         "provenance",
         "progress",
         "about",
+        "events",
         "near_ids",
         "hints",
         "installing",

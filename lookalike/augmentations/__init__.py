@@ -1,12 +1,13 @@
 """One file per domain: how its objects vary without changing. Importing this needs no torch."""
 
 from lookalike.augmentations.domain import Domain
+from lookalike.augmentations.event import EVENT
 from lookalike.augmentations.galaxy import GALAXY
 from lookalike.augmentations.image import IMAGE
 from lookalike.augmentations.jet import JET
 from lookalike.errors import unknown
 
-DOMAINS: dict[str, Domain] = {domain.name: domain for domain in (GALAXY, IMAGE, JET)}
+DOMAINS: dict[str, Domain] = {domain.name: domain for domain in (GALAXY, IMAGE, JET, EVENT)}
 
 
 def get_domain(name: str) -> Domain:

@@ -121,17 +121,28 @@ def width(scale: str) -> int:
 
 
 def fitted(samples: Samples, seen: Seen) -> Seen:
-    """The same input with the mean and spread of these objects' values, of FITTED of them, evenly spread, at most.
+    """The same input with the mean and spread of these objects' values, of FITTED of them, evenly spread, at most."""
+    assert isinstance(seen, Numbers)
+    return fitted_to(some_of(samples), seen)
+
+
+def some_of(samples: Samples) -> torch.Tensor:
+    """FITTED stored objects at most, evenly spread, in float64."""
+    import numpy as np
+    import torch
+
+    rows = np.unique(np.linspace(0, len(samples) - 1, min(len(samples), FITTED)).astype(np.int64))
+    return torch.from_numpy(samples.objects(rows)).double()
+
+
+def fitted_to(x: torch.Tensor, seen: Numbers) -> Numbers:
+    """The same input with the mean and spread of the values of objects (n, F) or (n, P, F) in float64.
 
     Sines, cosines and choices stay as they are, as does a value that never varies but for its mean.
     """
     import numpy as np
-    import torch
 
-    assert isinstance(seen, Numbers)
     plain = seen.model_copy(update={"mean": (), "std": ()})
-    rows = np.unique(np.linspace(0, len(samples) - 1, min(len(samples), FITTED)).astype(np.int64))
-    x = torch.from_numpy(samples.objects(rows)).double()  # (n, F) or (n, P, F)
     values = plain._values(x).reshape(-1, plain.values).numpy()  # (n or n·P, V)
     if seen.kind == "particles":
         values = values[(x[..., 0] > 0).reshape(-1).numpy()]

@@ -13,26 +13,24 @@ from lookalike.wording import counted
 
 @app.command()
 def ingest(
-    source: Annotated[str, typer.Argument(help="hubble, legacysurvey, images, fits, numpy or jets.")],
+    source: Annotated[str, typer.Argument(help="hubble, legacysurvey, images, fits, numpy, jets, higgsml or events.")],
     files: Annotated[list[Path] | None, typer.Argument(help="Source files or folders (none for hubble).")] = None,
     *,
     out: Out,
-    domain: Annotated[str | None, typer.Option(help="galaxy, image or jet (default: by source)")] = None,
+    domain: Annotated[str | None, typer.Option(help="galaxy, image, jet or event (default: by source)")] = None,
     catalog: Annotated[Path | None, typer.Option(help="Table of columns, or of positions to cut out.")] = None,
     id_column: Annotated[str | None, typer.Option(help="Column that holds the ids.")] = None,
-    size: Annotated[
-        int | None, typer.Option(min=8, help="Side of the stored pictures, px; jets: most constituents.")
-    ] = None,
+    size: Annotated[int | None, typer.Option(min=8, help="Side of the stored pictures, px; most particles.")] = None,
     crop: Annotated[int | None, typer.Option(min=8, help="images: keep this center only, px, before resizing.")] = None,
     bands: Annotated[str | None, typer.Option(help="Band names in stored order, e.g. g,r,z; jets: pt,eta,phi.")] = None,
-    unit: Annotated[
-        str | None, typer.Option(help="Flux unit, or jets' GeV or MeV, where the files do not say.")
-    ] = None,
+    unit: Annotated[str | None, typer.Option(help="Of fluxes, or GeV or MeV, where files do not say.")] = None,
     pixel_scale: Annotated[float | None, typer.Option(help="arcsec/px, where the files do not say.")] = None,
     mode: Annotated[str | None, typer.Option(help="fits: cutouts or positions; jets: jets or events.")] = None,
     radius: Annotated[float | None, typer.Option(help="jets, of events: R of anti-kT (default: 0.8).")] = None,
     min_pt: Annotated[float | None, typer.Option(help="jets, of events: least pT of both jets, GeV.")] = None,
     max_eta: Annotated[float | None, typer.Option(help="jets, of events: largest |η| of both jets.")] = None,
+    layout: Annotated[str | None, typer.Option(help="higgsml: features or particles (default: features).")] = None,
+    columns: Annotated[Path | None, typer.Option(help="events: what the columns are, in TOML or JSON.")] = None,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Skip odd files, count and list them.")] = False,
     overwrite: Overwrite = False,
 ) -> None:
@@ -59,6 +57,8 @@ def ingest(
         radius=radius,
         min_pt=min_pt,
         max_eta=max_eta,
+        layout=layout,
+        columns=columns,
         skip_bad=skip_bad,
         overwrite=overwrite,
     )

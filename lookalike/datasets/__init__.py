@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["DOMAINS", "SOURCES", "IngestReport", "Source", "ingest"]
 
-DOMAINS = ("galaxy", "image", "jet")
+DOMAINS = ("galaxy", "image", "jet", "event")
 
 SOURCES: dict[str, Source] = {
     source.name: source
@@ -66,6 +66,18 @@ SOURCES: dict[str, Source] = {
             "jet",
             frozenset({"id_column", "size", "bands", "unit", "mode", "radius", "min_pt", "max_eta"}),
         ),
+        Source(
+            "higgsml",
+            "CSV files of the ATLAS Higgs challenge of 2014, the contest's or the open data's",
+            "event",
+            frozenset({"layout", "skip_bad", "unit"}),
+        ),
+        Source(
+            "events",
+            "events in Parquet, CSV or ROOT files, by a map of their columns; NanoAOD needs none",
+            "event",
+            frozenset({"columns", "id_column", "size", "skip_bad", "unit"}),
+        ),
     )
 }
 
@@ -88,6 +100,8 @@ def ingest(
     radius: float | None = None,
     min_pt: float | None = None,
     max_eta: float | None = None,
+    layout: str | None = None,
+    columns: Path | None = None,
     overwrite: bool = False,
     quiet: bool = False,
 ) -> IngestReport:
@@ -107,6 +121,9 @@ def ingest(
     mode        : fits: `cutouts` or `positions`; jets: `jets` or `events`; found out from the files by default.
     radius, min_pt, max_eta : jets, of events that are clustered: R of anti-kT, and what the two leading jets must pass
                   (GeV; |η|).
+    mode        : fits only: `cutouts` or `positions`; found out from the files by default.
+    layout      : higgsml only: `features` (the default) or `particles`.
+    columns     : events only: TOML or JSON file that says what the columns are.
     overwrite   : replace a file `out` of other content, which would be an error.
     quiet       : no progress on standard error.
 
@@ -136,6 +153,8 @@ def ingest(
         "radius": radius,
         "min_pt": min_pt,
         "max_eta": max_eta,
+        "layout": layout,
+        "columns": Path(columns) if columns is not None else None,
     }
     options = Options(domain=chosen, overwrite=overwrite, quiet=quiet, **described.accepted(given))
     ledger = Ledger(skip_bad=options.skip_bad)
@@ -151,7 +170,7 @@ def ingest(
         for name, value in ({"source": source, "domain": chosen} | given).items()
         if value is not None
     }
-    inputs = [*sorted(paths, key=reading_order), *([options.catalog] if options.catalog else [])]
+    inputs = [*sorted(paths, key=reading_order), *(path for path in (options.catalog, options.columns) if path)]
     refuse_input(out, inputs)
     _refuse_inside(out, inputs, source)
     refuse_foreign_name(out)

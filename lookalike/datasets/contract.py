@@ -52,6 +52,8 @@ class Options:
     radius: float | None = None
     min_pt: float | None = None
     max_eta: float | None = None
+    layout: str | None = None
+    columns: Path | None = None
     overwrite: bool = False
     quiet: bool = False
 

@@ -88,7 +88,7 @@ def resolved(
     kinds : the kinds of encoder that take these data.
     InputError where the data are too few for the batch or the queue.
     """
-    encoder = config.encoder or default_encoder
+    encoder = config.encoder or _usual(default_encoder, kinds)
     if encoder not in ENCODERS:
         raise unknown("encoder", encoder, ENCODERS)
     kind = kind_of(encoder)
@@ -132,6 +132,13 @@ def resolved(
     }
     chosen = {name: value for name, value in config.model_dump().items() if value is not None}
     return SettledConfig.checked(by_data | chosen)
+
+
+def _usual(default: str, kinds: tuple[str, ...]) -> str:
+    """The domain's encoder, or where its data come in several layouts and it takes another one, the usual one."""
+    if kind_of(default) in kinds or default not in ENCODERS:
+        return default
+    return next(name for name in ENCODERS if kind_of(name) == kinds[0])
 
 
 def _sub_batches(given: int | None, B: int, processes: int) -> int:

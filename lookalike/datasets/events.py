@@ -1,0 +1,163 @@
+"""Collision events from Parquet, CSV or ROOT files, by a map of their columns: as particles or as records.
+
+An object is a row's column (a jet that is undefined is not there) or one of a list of them, as in NanoAOD. The missing
+momentum becomes a particle of its own type. Momenta are in GeV but where an option, the map or the file's own
+attributes say MeV; numbers that would be off by that factor are refused, not converted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lookalike.about import FEATURES, About, Column, id_from_name
+from lookalike.datasets.contract import Ledger, Options
+from lookalike.datasets.event_blocks import Block, EventTable, Jagged
+from lookalike.datasets.event_map import EventMap, id_columns, nano_map, read_map
+from lookalike.datasets.event_objects import listed_objects, multiplicity, packed
+from lookalike.datasets.event_rules import Faults, Floats, energy_unit, refuse_unit
+from lookalike.datasets.higgsml import LISTED, checked_records, in_gev
+from lookalike.errors import InputError
+from lookalike.events import PARTICLE, PRIMITIVES, units
+from lookalike.files import existing_files
+from lookalike.progress import progress
+from lookalike.samples_writer import SamplesWriter, write_samples
+
+SUM_PT, MASS = "sum_pt", "mass_visible"
+MADE = {
+    SUM_PT: Column("GeV", "sum of the transverse momenta of the objects"),
+    MASS: Column("GeV", "invariant mass of the objects"),
+}
+
+
+def ingest(files: list[Path], out: Path, options: Options, ledger: Ledger) -> None:
+    """Check every file's columns, find out the most particles of an event, then copy block by block."""
+    tables = [EventTable(path) for path in existing_files(files)]
+    chosen = read_map(options.columns) if options.columns is not None else nano_map(tables[0])
+    if chosen.tree is not None:
+        tables = [EventTable(table.path, tree=chosen.tree) for table in tables]
+    kept = chosen.kept
+    for table in tables:
+        table.texts = frozenset(each.column for each in kept.values() if each.text)
+        table.texts |= frozenset(id_columns(table, chosen, options.id_column))
+        table.need([*chosen.columns, *id_columns(table, chosen, options.id_column)])
+    columns = {name: Column(each.unit, each.description) for name, each in kept.items()}
+    if chosen.objects:
+        columns |= {name: column for name, column in MADE.items() if name not in columns}
+    stored = {name: PRIMITIVES[name] for name in PRIMITIVES if name in chosen.features} or PARTICLE
+    about = About(
+        domain=options.domain,
+        layout="features" if chosen.features else "particles",
+        bands=tuple(stored),
+        units=units(stored),
+        source="collision events",
+    )
+    places = 0 if chosen.features else options.size or max(multiplicity(table, chosen) for table in tables)
+    writer_of = write_samples(out, about, columns, replace=options.overwrite)
+    total = sum(table.rows for table in tables)
+    with writer_of as writer, progress("events", total, "events", quiet=options.quiet) as advance:
+        for table in tables:
+            faults = Faults(table.path, ledger)
+            for objects, ids, catalog in _events(table, chosen, options, faults, places, len(tables) > 1):
+                if faults.good.any():
+                    good = faults.good
+                    named = {name: values[good] for name, values in catalog.items() if name in columns}
+                    writer.append([ids[row] for row in np.flatnonzero(good)], objects[good], named)
+                advance(len(faults.good))
+            faults.end()
+    _tell(writer, ledger)
+
+
+def _tell(writer: SamplesWriter, ledger: Ledger) -> None:
+    if writer.about.layout == FEATURES:
+        ledger.note(f"{len(writer):,} events are stored as records of {len(writer.about.bands)} primitives.")
+
+
+def _events(
+    table: EventTable, chosen: EventMap, options: Options, faults: Faults, places: int, many: bool
+) -> Iterator[tuple[NDArray[np.float32], list[str], dict[str, NDArray[Any]]]]:
+    """Blocks of a file: objects (n, *shape), ids and columns (n,) of all rows, good ones and bad."""
+    given = options.unit or chosen.unit
+    unit, scale = energy_unit(given, {table.unit(name) for name in chosen.momenta}, table.path)
+    names = id_columns(table, chosen, options.id_column)
+    if not names:
+        faults.ledger.note(
+            f"{table.path} names no run and event: ids are rows, counted from 0. --id-column says what makes an id."
+        )
+    start = 0
+    for block in table.blocks([*chosen.columns, *names]):
+        n = _length(block)
+        faults.begin(n)
+        catalog = _catalog(block, chosen, faults)
+        if chosen.features:
+            objects = _records(block, chosen, table, (unit, scale), faults, first=start == 0)
+        else:
+            found = listed_objects(block, chosen, scale, faults)
+            if start == 0:
+                refuse_unit(found.pt[~found.is_met] / scale, unit, scale, table.path)
+            objects = packed(found, n, places, faults)
+            catalog = {SUM_PT: found.sum_pt(n), MASS: found.mass(n)} | catalog
+        yield objects, _ids(block, names, start, table.path if many else None), catalog
+        start += n
+
+
+def _length(block: Block) -> int:
+    first = next(iter(block.values()))
+    return len(first.counts) if isinstance(first, Jagged) else len(first)
+
+
+def _ids(block: Block, names: tuple[str, ...], start: int, path: Path | None) -> list[str]:
+    """An id of each row: its run, section and event joined by `:`, else its number, after the file's name."""
+    if not names:
+        before = f"{id_from_name(path.name)}:" if path is not None else ""
+        return [f"{before}{row}" for row in range(start, start + _length(block))]
+    parts = []
+    for name in names:
+        values = block[name]
+        if isinstance(values, Jagged) or values.dtype.kind not in "iuU":
+            raise InputError(f"Ids are texts or whole numbers, but column {name!r} holds others.")
+        parts.append(values.astype(str).tolist())
+    return [":".join(row) for row in zip(*parts, strict=True)]
+
+
+def _catalog(block: Block, chosen: EventMap, faults: Faults) -> dict[str, NDArray[Any]]:
+    """The catalog's columns (n,); numbers that the map calls undefined are NaN, and every weight is a number."""
+    found: dict[str, NDArray[Any]] = {}
+    for name, each in chosen.kept.items():
+        values = block[each.column]
+        if isinstance(values, Jagged):
+            raise InputError(f"A catalog column has one value for each event, but {each.column!r} holds lists.")
+        found[name] = values if values.dtype.kind in "iuU" else defined(values, chosen)
+    if "weight" in found and found["weight"].dtype.kind != "U":
+        faults.refuse(~np.isfinite(found["weight"].astype(np.float64)), "The weight is no finite number.")
+    return found
+
+
+def defined(values: NDArray[Any], chosen: EventMap) -> Floats:
+    """Numbers with NaN in place of those that stand for nothing."""
+    numbers = np.array(values, np.float64)
+    numbers[np.isin(numbers, chosen.undefined)] = np.nan
+    return numbers
+
+
+def _records(
+    block: Block, chosen: EventMap, table: EventTable, unit: tuple[str | None, float], faults: Faults, *, first: bool
+) -> NDArray[np.float32]:
+    """The challenge's records (n, F) of a block."""
+    given = {}
+    for name, column in chosen.features.items():
+        values = block[column]
+        if isinstance(values, Jagged) or values.dtype.kind == "U":
+            raise InputError(f"A primitive has one number for each event, but {column!r} holds others.")
+        given[name] = in_gev(defined(values, chosen), PRIMITIVES[name], unit[1])
+    if first:
+        momenta = np.concatenate([given["PRI_tau_pt"], given["PRI_lep_pt"]])
+        refuse_unit(momenta[momenta > 0] / unit[1], unit[0], unit[1], table.path)
+    if more := int(np.count_nonzero(given["PRI_jet_num"] > LISTED)):
+        faults.ledger.counts[f"events of more than {LISTED} jets, stored as {LISTED}"] += more
+        given["PRI_jet_num"] = np.minimum(given["PRI_jet_num"], LISTED)
+    return checked_records(given, faults)
