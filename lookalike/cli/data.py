@@ -13,7 +13,7 @@ from lookalike.wording import counted
 
 @app.command()
 def ingest(
-    source: Annotated[str, typer.Argument(help="hubble, legacysurvey, images, fits or numpy.")],
+    source: Annotated[str, typer.Argument(help="hubble, legacysurvey, images, fits, numpy, hdf5 or idx.")],
     files: Annotated[list[Path] | None, typer.Argument(help="Source files or folders (none for hubble).")] = None,
     *,
     out: Out,
@@ -26,6 +26,10 @@ def ingest(
     unit: Annotated[str | None, typer.Option(help="Flux unit, where the files do not say.")] = None,
     pixel_scale: Annotated[float | None, typer.Option(help="arcsec/px, where the files do not say.")] = None,
     mode: Annotated[str | None, typer.Option(help="fits: cutouts or positions (default: by the files).")] = None,
+    labels: Annotated[list[Path] | None, typer.Option(help="idx: labels of each file, in order; repeatable.")] = None,
+    array: Annotated[str | None, typer.Option(help="numpy (.npz), hdf5: array of the pictures.")] = None,
+    bands_last: Annotated[bool, typer.Option("--bands-last", help="numpy, hdf5: arrays are (N, H, W, C).")] = False,
+    permute: Annotated[int | None, typer.Option(min=0, help="Shuffle all pixels by this seed (a control).")] = None,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Skip odd files, count and list them.")] = False,
     overwrite: Overwrite = False,
 ) -> None:
@@ -49,6 +53,10 @@ def ingest(
         unit=unit,
         pixel_scale=pixel_scale,
         mode=mode,
+        labels=labels,
+        array=array,
+        bands_last=bands_last,
+        permute=permute,
         skip_bad=skip_bad,
         overwrite=overwrite,
     )

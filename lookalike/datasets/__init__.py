@@ -26,6 +26,10 @@ __all__ = ["DOMAINS", "SOURCES", "IngestReport", "Source", "ingest"]
 
 DOMAINS = ("galaxy", "image")
 
+ARRAYS = frozenset(
+    {"catalog", "id_column", "size", "skip_bad", "bands", "unit", "pixel_scale", "permute", "array", "bands_last"}
+)
+
 SOURCES: dict[str, Source] = {
     source.name: source
     for source in (
@@ -45,7 +49,7 @@ SOURCES: dict[str, Source] = {
             "images",
             "folders or files of PNG and JPEG pictures",
             "image",
-            frozenset({"catalog", "id_column", "size", "crop", "skip_bad", "pixel_scale"}),
+            frozenset({"catalog", "id_column", "size", "crop", "skip_bad", "pixel_scale", "permute"}),
         ),
         Source(
             "fits",
@@ -57,8 +61,15 @@ SOURCES: dict[str, Source] = {
             "numpy",
             "(N, C, H, W) arrays in .npy or .npz files",
             "image",
-            frozenset({"catalog", "id_column", "size", "skip_bad", "bands", "unit", "pixel_scale"}),
+            ARRAYS,
             module="numpy_arrays",
+        ),
+        Source("hdf5", "(N, C, H, W) data sets in HDF5 files", "image", ARRAYS),
+        Source(
+            "idx",
+            "idx files of 8-bit gray pictures, as of MNIST, gzipped or not, with their labels",
+            "image",
+            frozenset({"catalog", "id_column", "size", "bands", "pixel_scale", "labels", "permute"}),
         ),
     )
 }
@@ -79,6 +90,10 @@ def ingest(
     unit: str | None = None,
     pixel_scale: float | None = None,
     mode: str | None = None,
+    labels: Sequence[Path] | None = None,
+    permute: int | None = None,
+    array: str | None = None,
+    bands_last: bool = False,
     overwrite: bool = False,
     quiet: bool = False,
 ) -> IngestReport:
@@ -95,6 +110,10 @@ def ingest(
     bands, unit : names and flux unit of the bands, where the files do not say.
     pixel_scale : arcsec/px, where the files do not say.
     mode        : fits only: `cutouts` or `positions`; found out from the files by default.
+    labels      : idx only: the file of labels of each file, in the same order.
+    permute     : shuffle the pixels of every picture alike, by this seed; uploaded pictures get the same.
+    array       : numpy (.npz) and hdf5: name of the array that holds the pictures (default: images).
+    bands_last  : numpy and hdf5: the arrays are (N, H, W, C).
     overwrite   : replace a file `out` of other content, which would be an error.
     quiet       : no progress on standard error.
 
@@ -121,6 +140,10 @@ def ingest(
         "unit": unit,
         "pixel_scale": pixel_scale,
         "mode": mode,
+        "labels": tuple(Path(file) for file in labels) if labels else None,
+        "permute": permute,
+        "array": array,
+        "bands_last": bands_last or None,
     }
     options = Options(domain=chosen, overwrite=overwrite, quiet=quiet, **described.accepted(given))
     ledger = Ledger(skip_bad=options.skip_bad)
@@ -132,11 +155,13 @@ def ingest(
     out = Path(out)
     file_output(out)
     settings = {
-        name: str(value) if isinstance(value, Path) else value
+        name: _plain(value)
         for name, value in ({"source": source, "domain": chosen} | given).items()
         if value is not None
     }
-    inputs = [*sorted(paths, key=reading_order), *([options.catalog] if options.catalog else [])]
+    if options.permute is not None and options.permute < 0:
+        raise InputError(f"The seed of a permutation is at least 0, but {options.permute} was given.")
+    inputs = [*sorted(paths, key=reading_order), *options.labels, *([options.catalog] if options.catalog else [])]
     refuse_input(out, inputs)
     _refuse_inside(out, inputs, source)
     refuse_foreign_name(out)
@@ -155,6 +180,13 @@ def ingest(
     if made.content_hash == before:
         report.notes.append(f"{out} held exactly these objects already.")
     return report
+
+
+def _plain(value: Any) -> Any:
+    """A setting as the build record holds it."""
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value
 
 
 def _report(made: Samples, out: Path, ledger: Ledger) -> IngestReport:
@@ -203,7 +235,7 @@ def _refuse_other(out: Path, settings: dict[str, Any], inputs: Sequence[Path], s
     if record is None or not all(path.exists() for path in inputs):
         return
     then, now = record.get("settings", {}), json.loads(json.dumps(settings))
-    changed = [name for name in dict.fromkeys((*now, *then)) if now.get(name) != then.get(name) and name != "catalog"]
+    changed = [name for name in dict.fromkeys((*now, *then)) if now.get(name) != then.get(name) and name not in ("catalog", "labels")]
     how = [f"with other options ({', '.join(changed)})"] if changed else []
     if other := changes(record.get("inputs", {}), fingerprints(inputs, source)):
         how.append(f"from other files ({listed(other, 3)})")

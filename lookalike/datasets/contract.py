@@ -49,6 +49,10 @@ class Options:
     unit: str | None = None
     pixel_scale: float | None = None
     mode: str | None = None
+    labels: tuple[Path, ...] = ()
+    permute: int | None = None
+    array: str | None = None
+    bands_last: bool = False
     overwrite: bool = False
     quiet: bool = False
 
