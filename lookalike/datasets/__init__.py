@@ -235,7 +235,11 @@ def _refuse_other(out: Path, settings: dict[str, Any], inputs: Sequence[Path], s
     if record is None or not all(path.exists() for path in inputs):
         return
     then, now = record.get("settings", {}), json.loads(json.dumps(settings))
-    changed = [name for name in dict.fromkeys((*now, *then)) if now.get(name) != then.get(name) and name not in ("catalog", "labels")]
+    changed = [
+        name
+        for name in dict.fromkeys((*now, *then))
+        if now.get(name) != then.get(name) and name not in ("catalog", "labels")
+    ]
     how = [f"with other options ({', '.join(changed)})"] if changed else []
     if other := changes(record.get("inputs", {}), fingerprints(inputs, source)):
         how.append(f"from other files ({listed(other, 3)})")

@@ -18,7 +18,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.datasets.arrays import Array, Columns, check_array, ingest_arrays
+from lookalike.datasets.arrays import Array, check_array, ingest_arrays
 from lookalike.datasets.contract import Ledger, Options
 from lookalike.datasets.pictures import GRAY, MAX_PIXELS
 from lookalike.errors import InputError

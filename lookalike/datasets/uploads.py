@@ -40,8 +40,8 @@ def read_picture(
     name   : what errors call it.
     shape, dtype : of the stored images; by default as ingestion recorded them in `about.preprocess`.
 
-    Larger pictures are cropped or resized, and pixels shuffled, as the data set's own were. NaN pixels become 0. InputError where the
-    type, bands or size do not fit.
+    Larger pictures are cropped or resized, and pixels shuffled, as the data set's own were. NaN pixels
+    become 0. InputError where the type, bands or size do not fit.
     """
     size = int(about.preprocess["size"]) if "size" in about.preprocess else None
     side = (shape[1], shape[2]) if shape is not None else (size, size) if size is not None else None
