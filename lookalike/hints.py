@@ -12,6 +12,7 @@ SOURCES = {
     "fits": (".fits", ".fit", ".fits.gz", ".fits.fz"),
     "numpy": (".npy", ".npz"),
     "events": (".root",),
+    "idx": ("-ubyte", "-ubyte.gz"),
 }
 LOOKED_AT = 1000  # files of a folder
 
@@ -37,7 +38,9 @@ def ingest_command(path: Path) -> str:
         inside = itertools.islice((file for file in path.rglob("*") if not file.name.startswith(".")), LOOKED_AT)
         first = next((file for file in inside if _source(file)), None)
         source = _source(first) if first is not None else None
-        if first is not None and source != "images":  # which reads folders; the others read files
+        if source == "idx" and first is not None:
+            path = first
+        elif first is not None and source != "images":  # which reads folders; the others read files
             path = first.parent / f"*{first.suffix}"
     elif path.suffix.lower() in (".h5", ".hdf5", ".hdf"):
         source = "legacysurvey" if _holds_images(path) else None

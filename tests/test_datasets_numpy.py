@@ -11,8 +11,7 @@ import pyarrow
 import pytest
 from pyarrow import parquet
 
-import lookalike.datasets.numpy_arrays as numpy_arrays
-from lookalike.datasets import ingest
+from lookalike.datasets import arrays, ingest
 from lookalike.errors import InputError, LookalikeError
 from lookalike.samples import Samples
 
@@ -44,7 +43,7 @@ def test_every_type_is_stored_as_uint8_or_float32(tmp_path: Path, dtype: str) ->
 def test_blocks_npz_and_fortran_order_agree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     array = cube(11, dtype=np.float32)
     whole, _ = run([saved(tmp_path / "a.npy", array)], tmp_path / "a.h5")
-    monkeypatch.setattr(numpy_arrays, "BLOCK_BYTES", 1000)
+    monkeypatch.setattr(arrays, "BLOCK_BYTES", 1000)
     assert run([tmp_path / "a.npy"], tmp_path / "b.h5")[0].content_hash == whole.content_hash
     assert run([saved(tmp_path / "f.npy", np.asfortranarray(array))], tmp_path / "f.h5")[0].content_hash == (
         whole.content_hash

@@ -39,6 +39,7 @@ LAYERS = [
     ["ssl"],
     ["indexer"],
     ["service"],
+    ["simulate"],
     ["probes", "bench", "info", "contents", "query", "summary"],
     ["serving", "demo"],
     ["cli", "__main__"],

@@ -13,7 +13,10 @@ from lookalike.wording import counted
 
 @app.command()
 def ingest(
-    source: Annotated[str, typer.Argument(help="hubble, legacysurvey, images, fits, numpy, jets, higgsml or events.")],
+    source: Annotated[
+        str,
+        typer.Argument(help="hubble, legacysurvey, images, fits, numpy, hdf5, idx, jets, higgsml or events."),
+    ],
     files: Annotated[list[Path] | None, typer.Argument(help="Source files or folders (none for hubble).")] = None,
     *,
     out: Out,
@@ -31,6 +34,10 @@ def ingest(
     max_eta: Annotated[float | None, typer.Option(help="jets, of events: largest |η| of both jets.")] = None,
     layout: Annotated[str | None, typer.Option(help="higgsml: features or particles (default: features).")] = None,
     columns: Annotated[Path | None, typer.Option(help="events: what the columns are, in TOML or JSON.")] = None,
+    labels: Annotated[list[Path] | None, typer.Option(help="idx: labels of each file, in order; repeatable.")] = None,
+    array: Annotated[str | None, typer.Option(help="numpy (.npz), hdf5: array of the pictures.")] = None,
+    bands_last: Annotated[bool, typer.Option("--bands-last", help="numpy, hdf5: arrays are (N, H, W, C).")] = False,
+    permute: Annotated[int | None, typer.Option(min=0, help="Shuffle all pixels by this seed (a control).")] = None,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Skip odd files, count and list them.")] = False,
     overwrite: Overwrite = False,
 ) -> None:
@@ -59,6 +66,10 @@ def ingest(
         max_eta=max_eta,
         layout=layout,
         columns=columns,
+        labels=labels,
+        array=array,
+        bands_last=bands_last,
+        permute=permute,
         skip_bad=skip_bad,
         overwrite=overwrite,
     )

@@ -26,6 +26,10 @@ __all__ = ["DOMAINS", "SOURCES", "IngestReport", "Source", "ingest"]
 
 DOMAINS = ("galaxy", "image", "jet", "event")
 
+ARRAYS = frozenset(
+    {"catalog", "id_column", "size", "skip_bad", "bands", "unit", "pixel_scale", "permute", "array", "bands_last"}
+)
+
 SOURCES: dict[str, Source] = {
     source.name: source
     for source in (
@@ -45,7 +49,7 @@ SOURCES: dict[str, Source] = {
             "images",
             "folders or files of PNG and JPEG pictures",
             "image",
-            frozenset({"catalog", "id_column", "size", "crop", "skip_bad", "pixel_scale"}),
+            frozenset({"catalog", "id_column", "size", "crop", "skip_bad", "pixel_scale", "permute"}),
         ),
         Source(
             "fits",
@@ -57,8 +61,15 @@ SOURCES: dict[str, Source] = {
             "numpy",
             "(N, C, H, W) arrays in .npy or .npz files",
             "image",
-            frozenset({"catalog", "id_column", "size", "skip_bad", "bands", "unit", "pixel_scale"}),
+            ARRAYS,
             module="numpy_arrays",
+        ),
+        Source("hdf5", "(N, C, H, W) data sets in HDF5 files", "image", ARRAYS),
+        Source(
+            "idx",
+            "idx files of 8-bit gray pictures, as of MNIST, gzipped or not, with their labels",
+            "image",
+            frozenset({"catalog", "id_column", "size", "bands", "pixel_scale", "labels", "permute"}),
         ),
         Source(
             "jets",
@@ -102,6 +113,10 @@ def ingest(
     max_eta: float | None = None,
     layout: str | None = None,
     columns: Path | None = None,
+    labels: Sequence[Path] | None = None,
+    permute: int | None = None,
+    array: str | None = None,
+    bands_last: bool = False,
     overwrite: bool = False,
     quiet: bool = False,
 ) -> IngestReport:
@@ -124,6 +139,10 @@ def ingest(
     mode        : fits only: `cutouts` or `positions`; found out from the files by default.
     layout      : higgsml only: `features` (the default) or `particles`.
     columns     : events only: TOML or JSON file that says what the columns are.
+    labels      : idx only: the file of labels of each file, in the same order.
+    permute     : shuffle the pixels of every picture alike, by this seed; uploaded pictures get the same.
+    array       : numpy (.npz) and hdf5: name of the array that holds the pictures (default: images).
+    bands_last  : numpy and hdf5: the arrays are (N, H, W, C).
     overwrite   : replace a file `out` of other content, which would be an error.
     quiet       : no progress on standard error.
 
@@ -155,6 +174,10 @@ def ingest(
         "max_eta": max_eta,
         "layout": layout,
         "columns": Path(columns) if columns is not None else None,
+        "labels": tuple(Path(file) for file in labels) if labels else None,
+        "permute": permute,
+        "array": array,
+        "bands_last": bands_last or None,
     }
     options = Options(domain=chosen, overwrite=overwrite, quiet=quiet, **described.accepted(given))
     ledger = Ledger(skip_bad=options.skip_bad)
@@ -166,11 +189,14 @@ def ingest(
     out = Path(out)
     file_output(out)
     settings = {
-        name: str(value) if isinstance(value, Path) else value
+        name: _plain(value)
         for name, value in ({"source": source, "domain": chosen} | given).items()
         if value is not None
     }
-    inputs = [*sorted(paths, key=reading_order), *(path for path in (options.catalog, options.columns) if path)]
+    if options.permute is not None and options.permute < 0:
+        raise InputError(f"The seed of a permutation is at least 0, but {options.permute} was given.")
+    tables = (path for path in (options.catalog, options.columns) if path)
+    inputs = [*sorted(paths, key=reading_order), *options.labels, *tables]
     refuse_input(out, inputs)
     _refuse_inside(out, inputs, source)
     refuse_foreign_name(out)
@@ -189,6 +215,13 @@ def ingest(
     if made.content_hash == before:
         report.notes.append(f"{out} held exactly these objects already.")
     return report
+
+
+def _plain(value: Any) -> Any:
+    """A setting as the build record holds it."""
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value
 
 
 def _report(made: Samples, out: Path, ledger: Ledger) -> IngestReport:
@@ -237,7 +270,11 @@ def _refuse_other(out: Path, settings: dict[str, Any], inputs: Sequence[Path], s
     if record is None or not all(path.exists() for path in inputs):
         return
     then, now = record.get("settings", {}), json.loads(json.dumps(settings))
-    changed = [name for name in dict.fromkeys((*now, *then)) if now.get(name) != then.get(name) and name != "catalog"]
+    changed = [
+        name
+        for name in dict.fromkeys((*now, *then))
+        if now.get(name) != then.get(name) and name not in ("catalog", "labels")
+    ]
     how = [f"with other options ({', '.join(changed)})"] if changed else []
     if other := changes(record.get("inputs", {}), fingerprints(inputs, source)):
         how.append(f"from other files ({listed(other, 3)})")

@@ -54,6 +54,10 @@ class Options:
     max_eta: float | None = None
     layout: str | None = None
     columns: Path | None = None
+    labels: tuple[Path, ...] = ()
+    permute: int | None = None
+    array: str | None = None
+    bands_last: bool = False
     overwrite: bool = False
     quiet: bool = False
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from lookalike.about import id_from_name
 from lookalike.datasets.contract import Ledger, Options, listed
 from lookalike.datasets.cutouts import stored_as
+from lookalike.datasets.permuting import permuted, recorded
 from lookalike.datasets.pictures import (
     FILTER,
     GRAY,
@@ -242,7 +243,7 @@ def _write(pictures: list[Picture], ids: list[str], table: Table, out: Path, opt
             for row in range(start, min(start + BATCH, len(pictures))):
                 try:
                     with open_picture(pictures[row].path) as image:
-                        decoded.append(prepare_picture(image, about))  # (C, S, S)
+                        decoded.append(permuted(prepare_picture(image, about), about))  # (C, S, S)
                     kept.append(row)
                 except BadPictureError as error:
                     ledger.bad(pictures[row].name, error.message)
@@ -283,6 +284,7 @@ def _about(pictures: Sequence[Picture], options: Options, ledger: Ledger) -> Abo
             ledger.note(f"The shorter side is resized to {options.size} px and the center kept.")
     if options.crop is not None:
         preprocess |= {"crop": options.crop}
+    preprocess |= recorded(options.permute)
     return About(
         domain=options.domain,
         bands=GRAY if gray else RGB,

@@ -17,6 +17,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from lookalike.about import MASKED_LIMIT, fill_masked
 from lookalike.datasets.cutouts import as_float32, center_crop
+from lookalike.datasets.permuting import permuted
 from lookalike.errors import InputError, NotFoundError
 from lookalike.samples import About
 
@@ -39,8 +40,8 @@ def read_picture(
     name   : what errors call it.
     shape, dtype : of the stored images; by default as ingestion recorded them in `about.preprocess`.
 
-    Larger pictures are cropped or resized as the data set's own were. NaN pixels become 0. InputError where the
-    type, bands or size do not fit.
+    Larger pictures are cropped or resized, and pixels shuffled, as the data set's own were. NaN pixels
+    become 0. InputError where the type, bands or size do not fit.
     """
     size = int(about.preprocess["size"]) if "size" in about.preprocess else None
     side = (shape[1], shape[2]) if shape is not None else (size, size) if size is not None else None
@@ -56,7 +57,7 @@ def read_picture(
         picture = _typed(_from_fits(data, name, about), name, about, wanted)
     else:
         raise InputError(f"{name} is none of PNG, JPEG, FITS and .npy.", code="bad_picture")
-    return _fitted(picture, name, about, side)
+    return permuted(_fitted(picture, name, about, side), about)
 
 
 def _bytes(source: Path | bytes, name: str) -> bytes:

@@ -1,0 +1,216 @@
+"""Arrays of pictures, (N, C, H, W), written as samples a block at a time, whatever file format they come from.
+
+(N, H, W) is taken as one band only where exactly one band is named, since it could as well be one object of N
+bands. uint8 and float32 are stored as they are, any other type as float32.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lookalike.datasets.contract import Ledger, Options
+from lookalike.datasets.cutouts import MASKED, as_float32, center_crop, measured, stored_as
+from lookalike.datasets.permuting import permuted, recorded
+from lookalike.datasets.table import Table, read_table, without_reserved
+from lookalike.errors import InputError
+from lookalike.progress import progress
+from lookalike.samples import KINDS, About, Column
+from lookalike.samples_writer import write_samples
+from lookalike.wording import counted
+
+BLOCK_BYTES = 32 * 1024**2
+MEMBER = "images"  # the array of a file of several that holds the pictures
+
+
+@dataclass(frozen=True)
+class Array(ABC):
+    """One array of pictures: its file, its name there (None where the file is the array), shape and type as stored."""
+
+    path: Path
+    member: str | None
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    @property
+    def where(self) -> str:
+        return str(self.path) if self.member is None else f"{self.path}[{self.member}]"
+
+    @property
+    def row_bytes(self) -> int:
+        return math.prod(self.shape[1:]) * self.dtype.itemsize
+
+    @property
+    def rows(self) -> int:
+        """How many rows make a block."""
+        return max(1, BLOCK_BYTES // max(1, self.row_bytes))
+
+    @abstractmethod
+    def blocks(self) -> Iterator[NDArray[Any]]:
+        """Consecutive rows (n, …) in native byte order."""
+
+
+Columns = dict[str, NDArray[Any]]  # columns (N,) that lie beside an array in its file
+
+
+def ingest_arrays(
+    arrays: Sequence[Array],
+    columns: Sequence[Columns],
+    out: Path,
+    options: Options,
+    ledger: Ledger,
+    *,
+    source: str,
+    known: dict[str, Column] | None = None,
+) -> None:
+    """Write arrays of one shape and type, one after the other, with the columns beside them and a catalog's.
+
+    source : where the data come from, for people. known : what columns hold, where the format says so.
+    """
+    if not arrays:
+        raise InputError("No array could be read; nothing was written.")
+    first = arrays[0]
+    for array in arrays:
+        if array.shape[1:] != first.shape[1:] or array.dtype != first.dtype:
+            raise InputError(
+                f"{array.where} holds {array.shape[1:]} {array.dtype} per object, but {first.where} holds "
+                f"{first.shape[1:]} {first.dtype}."
+            )
+    table = _table(arrays, columns, options, ledger, known or {})
+    bands = _bands(first, options, ledger)
+    size = _size(first, options)
+    total = sum(array.shape[0] for array in arrays)
+    whole = first.dtype == np.uint8
+    if not whole and first.dtype.newbyteorder("=") != np.float32:
+        ledger.note(f"{first.dtype} pixels are stored as float32.")
+    if options.id_column:
+        ids = table.ids(options.id_column)
+    else:
+        ids = table.ids("id") if "id" in table.values else [str(row) for row in range(total)]
+    table = without_reserved(table, ids, ledger)
+    stored = stored_as(size, "uint8" if whole else "float32", "exact" if options.size is None else "crop")
+    about = About(
+        domain=options.domain,
+        bands=bands,
+        unit=options.unit or "",
+        pixel_scale=options.pixel_scale,
+        origin="upper",
+        source=source,
+        preprocess=stored | recorded(options.permute),
+    )
+    added = {} if whole else {"masked_fraction": MASKED}
+    with (
+        write_samples(out, about, table.columns | added, replace=options.overwrite) as writer,
+        progress("arrays", total, "objects", quiet=options.quiet) as advance,
+    ):
+        start = 0
+        for array in arrays:
+            for block in array.blocks():
+                rows = np.arange(start, start + len(block))
+                images = center_crop(_bands_first(block, options), size)  # (n, C, S, S)
+                images = permuted(images, about)
+                start += len(block)
+                if whole:
+                    writer.append([ids[row] for row in rows], np.ascontiguousarray(images), table.take(rows))
+                else:
+                    filled, fraction, keep = measured(as_float32(images), [ids[row] for row in rows], ledger)
+                    kept = rows[keep]
+                    if len(kept):
+                        catalog = table.take(kept) | {"masked_fraction": fraction}
+                        writer.append([ids[row] for row in kept], filled, catalog)
+                advance(len(block))
+
+
+def check_array(array: Array, options: Options) -> None:
+    """InputError where an array's shape or type is none of pictures'."""
+    shape = array.shape
+    if array.dtype.kind not in "fiub":
+        raise InputError(f"{array.where} holds {array.dtype}; pixels are real numbers.")
+    if len(shape) == 3 and len(options.bands) != 1:
+        raise InputError(
+            f"{array.where} is {shape}; arrays are (N, C, H, W). If it is N pictures of one band, name that band with "
+            "--bands."
+        )
+    if len(shape) not in (3, 4):
+        raise InputError(f"Arrays are (N, C, H, W), but {array.where} is {shape}.")
+    if 0 in shape:
+        raise InputError(f"{array.where} is empty: {shape}.")
+    if len(shape) == 4 and not options.bands_last and shape[1] == shape[2] and shape[3] <= 16 and shape[1] > 16:
+        raise InputError(
+            f"{array.where} is {shape}, which looks like (N, H, W, C); bands come before rows, (N, C, H, W), unless "
+            "--bands-last is given."
+        )
+
+
+def native(block: NDArray[Any]) -> NDArray[Any]:
+    return block.astype(block.dtype.newbyteorder("="), copy=False)
+
+
+def _bands_first(block: NDArray[Any], options: Options) -> NDArray[Any]:
+    """Rows as (n, C, H, W)."""
+    if block.ndim == 3:
+        return block[:, None]
+    return block.transpose(0, 3, 1, 2) if options.bands_last else block
+
+
+def _table(
+    arrays: Sequence[Array], columns: Sequence[Columns], options: Options, ledger: Ledger, known: dict[str, Column]
+) -> Table:
+    """The catalog and the arrays' own columns, one row per object."""
+    total = sum(array.shape[0] for array in arrays)
+    table = Table("the arrays")
+    if options.catalog is not None:
+        if ledger.skipped:
+            name, reason = ledger.skipped[0]
+            raise InputError(f"{name} cannot be left out, since the catalog's rows go with the arrays': {reason}")
+        table = read_table(options.catalog, ledger, texts=[*(options.id_column or "").split(":"), "id"])
+        if len(table) != total:
+            rows, objects = counted(len(table), "row"), counted(total, "object")
+            raise InputError(f"{options.catalog} has {rows}, but the arrays hold {objects}.")
+    shared = [name for name in columns[0] if all(name in found for found in columns)]
+    for name in shared:
+        if name in table.values:
+            ledger.note(f"Column {name!r} is taken from the catalog, not from the arrays' file.")
+        else:
+            kinds = {found[name].dtype.kind for found in columns}
+            if len(kinds) > 1:
+                raise InputError(
+                    f"Files share their columns' types, but array {name!r} holds "
+                    f"{' and '.join(sorted(KINDS.get(kind, 'texts') for kind in kinds))}."
+                )
+            table.add(name, np.concatenate([found[name] for found in columns]), known.get(name, Column()))
+    return table
+
+
+def _bands(array: Array, options: Options, ledger: Ledger) -> tuple[str, ...]:
+    count = 1 if len(array.shape) == 3 else array.shape[-1 if options.bands_last else 1]
+    if options.bands:
+        if len(options.bands) != count:
+            raise InputError(f"{array.where} has {count} bands, but {len(options.bands)} are named.")
+        return options.bands
+    if count == 1:
+        return ("gray",)
+    if count == 3 and array.dtype == np.uint8:
+        return ("R", "G", "B")
+    made = tuple(f"band_{i + 1}" for i in range(count))
+    ledger.note(f"The bands are called {', '.join(made)}; name them with --bands.")
+    return made
+
+
+def _size(array: Array, options: Options) -> int:
+    last = len(array.shape) == 4 and options.bands_last
+    height, width = array.shape[1:3] if last else array.shape[-2:]
+    if options.size is None:
+        if height != width:
+            raise InputError(f"{array.where} holds {width} × {height} px, not square; give a side with --size.")
+        return height
+    if options.size > min(height, width):
+        raise InputError(f"{array.where} holds {width} × {height} px, smaller than the {options.size} px asked for.")
+    return options.size
