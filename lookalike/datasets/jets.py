@@ -27,6 +27,7 @@ from lookalike.files import existing_files
 from lookalike.progress import progress
 from lookalike.samples import About, Column
 from lookalike.samples_writer import write_samples
+from lookalike.wording import counted
 
 FORMATS = {
     ".h5": "jet_hdf5",
@@ -159,7 +160,7 @@ def _write(plan: _Plan, out: Path, options: Options, ledger: Ledger) -> None:
         ledger.tell(
             "objects with constituents left out",
             cut.objects,
-            f"{cut.objects:,} objects have more than {plan.places} constituents: the softest, {cut.share:.2%} of their "
+            f"{counted(cut.objects, 'object has', 'objects have')} more than {plan.places} constituents: the softest, {cut.share:.2%} of their "
             "pT, are not stored (--size stores more).",
         )
 
