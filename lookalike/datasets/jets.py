@@ -27,6 +27,7 @@ from lookalike.files import existing_files
 from lookalike.progress import progress
 from lookalike.samples import About, Column
 from lookalike.samples_writer import write_samples
+from lookalike.wording import counted
 
 FORMATS = {
     ".h5": "jet_hdf5",
@@ -156,11 +157,12 @@ def _write(plan: _Plan, out: Path, options: Options, ledger: Ledger) -> None:
                     )
                 advance(read)
     if cut.objects:
+        more = counted(cut.objects, "object has", "objects have")
         ledger.tell(
             "objects with constituents left out",
             cut.objects,
-            f"{cut.objects:,} objects have more than {plan.places} constituents: the softest, {cut.share:.2%} of their "
-            "pT, are not stored (--size stores more).",
+            f"{more} more than {plan.places} constituents: the softest, {cut.share:.2%} of their pT, are not stored "
+            "(--size stores more).",
         )
 
 
