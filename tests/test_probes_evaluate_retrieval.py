@@ -44,7 +44,8 @@ FULL: dict[str, NDArray[Any]] = {
     "number": KIND,
     "age": AGE,
     "weight": WEIGHT,
-    "bad_weight": WEIGHT - 1,
+    "bad_weight": WEIGHT - 1.5,
+    "signed_weight": np.where(np.arange(N) % 11 == 3, -1.0, 1.0) * (1 + WEIGHT),
     "same": np.ones(N),
     "own": np.array([f"name {row}" for row in range(N)]),
     "some": np.where(np.arange(N) % 5 == 0, "", NAMES[KIND]),
@@ -138,11 +139,11 @@ def neighbors(query: int, among: list[int], vectors: NDArray[Any] = VECTORS) -> 
     return sorted((row for row in among if row != query), key=lambda row: -float(unit[query] @ unit[row]))
 
 
-@pytest.mark.parametrize("weights", [None, "weight"])
+@pytest.mark.parametrize("weights", [None, "weight", "signed_weight"])
 def test_scores_are_those_of_the_definition_on_the_reporting_half(folder: Path, weights: str | None) -> None:
     report = as_json(run(folder, weights=weights))
     _, half = halves()
-    weight = WEIGHT if weights else np.ones(N)
+    weight = FULL[weights] if weights else np.ones(N)
     precision, average, correct = [], [], []
     for query in half:
         same = np.array([KIND[row] == KIND[query] for row in neighbors(query, half)])
@@ -156,7 +157,7 @@ def test_scores_are_those_of_the_definition_on_the_reporting_half(folder: Path, 
         "knn_accuracy": correct,
     }.items():
         assert report[name] == pytest.approx(np.average(values, weights=weight[half])), name
-    assert report["queries"] == sum(weight[half] > 0)
+    assert report["queries"] == sum(weight[half] != 0)
     assert report["candidates"] == len(half) - 1
 
 
@@ -432,7 +433,7 @@ def test_kinds_follow_from_the_values(folder: Path) -> None:
         ({"label": "own"}, r"At least 10 objects must have another to find"),
         ({"kind": "continuous"}, "column 'kind' holds texts"),
         ({"kind": "ordinal"}, "Unknown kind 'ordinal'"),
-        ({"weights": "bad_weight"}, "at least 0, but column 'bad_weight' holds -1"),
+        ({"weights": "bad_weight"}, "Weights may be negative where their sum is at least 5 times"),
         ({"weights": "kind"}, "A weight is a number, but column 'kind' holds texts"),
         ({"k": 100}, "A list of k = 100 needs more than 100 objects"),
         ({"split": "third"}, "Unknown split 'third'"),

@@ -14,6 +14,7 @@ from lookalike.samples import Samples
 from lookalike.wording import counted
 
 FEWEST = 10  # queries below which an interval says nothing
+CANCELLING = 5.0  # the sum of signed weights over the spread of its resamples, below which it may be 0 in one
 
 Floats = NDArray[np.float64]
 Rows = NDArray[np.int64]
@@ -85,15 +86,16 @@ def make_part(labels: Labels, places: Rows, barred: list[Rows] | None, max_queri
         for row, others in enumerate(left_out):
             candidates[row] -= len(others)
             alike[row] -= np.count_nonzero(values[others] == values[row]) if labels.categorical else len(others)
-    answerable, counting = alike > 0, weights > 0
+    answerable, counting = alike > 0, weights != 0
     queries = np.flatnonzero(answerable & counting)
     if len(queries) < FEWEST:
         raise InputError(
-            f"At least {FEWEST} objects must have another to find (of their own class, and a weight above 0), but "
+            f"At least {FEWEST} objects must have another to find (of their own class, and a weight other than 0), but "
             f"{len(queries)} of {len(places)} with a {labels.column!r} have."
         )
     if max_queries is not None and max_queries < len(queries):
         queries = np.sort(np.random.default_rng(seed).permutation(queries)[:max_queries])
+    _refuse_cancelling(_scaled(weights[queries]))
     if len(np.unique(values[queries])) == 1:
         who = counted(len(queries), "object that asks", "objects that ask")
         asking = f"the {who}" if max_queries is not None else "one half"
@@ -109,6 +111,16 @@ def make_part(labels: Labels, places: Rows, barred: list[Rows] | None, max_queri
         candidates,
         alike,
     )
+
+
+def _refuse_cancelling(weights: Floats) -> None:
+    """InputError where weights of both signs leave a sum whose resamples may be 0, by which means are divided."""
+    total, spread = float(weights.sum()), float(np.sqrt(np.square(weights).sum()))
+    if (weights < 0).any() and total < CANCELLING * spread:
+        raise InputError(
+            f"Weights may be negative where their sum is at least {CANCELLING:g} times the root of the sum of their "
+            f"squares, but it is {total / spread:.2g} times that: they cancel."
+        )
 
 
 def _scaled(values: Floats) -> Floats:

@@ -23,7 +23,7 @@ class Labels:
     rows    : (n,) rows of the samples, increasing.
     values  : (n,) int64 classes 0 to len(classes) − 1, or float64 where `kind` is continuous.
     classes : their names, none where continuous.
-    weights : (n,) at least 0; 1 without a column of weights.
+    weights : (n,) of either sign, as simulated events have them; 1 without a column of weights.
     """
 
     column: str
@@ -46,7 +46,7 @@ def read_labels(samples: Samples, column: str, *, kind: str | None = None, weigh
     Blanks around a text are no part of it: “spiral ” and “spiral” are one class.
 
     kind : "categorical" or "continuous"; None decides: texts, and whole numbers of at most FEW different values, are
-    classes. InputError where no two labels differ, texts are to be continuous, or a weight is negative.
+    classes. InputError where no two labels differ, or texts are to be continuous.
     """
     if kind is not None and kind not in KINDS:
         raise unknown("kind", kind, KINDS)
@@ -86,8 +86,6 @@ def _weights(samples: Samples, column: str) -> NDArray[np.float64]:
     values = samples.column(column)
     if values.dtype.kind == "U":
         raise InputError(f"A weight is a number, but column {column!r} holds texts.")
-    if (values < 0).any():
-        raise InputError(f"A weight is at least 0, but column {column!r} holds {values[values < 0][0]:g}.")
     return values.astype(np.float64)
 
 

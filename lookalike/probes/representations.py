@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from lookalike.about import PARTICLES
 from lookalike.augmentations.inputs import encoder_input
-from lookalike.augmentations.preprocess import Preprocess, of_pictures
+from lookalike.augmentations.preprocess import Preprocess, Seen
 from lookalike.embeddings import Embeddings
 from lookalike.errors import InputError, unknown
 from lookalike.probes.describe import untrained
@@ -51,6 +52,7 @@ class Representations:
     fitted: int
     view: int
     architecture: str
+    layout: str
     encoder_hash: str
     notes: tuple[str, ...]
 
@@ -79,13 +81,13 @@ def represent(
     layer = layer if read is None else read.layer or layer
     if checkpoint is not None:
         require_layer(config, layer, checkpoint)
-    preprocess = of_pictures(config.preprocess, "Measuring retrieval")
+    preprocess = config.preprocess
     place = pick_device(device)
     fresh = untrained(config).to(place)
     if trained is not None:
         trained.to(place)
-    with progress("describing", 2 * len(rows), "pictures", quiet=quiet) as advance:
-        fitted = _fit_rows(rows, preprocess, seed)
+    with progress("describing", 2 * len(rows), "objects", quiet=quiet) as advance:
+        fitted = _fit_rows(samples, rows, preprocess, seed)
         axes = principal_components(_pixels(samples, fitted, preprocess, advance), max(COMPONENTS))
         advance(len(rows) - len(fitted))
         white = _white(samples, fitted, preprocess)
@@ -103,7 +105,7 @@ def represent(
                 "encoder": vectors,
                 "untrained": embed_objects(images, fresh, config, layer=layer),
                 "pixels": axes.scores(raw_pixels(x)),
-                "hand": hand_features(_visible(images, x, preprocess), white),
+                "hand": _by_hand(images, x, preprocess, white),
             }.items():
                 whole = made.setdefault(name, np.empty((len(rows), found.shape[1]), np.float32))
                 whole[start : start + len(block)] = found
@@ -119,6 +121,7 @@ def represent(
         fitted=len(fitted),
         view=config.preprocess.size,
         architecture=config.encoder.name,
+        layout=preprocess.layout,
         encoder_hash=config.content_hash,
         notes=tuple(notes),
     )
@@ -158,17 +161,20 @@ def _stored(path: Path, samples: Samples, config: CheckpointConfig, checkpoint: 
     return embeddings
 
 
-def _fit_rows(rows: Rows, preprocess: Preprocess, seed: int) -> Rows:
+def _length(samples: Samples, preprocess: Seen) -> int:
+    """How many numbers the encoder is given of one object."""
+    return preprocess.numbers * (samples.shape[0] if preprocess.layout == PARTICLES else 1)
+
+
+def _fit_rows(samples: Samples, rows: Rows, preprocess: Seen, seed: int) -> Rows:
     """Which objects the principal components are fitted on, increasing; no label is looked at."""
-    n = objects_fitted(len(rows), preprocess.numbers)
+    n = objects_fitted(len(rows), _length(samples, preprocess))
     return np.sort(np.random.default_rng(seed).permutation(rows)[:n])
 
 
-def _pixels(
-    samples: Samples, rows: Rows, preprocess: Preprocess, advance: Callable[[int], None]
-) -> NDArray[np.float32]:
+def _pixels(samples: Samples, rows: Rows, preprocess: Seen, advance: Callable[[int], None]) -> NDArray[np.float32]:
     """What the encoder sees of these objects, as vectors (n, D)."""
-    found = np.empty((len(rows), preprocess.numbers), np.float32)
+    found = np.empty((len(rows), _length(samples, preprocess)), np.float32)
     for start in range(0, len(rows), BLOCK):
         block = samples.objects(rows[start : start + BLOCK])
         found[start : start + len(block)] = _seen(block, preprocess).reshape(len(block), -1)
@@ -176,11 +182,19 @@ def _pixels(
     return found
 
 
-def _seen(images: NDArray[Any], preprocess: Preprocess) -> NDArray[np.float32]:
-    """The encoder's input (B, C, size, size)."""
+def _seen(images: NDArray[Any], preprocess: Seen) -> NDArray[np.float32]:
+    """The encoder's input (B, C, size, size), (B, V) or (B, P, V)."""
     writable = np.require(images, requirements=["C", "W"])  # torch warns of memory it must not write to
     seen: NDArray[np.float32] = encoder_input(torch.from_numpy(writable), preprocess).numpy()
     return seen
+
+
+def _by_hand(images: NDArray[Any], x: NDArray[np.float32], preprocess: Seen, white: float) -> NDArray[np.float64]:
+    """What describes objects without training: of pictures the usual features, of particles sums and maxima, of
+    records their very numbers."""
+    if isinstance(preprocess, Preprocess):
+        return hand_features(_visible(images, x, preprocess), white)
+    return (x if x.ndim == 2 else np.hstack([x.sum(axis=1), x.max(axis=1)])).astype(np.float64)
 
 
 def _visible(images: NDArray[Any], x: NDArray[np.float32], preprocess: Preprocess) -> NDArray[Any]:
@@ -191,9 +205,9 @@ def _visible(images: NDArray[Any], x: NDArray[np.float32], preprocess: Preproces
     return x * std + mean  # (B, C, h, w)
 
 
-def _white(samples: Samples, rows: Rows, preprocess: Preprocess) -> float:
+def _white(samples: Samples, rows: Rows, preprocess: Seen) -> float:
     """The brightness the color histogram ends at: white where the pixels have one, else the bright end of them."""
-    if preprocess.kind == "lupton":
+    if not isinstance(preprocess, Preprocess) or preprocess.kind == "lupton":
         return 1.0
     if samples.dtype == np.uint8:
         return 255.0 / (preprocess.divisor if preprocess.kind == "scaled" else 1.0)

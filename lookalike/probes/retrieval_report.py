@@ -91,11 +91,16 @@ def title(metric: str, k: int) -> str:
 def name_of(name: str, report: RetrievalReport) -> str:
     """A representation's name for people, with what was chosen for it."""
     chosen = report.scores[name].chosen
+    raw, by_hand = {
+        "images": ("pixels", "radial profile + colors"),
+        "particles": ("particles", "sums + maxima of numbers"),
+        "features": ("numbers", "the numbers themselves"),
+    }[report.representations.layout]
     return {
         "encoder": "encoder",
-        "pixels_pca": f"raw pixels, PCA({chosen.get('components')})",
+        "pixels_pca": f"raw {raw}, PCA({chosen.get('components')})",
         "untrained": "untrained encoder",
-        "hand_features": "radial profile + colors",
+        "hand_features": by_hand,
     }[name]
 
 

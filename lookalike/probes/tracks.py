@@ -84,7 +84,7 @@ def matched(track: NDArray[Any], particle: NDArray[Any], weight: NDArray[Any]) -
         hits=hits.astype(np.int64),
         shared=shared[best].astype(np.int64),
         made=made[majority].astype(np.int64),
-        weight=shared_weight[best],
+        weight=shared_weight[best].astype(np.float64),
         counts=pure & whole & (particles[majority] != NOISE),
     )
 
