@@ -55,7 +55,9 @@ def ingest(files: list[Path], out: Path, options: Options, ledger: Ledger) -> No
             f"One --labels is needed for each file of pictures, in their order: {counted(len(files), 'file')}, "
             f"{len(options.labels)} of labels."
         )
-    existing_files([*files, *options.labels])
+    existing_files(files)
+    if options.labels:
+        existing_files(list(options.labels))
     labels = dict(zip(files, options.labels, strict=True)) if options.labels else {}
     arrays, columns = [], []
     for path in sorted(files, key=reading_order):

@@ -13,13 +13,15 @@ CHANCE = CIRCLE / 4  # mean minutes between two times at random
 
 def minutes_of(hour: NDArray[Any], minute: NDArray[Any]) -> NDArray[np.float64]:
     """Minutes since 12:00 (N,), from 0 to 720, of hours 0 to 12 (12 and 0 are one) and minutes, fractions too."""
-    return np.asarray((np.asarray(hour) % 12) * 60.0 + np.asarray(minute)) % CIRCLE
+    since: NDArray[np.float64] = ((np.asarray(hour) % 12) * 60.0 + np.asarray(minute)) % CIRCLE
+    return since
 
 
 def minutes_between(first: NDArray[Any], second: NDArray[Any]) -> NDArray[np.float64]:
     """Minutes between times (in minutes, any shape that fits), the short way round the dial: min(d, 720 − d)."""
     apart = np.abs(np.asarray(first, np.float64) - second) % CIRCLE
-    return np.minimum(apart, CIRCLE - apart)
+    shorter: NDArray[np.float64] = np.minimum(apart, CIRCLE - apart)
+    return shorter
 
 
 def common_sense_error(found: NDArray[Any], true: NDArray[Any]) -> float:

@@ -76,7 +76,8 @@ class Style:
             numerals=numerals,
             upright=u[:, 11] < 0.65,
             numeral_size=0.085 + 0.035 * u[:, 12],
-            numeral_at=np.where(marks == MARKS.index("none"), 0.74, 0.64) + 0.05 * u[:, 13],
+            numeral_at=np.where(marks == MARKS.index("none"), 0.74, 0.64).astype(np.float32)
+            + np.float32(0.05) * u[:, 13],
             hands=draws.choice("hands", np.array([0.35, 0.3, 0.15, 0.2])),
             hour=np.stack([length, 1.3 * width, 0.16 * u[:, 14]], axis=1),
             minute=np.stack([length + 0.22 + 0.12 * u[:, 15], 0.85 * width, 0.18 * u[:, 14]], axis=1),
@@ -93,15 +94,15 @@ def dial_layers(
 
     x, y : (n, S, S) on the plane. pixel : (n, 1, 1), size of a pixel there. hour, minute : (n,) angles from 12, rad.
     """
-    r = np.hypot(x, y)
+    r: Picture = np.asarray(np.hypot(x, y), np.float32)
     body = np.where(style.square[:, None, None], np.maximum(np.abs(x), np.abs(y)) * np.float32(1.05), r)
     rim = style.rim_width[:, None, None]
     yield _cover(body - 1, pixel), style.rim
     yield _cover(body - (1 - rim), pixel), style.face
-    reach = 1 - rim
+    reach: Picture = np.float32(1) - rim
     ring = np.abs(r / reach - np.float32(0.56)) * reach - np.float32(0.006)
     yield _cover(ring, pixel) * style.inner_ring[:, None, None] * np.float32(0.7), style.ink
-    yield _marks(style, x / reach, y / reach, r / reach, pixel / reach), style.ink
+    yield _marks(style, x / reach, y / reach, np.asarray(r / reach, np.float32), pixel / reach), style.ink
     yield _numerals(style, x / reach, y / reach, pixel / reach), style.ink
     for angle, shape in ((hour, style.hour), (minute, style.minute)):
         offset = np.float32(0.025)
@@ -111,13 +112,14 @@ def dial_layers(
     there = np.isfinite(style.second)
     thin = np.tile(np.array([0.85, 0.008, 0.2], np.float32), (len(r), 1))
     second = _hand(style, x, y, np.where(there, style.second, 0), thin, reach, plain=True)
-    yield _cover(second, pixel) * there[:, None, None] * np.float32(0.85), (style.hand + style.face) / 2
+    yield _cover(second, pixel) * there[:, None, None] * np.float32(0.85), np.float32(0.5) * (style.hand + style.face)
     yield _cover(r - np.float32(0.045), pixel), style.hand
 
 
 def _cover(d: Picture, pixel: Picture) -> Picture:
     """The share of each pixel within a shape, from the distance d to its outline (negative inside)."""
-    return np.clip(np.float32(0.5) - d / pixel, 0, 1)
+    covered: Picture = np.clip(np.float32(0.5) - d / pixel, 0, 1)
+    return covered
 
 
 def _marks(style: Style, x: Picture, y: Picture, r: Picture, pixel: Picture) -> Picture:
@@ -144,7 +146,8 @@ def _across(theta: Picture, r: Picture, count: int) -> Picture:
     """Distance (n, S, S) from the nearest of so many spokes, one of which points to 12; signed."""
     part = np.float32(2 * np.pi / count)
     off = theta - part * np.rint(theta / part)
-    return r * np.sin(off)
+    away: Picture = r * np.sin(off)
+    return away
 
 
 def _numerals(style: Style, x: Picture, y: Picture, pixel: Picture) -> Picture:
@@ -189,4 +192,5 @@ def _hand(
     half = np.where(pointed, width * np.minimum(1, (1 - place) * 4), half)
     bulge = np.float32(0.35) + np.float32(1.2) * np.sin(np.float32(np.pi) * np.clip(place, 0, 1)) ** 2
     half = np.where(leaf, width * bulge * np.minimum(1, (1 - place) * 6), half)
-    return np.maximum(across - half, np.abs(along - (length - tail) / 2) - (length + tail) / 2).astype(np.float32)
+    ends = np.abs(along - (length - tail) / 2) - (length + tail) / 2
+    return np.asarray(np.maximum(across - half, ends), np.float32)

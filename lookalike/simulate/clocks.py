@@ -131,10 +131,11 @@ def _photographed(picture: Picture, draws: Draws) -> NDArray[np.uint8]:
     tone = draws.uniform("tone", 3)
     black, white = 0.12 * tone[:, 0, None, None], 0.8 + 0.2 * tone[:, 1, None, None]
     gamma = (0.75 + 0.6 * tone[:, 2])[:, None, None]
-    picture = black + (white - black) * np.clip(picture, 0, 1) ** gamma.astype(np.float32)
+    toned = black + (white - black) * np.clip(picture, 0, 1) ** gamma.astype(np.float32)
     noise = (0.003 + 0.035 * draws.uniform("noisy") ** 2)[:, None, None].astype(np.float32)
-    picture = picture + noise * draws.normal("noise", SIZE, SIZE)
-    return np.rint(255 * np.clip(picture, 0, 1)).astype(np.uint8).reshape(n, SIZE, SIZE)
+    seen = toned + noise * draws.normal("noise", SIZE, SIZE)
+    levels: NDArray[np.uint8] = np.rint(255 * np.clip(seen, 0, 1)).astype(np.uint8)
+    return levels.reshape(n, SIZE, SIZE)
 
 
 def _blurred(picture: Picture, sigma: Floats) -> Picture:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,14 +13,14 @@ class Dice:
     """Numbers drawn from a row of uniform ones (n,), in the order they are asked for."""
 
     def __init__(self, uniform: NDArray[np.float64]) -> None:
-        self._left = iter(uniform.tolist())
+        self._left: Iterator[float] = iter(uniform.tolist())
 
     def uniform(self, low: float = 0.0, high: float = 1.0) -> float:
         return low + next(self._left) * (high - low)
 
     def log(self, low: float, high: float) -> float:
         """Between low and high, each factor alike."""
-        return low * (high / low) ** next(self._left)
+        return low * math.exp(math.log(high / low) * next(self._left))
 
     def normal(self, mean: float = 0.0, sigma: float = 1.0) -> float:
         """Of a normal distribution, by Box and Muller (1958)."""

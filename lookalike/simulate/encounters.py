@@ -16,6 +16,7 @@ Floats = NDArray[np.float32]
 STARS = 900  # of each galaxy
 STEPS = 80
 BEFORE = 3.5  # time from the start to the closest approach
+HALF = np.float32(0.5)
 SOFT2 = np.float32(0.25**2)
 
 
@@ -44,14 +45,14 @@ def run(given: Encounters) -> tuple[Floats, Floats]:
     place, velocity = _disks(given)  # (3, B, 2, S)
     place += _centers(apart, share)[..., None]
     velocity += _centers(speed, share)[..., None]
-    half, whole = (dt / 2)[:, None, None], dt[:, None, None]
+    half, whole = (HALF * dt)[:, None, None], dt[:, None, None]
     for _ in range(STEPS):  # leapfrog: drift, kick, drift
         place += half * velocity
-        apart = apart + dt / 2 * speed
+        apart = apart + HALF * dt * speed
         _kick(velocity, place, _centers(apart, share), given.mass, whole)
         speed = speed + dt * _mutual(apart, given.mass)
         place += half * velocity
-        apart = apart + dt / 2 * speed
+        apart = apart + HALF * dt * speed
     return place - _centers(apart, share)[:, :, :1, None], apart
 
 

@@ -43,7 +43,8 @@ Stars = tuple[NDArray[np.float32], NDArray[np.float32]]  # places of a merger's 
 Catalog = dict[str, NDArray[Any]]
 
 COLUMNS = {
-    **{name: SWEEP[name] for name in ("inds", "ebv")},
+    "inds": Column("", "row of the object in the simulated set", SWEEP["inds"].ucd),
+    "ebv": SWEEP["ebv"],
     "ra": Column("deg", "right ascension, ICRS, of a place on the sky drawn at random", SWEEP["ra"].ucd),
     "dec": Column("deg", "declination, ICRS, of a place on the sky drawn at random", SWEEP["dec"].ucd),
     **{

@@ -39,7 +39,8 @@ class Grid:
         """What moves a profile centered on pixel (0, 0) to x, y of the padded picture, (P, F)."""
         along = np.exp(-2j * math.pi * self.kx.astype(np.float64) * x)
         down = np.exp(-2j * math.pi * self.ky.astype(np.float64) * y)
-        return (down[:, None] * along).astype(np.complex64)
+        moved: Waves = (down[:, None] * along).astype(np.complex64)
+        return moved
 
     def waves(self, picture: Plane) -> Waves:
         """The transform (P, F) of a padded picture (P, P)."""
@@ -104,7 +105,8 @@ def sersic(grid: Grid, n: float, radius: float, ratio: float, angle: float) -> P
             total += np.float32(share)
         else:
             total += np.float32(share) * np.exp(np.float32(-c) * q2)
-    return total
+    summed: Plane = total
+    return summed
 
 
 @lru_cache(maxsize=1)

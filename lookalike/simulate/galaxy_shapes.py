@@ -32,7 +32,9 @@ class Disk:
 
     def turned(self, dx: Plane, dy: Plane) -> tuple[Plane, Plane]:
         cos, sin = np.float32(math.cos(self.angle)), np.float32(math.sin(self.angle))
-        return dx * cos + dy * sin, (dy * cos - dx * sin) / np.float32(self.ratio)
+        u = np.asarray(dx * cos + dy * sin, np.float32)
+        v = np.asarray((dy * cos - dx * sin) / np.float32(self.ratio), np.float32)
+        return u, v
 
     def on_sky(self, u: NDArray[np.float64], v: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Pixels x, y (n,) of places in the plane."""
@@ -71,9 +73,14 @@ def arms(grid: Grid, disk: Disk, shape: Arms) -> Plane:
     ridge = np.exp(np.float32(shape.sharpness) * (np.cos(np.float32(shape.count) * (theta - along)) - 1))
     strength, first, second = shape.ragged
     uneven = 1 + np.float32(strength) * np.cos(2.3 * along + np.float32(first)) * np.cos(theta + np.float32(second))
-    fade = 1 / (1 + np.exp((np.float32(shape.inner) - r) / np.float32(0.15 * shape.inner + 0.3)))
-    end = 1 / (1 + np.exp((r - np.float32(4.2 * shape.length)) / np.float32(0.5 * shape.length)))
+    fade = _step((r - np.float32(shape.inner)) / np.float32(0.15 * shape.inner + 0.3))
+    end = _step((np.float32(4.2 * shape.length) - r) / np.float32(0.5 * shape.length))
     return unit(np.asarray(ridge * uneven * fade * end * np.exp(-r / np.float32(shape.length)), np.float32))
+
+
+def _step(x: Plane) -> Plane:
+    """A soft step from 0 to 1, 1/(1 + e^(−x)), which no x overflows."""
+    return np.asarray(np.float32(0.5) * (1 + np.tanh(np.float32(0.5) * x)), np.float32)
 
 
 def bar(grid: Grid, disk: Disk, length: float, width: float, start: float) -> Plane:
@@ -123,7 +130,7 @@ def arcs(grid: Grid, mass: Disk, lens: Lens) -> Plane:
     reach = min(math.ceil(2.6 * lens.radius + 4 * lens.source[2]), grid.padded // 2 - 2)
     left, top = round(mass.x) - reach, round(mass.y) - reach
     side = 2 * reach + 1
-    fine = (np.arange(side * OVERSAMPLED, dtype=np.float32) + 0.5) / OVERSAMPLED - 0.5
+    fine: Plane = ((np.arange(side * OVERSAMPLED) + 0.5) / OVERSAMPLED - 0.5).astype(np.float32)
     dx, dy = fine + np.float32(left - mass.x), (fine + np.float32(top - mass.y))[:, None]
     x, y = Disk(0, 0, 1.0, mass.angle).turned(dx, dy)  # (F, F), along the axes of the mass
     q = min(mass.ratio, 0.98)
