@@ -347,7 +347,9 @@ def test_nothing_to_read_is_an_error(tmp_path: Path) -> None:
         with pytest.raises(error, match=message):
             run(files, tmp_path / "out.h5")
     save(tmp_path / "in/a.png", pixels())
-    with pytest.raises(InputError, match=r"Unknown domain 'galxy'. Did you mean 'galaxy'\? Choices: galaxy, image, jet, event"):
+    with pytest.raises(
+        InputError, match=r"Unknown domain 'galxy'. Did you mean 'galaxy'\? Choices: galaxy, image, jet, event"
+    ):
         run([tmp_path / "in"], tmp_path / "out.h5", domain="galxy")
     with pytest.raises(InputError, match=r"Unknown source 'image'. Did you mean 'images'"):
         ingest("image", [tmp_path / "in"], tmp_path / "out.h5")
