@@ -134,7 +134,7 @@ class Index(_Result):
     counts: dict[str, int]
     domain: str
     bands: tuple[str, ...]
-    layout: str
+    layout: str = "images"
     shape: tuple[int, ...]
     pixel_scale: float | None
     source: str
