@@ -181,9 +181,12 @@ def _export(path: Path, found: Mapping[str, Any]) -> list[str]:
 
 
 def _inside(encoder: Mapping[str, Any]) -> str:
-    """The stem of a ResNet, the widths of an mlp."""
+    """The stem of a ResNet, the widths of an mlp or of a set encoder."""
     if mlp := encoder.get("mlp"):
         return " → ".join(map(str, (mlp["features"], *mlp["hidden"], mlp["dimensions"])))
+    if of_set := encoder.get("set"):
+        each = " → ".join(map(str, (of_set["features"] - 1, *of_set["particle"])))
+        return f"{each} of each particle → {' → '.join(map(str, (*of_set['hidden'], of_set['dimensions'])))}"
     turned = f", mean over {encoder['orientations']} orientations" if encoder.get("orientations", 1) > 1 else ""
     return f"{'small-image' if encoder.get('small_stem') else 'standard'} stem{turned}"
 

@@ -323,3 +323,19 @@ def test_a_folder_with_nothing_of_ours_is_refused_and_a_large_one_not_searched_f
     found = describe_all(tmp_path)
     assert (len(found["files"]), found["looked_at"], found["complete"]) == (1, 4, False)
     assert "Only the first 4 entries were looked at." in summary(tmp_path)
+
+
+def test_a_set_encoder_is_described_by_its_widths(tmp_path: Path) -> None:
+    config = {
+        "kind": "lookalike checkpoint",
+        "schema_version": 1,
+        "encoder": {"name": "set", "channels": 1, "set": {"features": 3, "particle": [8], "hidden": [6, 6]}},
+        "preprocess": {
+            "kind": "particles", "size": 2, "bands": ["pt", "eta"], "dtype": "float32", "scales": ["log", "linear"],
+        },
+        "domain": "event",
+        "bands": ["pt", "eta"],
+    }  # fmt: skip
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert line(summary(tmp_path), "encoder").startswith("set, 2 → 8 of each particle → 6 → 6 → 256")

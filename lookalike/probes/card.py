@@ -50,7 +50,7 @@ def card(
     difference : the largest change of a similarity by float16.
     """
     seen, encoder = config.preprocess, config.encoder
-    stem = "" if encoder.mlp else f", {'3×3' if encoder.small_stem else '7×7'} stem"
+    stem = "" if encoder.mlp or encoder.set else f", {'3×3' if encoder.small_stem else '7×7'} stem"
     turned = f" It describes a picture by the mean over {n} orientations." if (n := encoder.orientations) > 1 else ""
     scale = "not known" if seen.pixel_scale is None else f"{seen.pixel_scale:g} arcsec/px"
     shape = f"{len(seen.bands)} bands ({', '.join(seen.bands)}), at least {seen.size} × {seen.size} px"
