@@ -19,6 +19,7 @@ from lookalike.indexer.store import Index
 from lookalike.indexer.windows import everyone, ranges
 from lookalike.probes.bootstrap import LEVEL, RESAMPLES, Estimate, resampled_sums
 from lookalike.samples import Samples
+from lookalike.wording import counted
 
 Floats = NDArray[np.float64]
 Rows = NDArray[np.int64]
@@ -87,8 +88,8 @@ def measure(
     queries = np.unique(of)
     if len(queries) < 2 * BINS:
         raise InputError(
-            f"At least {2 * BINS} objects with a value of {column!r} and neighbors that have one are compared, but "
-            f"there are {len(queries)}."
+            f"At least {counted(2 * BINS, 'object')} with a value of {column!r} and neighbors that have one are "
+            f"compared, but there {'is' if len(queries) == 1 else 'are'} {len(queries)}."
         )
     window = index.window
     notes: tuple[str, ...] = ()
@@ -194,7 +195,8 @@ def as_text(found: Sculpting) -> str:
     """The comparison as a table."""
     unit = f" [{found.unit}]" if found.unit else ""
     lines = [
-        f"{found.column}{unit} of the {found.k} nearest neighbors of {found.queries:,} objects, {found.window_text}, "
+        f"{found.column}{unit} of the {found.k} nearest neighbors of {counted(found.queries, 'object')}, "
+        f"{found.window_text}, "
         "beside as many drawn from the same windows",
         "",
         f"{'query':>23}  {'neighbors (16, 50, 84 %)':>30}  {'window (16, 50, 84 %)':>30}",
