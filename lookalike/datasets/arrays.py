@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from lookalike.datasets.cutouts import MASKED, as_float32, center_crop, measured
 from lookalike.datasets.permuting import permuted, recorded
 from lookalike.datasets.table import Table, read_table, without_reserved
 from lookalike.errors import InputError
+from lookalike.files import existing_files
 from lookalike.progress import progress
 from lookalike.samples import KINDS, About, Column
 from lookalike.samples_writer import write_samples
@@ -31,8 +32,8 @@ MEMBER = "images"  # the array of a file of several that holds the pictures
 
 
 @dataclass(frozen=True)
-class Array(ABC):
-    """One array of pictures: its file, its name there (None where the file is the array), shape and type as stored."""
+class Held:
+    """An array of a file: its name there (None where the file is the array), shape and type as stored."""
 
     path: Path
     member: str | None
@@ -47,6 +48,10 @@ class Array(ABC):
     def row_bytes(self) -> int:
         return math.prod(self.shape[1:]) * self.dtype.itemsize
 
+
+class Array(Held, ABC):
+    """One array of pictures."""
+
     @property
     def rows(self) -> int:
         """How many rows make a block."""
@@ -58,6 +63,21 @@ class Array(ABC):
 
 
 Columns = dict[str, NDArray[Any]]  # columns (N,) that lie beside an array in its file
+
+
+def read_each(
+    files: list[Path], ledger: Ledger, read: Callable[[Path], tuple[Array, Columns]]
+) -> tuple[list[Array], list[Columns]]:
+    """Every file's array and the columns beside it; one that cannot be read is bad by the ledger's rule."""
+    found: list[tuple[Array, Columns]] = []
+    for path in existing_files(files):
+        try:
+            found.append(read(path))
+        except InputError as error:
+            if not ledger.skip_bad:
+                raise
+            ledger.bad(str(path), error.message)
+    return [array for array, _ in found], [columns for _, columns in found]
 
 
 def ingest_arrays(

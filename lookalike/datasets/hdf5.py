@@ -15,13 +15,12 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.datasets.arrays import MEMBER, Array, Columns, check_array, ingest_arrays, native
+from lookalike.datasets.arrays import MEMBER, Array, Columns, check_array, ingest_arrays, native, read_each
 from lookalike.datasets.contract import Ledger, Options
 from lookalike.datasets.hdf5_guard import guarded, is_plain
 from lookalike.datasets.lost_numbers import note_lost_numbers
 from lookalike.datasets.table import plain_values
 from lookalike.errors import InputError, unknown
-from lookalike.files import existing_files
 
 LONGEST_TEXT = 1024  # characters of a text value
 
@@ -43,21 +42,13 @@ class Hdf5Array(Array):
 
 def ingest(files: list[Path], out: Path, options: Options, ledger: Ledger) -> None:
     """Check every file's data sets, then copy block by block."""
-    arrays: list[Hdf5Array] = []
-    columns: list[Columns] = []
-    for path in existing_files(files):
-        try:
-            with guarded(path) as file:
-                array = _array(path, file, options)
-                found = _columns(file, array, ledger)
-        except InputError as error:
-            if not ledger.skip_bad:
-                raise
-            ledger.bad(str(path), error.message)
-            continue
-        arrays.append(array)
-        columns.append(found)
-    ingest_arrays(arrays, columns, out, options, ledger, source="HDF5 arrays")
+
+    def read(path: Path) -> tuple[Array, Columns]:
+        with guarded(path) as file:
+            array = _array(path, file, options)
+            return array, _columns(file, array, ledger)
+
+    ingest_arrays(*read_each(files, ledger, read), out, options, ledger, source="HDF5 arrays")
 
 
 def _array(path: Path, file: h5py.File, options: Options) -> Hdf5Array:

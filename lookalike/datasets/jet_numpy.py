@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.about import id_from_name
+from lookalike.datasets.arrays import Held
 from lookalike.datasets.contract import Ledger, Options
 from lookalike.datasets.jet_blocks import Block, Part, as_jet, from_padded, with_angles
 from lookalike.datasets.jet_names import QUANTITIES, among, in_order, quantity
@@ -33,24 +34,6 @@ BLOCK_BYTES = 8 * 1024**2
 SMALL = 256 * 1024**2  # bytes of an array that is held whole: offsets and columns
 ENERGYFLOW = ("pt", "eta", "phi", "pdgid")
 OFFSETS = "_offsets"
-
-
-@dataclass(frozen=True)
-class Array:
-    """An array of a file, and its member where that is an .npz."""
-
-    path: Path
-    member: str | None
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
-
-    @property
-    def where(self) -> str:
-        return str(self.path) if self.member is None else f"{self.path}[{self.member}]"
-
-    @property
-    def row_bytes(self) -> int:
-        return math.prod(self.shape[1:]) * self.dtype.itemsize
 
 
 def parts(path: Path, options: Options, ledger: Ledger) -> list[Part]:
@@ -80,11 +63,11 @@ def parts(path: Path, options: Options, ledger: Ledger) -> list[Part]:
     return [_by_quantity(stem, path, arrays, options)]
 
 
-def _npy(path: Path) -> Array:
+def _npy(path: Path) -> Held:
     with path.open("rb") as file:
         shape, dtype, fortran = read_header(file, str(path))
         length = path.stat().st_size - file.tell()
-    array = Array(path, None, shape, dtype)
+    array = Held(path, None, shape, dtype)
     _sound(array, fortran)
     if math.prod(shape) * dtype.itemsize != length:
         needed = math.prod(shape) * dtype.itemsize
@@ -92,24 +75,24 @@ def _npy(path: Path) -> Array:
     return array
 
 
-def _members(path: Path) -> dict[str, Array]:
+def _members(path: Path) -> dict[str, Held]:
     found = {}
     with reading(str(path)), zipfile.ZipFile(path) as archive:
         for name in archive.namelist():
             member = name.removesuffix(".npy")
             with archive.open(name) as file:
                 shape, dtype, fortran = read_header(file, f"{path}[{member}]")
-            found[member] = Array(path, member, shape, dtype)
+            found[member] = Held(path, member, shape, dtype)
             _sound(found[member], fortran)
     return found
 
 
-def _sound(array: Array, fortran: bool) -> None:
+def _sound(array: Held, fortran: bool) -> None:
     if fortran and len(array.shape) > 1 and 0 not in array.shape:
         raise InputError(f"{array.where} is saved in Fortran order; save np.ascontiguousarray of it.")
 
 
-def _stream(stack: ExitStack, array: Array) -> _Stream:
+def _stream(stack: ExitStack, array: Held) -> _Stream:
     """The array's rows, from the first on, open as long as the stack is."""
     with reading(array.where):
         if array.member is None:
@@ -123,7 +106,7 @@ def _stream(stack: ExitStack, array: Array) -> _Stream:
 
 @dataclass
 class _Stream:
-    array: Array
+    array: Held
     file: IO[bytes]
 
     def take(self, rows: int) -> NDArray[Any]:
@@ -137,14 +120,14 @@ class _Stream:
         return made.astype(made.dtype.newbyteorder("="), copy=False)
 
 
-def _whole(array: Array) -> NDArray[Any]:
+def _whole(array: Held) -> NDArray[Any]:
     if array.shape[0] * array.row_bytes > SMALL:
         raise InputError(f"{array.where} is too large for a column: {array.shape} {array.dtype}.")
     with ExitStack() as stack:
         return _stream(stack, array).take(array.shape[0])
 
 
-def _columns(arrays: dict[str, Array], n: int, labels: dict[str, str]) -> dict[str, NDArray[Any]]:
+def _columns(arrays: dict[str, Held], n: int, labels: dict[str, str]) -> dict[str, NDArray[Any]]:
     """The arrays (N,) as catalog columns."""
     found = {}
     for name, array in arrays.items():
@@ -163,9 +146,9 @@ def _steps(n: int, row_bytes: int) -> Iterator[tuple[int, int]]:
 
 def _padded(
     name: str,
-    array: Array,
+    array: Held,
     options: Options,
-    arrays: dict[str, Array],
+    arrays: dict[str, Held],
     order: tuple[str, ...] | None = None,
     labels: dict[str, str] | None = None,
 ) -> Part:
@@ -187,7 +170,7 @@ def _padded(
     return Part(name, array.where, n, most, blocks, options.mode == "events", columns=dict.fromkeys(columns, Column()))
 
 
-def _by_quantity(name: str, path: Path, arrays: dict[str, Array], options: Options) -> Part:
+def _by_quantity(name: str, path: Path, arrays: dict[str, Held], options: Options) -> Part:
     """Arrays (N, P), one for each quantity."""
     flat = {member: array for member, array in arrays.items() if len(array.shape) == 2}
     chosen = {key: flat[member] for key, member in among(flat, options.bands, str(path)).items()}
@@ -208,7 +191,7 @@ def _by_quantity(name: str, path: Path, arrays: dict[str, Array], options: Optio
     return Part(name, str(path), n, most, blocks, options.mode == "events", columns=dict.fromkeys(columns, Column()))
 
 
-def _ragged(name: str, group: str, arrays: dict[str, Array]) -> Part:
+def _ragged(name: str, group: str, arrays: dict[str, Held]) -> Part:
     """Flat constituents with the place at which each object's begin."""
     offsets_of = arrays[group + OFFSETS]
     named = [

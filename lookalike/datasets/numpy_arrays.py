@@ -16,12 +16,11 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.datasets.arrays import MEMBER, Array, Columns, check_array, ingest_arrays, native
+from lookalike.datasets.arrays import MEMBER, Array, Columns, check_array, ingest_arrays, native, read_each
 from lookalike.datasets.contract import Ledger, Options
 from lookalike.datasets.lost_numbers import note_lost_numbers
 from lookalike.datasets.table import plain_values
 from lookalike.errors import InputError, unknown
-from lookalike.files import existing_files
 
 MAGIC = b"\x93NUMPY"
 SMALL_MEMBER = 256 * 1024**2  # bytes of another array of an .npz file
@@ -55,20 +54,12 @@ class NumpyArray(Array):
 
 def ingest(files: list[Path], out: Path, options: Options, ledger: Ledger) -> None:
     """Check every array's header, then copy block by block."""
-    arrays: list[NumpyArray] = []
-    columns: list[Columns] = []
-    for path in existing_files(files):
-        try:
-            array = _array(path, options)
-            found = _columns(path, array, ledger)
-        except InputError as error:
-            if not ledger.skip_bad:
-                raise
-            ledger.bad(str(path), error.message)
-            continue
-        arrays.append(array)
-        columns.append(found)
-    ingest_arrays(arrays, columns, out, options, ledger, source="NumPy arrays")
+
+    def read(path: Path) -> tuple[Array, Columns]:
+        array = _array(path, options)
+        return array, _columns(path, array, ledger)
+
+    ingest_arrays(*read_each(files, ledger, read), out, options, ledger, source="NumPy arrays")
 
 
 def _array(path: Path, options: Options) -> NumpyArray:
