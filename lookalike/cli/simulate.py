@@ -27,15 +27,16 @@ def clocks(
     number: Number = 1000,
     seed: Seed = 0,
     turn: Annotated[float, typer.Option(min=0, max=180, help="Dials are turned by up to this, degrees.")] = 25.0,
+    size: Annotated[int, typer.Option(min=28, max=150, help="Side of the pictures, px.")] = 150,
     overwrite: Overwrite = False,
 ) -> None:
-    """Analog clocks, 150 × 150 px gray, with columns hour, minute and angle.
+    """Analog clocks, gray, with columns hour, minute and angle.
 
     Example: lookalike simulate clocks --out clocks.h5 -n 5000 --seed 1
     """
     from lookalike.simulate.clocks import Clocks
 
-    _write(Clocks(seed, turn), out, number, overwrite)
+    _write(Clocks(seed, turn, size), out, number, overwrite)
 
 
 @group.command()

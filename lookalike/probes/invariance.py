@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from lookalike.augmentations import get_domain
 from lookalike.augmentations.domain import Domain
 from lookalike.augmentations.draws import Draws
-from lookalike.augmentations.preprocess import of_pictures
+from lookalike.augmentations.preprocess import central, of_pictures
 from lookalike.errors import InputError
 from lookalike.indexer.footprints import Footprints
 from lookalike.probes.checks import ODDS
@@ -176,7 +176,7 @@ class Copies:
         shares = []
         for rows in self._blocks():
             images, _ = self.batches.fetch(rows)  # (B, C, H, W)
-            seen = _central(images, self.describer.config.preprocess.size)
+            seen = central(images, self.describer.config.preprocess.size)
             parts.append(self.describer(seen))
             shares.append(off_center(seen.cpu().numpy()))
             advance(len(rows))
@@ -190,7 +190,7 @@ class Copies:
         for rows in self._blocks():
             images, catalog = self.batches.fetch(rows)  # (B, C, H, W), {column: (B,)}
             if self.whole:
-                images = _central(images, self.describer.config.preprocess.size)
+                images = central(images, self.describer.config.preprocess.size)
             draws = Draws(self.seed, COPY_EPOCH, torch.from_numpy(rows).to(images.device), view=0)
             copies = self.domain.view(images.clone(), catalog, draws, on, self.bank)  # (B, C, h, w)
             if not bool(copies.isfinite().all()):
@@ -281,8 +281,3 @@ def _barred(samples: Samples, rows: Rows, size: int, limit: float) -> tuple[list
             f"all scores but {'its' if lonely == 1 else 'their'} cosines leave {'it' if lonely == 1 else 'them'} out."
         )
     return barred, notes
-
-
-def _central(images: torch.Tensor, size: int) -> torch.Tensor:
-    top, left = (images.shape[2] - size) // 2, (images.shape[3] - size) // 2
-    return images[:, :, top : top + size, left : left + size]
