@@ -46,6 +46,11 @@ class Seen(Config):
         return 1
 
     @property
+    def blind(self) -> tuple[str, ...]:
+        """The augmentations that, done alone, cannot change the input, because of how it is made."""
+        return ()
+
+    @property
     @abstractmethod
     def numbers(self) -> int:
         """How many numbers an mlp is given of one object, or a set encoder of one particle."""

@@ -1,4 +1,4 @@
-"""Commands that draw data with known truth: simulate clocks, simulate galaxies."""
+"""Commands that draw data with known truth: simulate clocks, simulate galaxies, simulate jets."""
 
 from __future__ import annotations
 
@@ -57,10 +57,35 @@ def galaxies(
     _write(Galaxies(seed, size), out, number, overwrite)
 
 
-def _write(maker: Maker, out: Path, number: int, overwrite: bool) -> None:
+@group.command()
+def jets(
+    *,
+    out: Out,
+    number: Number = 1000,
+    seed: Seed = 0,
+    signal: Annotated[float, typer.Option(min=0, max=1, help="Share of Hidden Valley events, the rest is QCD.")] = 0.1,
+    invisible: Annotated[float, typer.Option(min=0, max=1, help="Share of dark pions that are never seen.")] = 0.0,
+    min_pt: Annotated[float, typer.Option(help="Least pT of both leading jets, GeV.")] = 750.0,
+    max_eta: Annotated[float, typer.Option(help="Largest |η| of both leading jets.")] = 2.0,
+    size: Annotated[int, typer.Option(min=32, help="Most constituents stored of an event.")] = 416,
+    processes: Annotated[int | None, typer.Option(min=1, help="Processes that share the work (default: all).")] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Events of two jets, of QCD and of a Hidden Valley, by Pythia, with a column label.
+
+    Example: lookalike simulate jets --out jets.h5 -n 5000 --signal 0.1 --seed 1
+    """
+    from lookalike.simulate import cores
+    from lookalike.simulate.jets import Jets
+
+    maker = Jets(seed, signal, invisible=invisible, min_pt=min_pt, max_eta=max_eta, places=size)
+    _write(maker, out, number, overwrite, processes or cores())
+
+
+def _write(maker: Maker, out: Path, number: int, overwrite: bool, processes: int = 1) -> None:
     from lookalike.simulate import write
 
     start = time.monotonic()
-    made = write(maker, out, number, overwrite=overwrite)
+    made = write(maker, out, number, processes=processes, overwrite=overwrite)
     rate = made.n / max(time.monotonic() - start, 1e-9)
     print(f"{counted(made.n, 'simulated object')} in {made.out}, {rate:,.0f} per second")

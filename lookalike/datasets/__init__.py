@@ -73,7 +73,7 @@ SOURCES: dict[str, Source] = {
         ),
         Source(
             "jets",
-            "jets' constituents in HDF5, NumPy, Parquet, ROOT or HepMC; LHC Olympics, JetNet and EnergyFlow layouts",
+            "jets' constituents in HDF5, NumPy, Parquet, ROOT, HepMC or LHE; LHC Olympics, JetNet, EnergyFlow layouts",
             "jet",
             frozenset({"id_column", "size", "bands", "unit", "mode", "radius", "min_pt", "max_eta"}),
         ),

@@ -11,13 +11,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lookalike.about import PARTICLES
 from lookalike.augmentations.inputs import encoder_input
+from lookalike.augmentations.jet_image import JetImage
 from lookalike.augmentations.preprocess import Preprocess, Seen
 from lookalike.embeddings import Embeddings
 from lookalike.errors import InputError, unknown
 from lookalike.probes.describe import untrained
 from lookalike.probes.features import hand_features, raw_pixels, standardized
+from lookalike.probes.jet_features import jet_features
 from lookalike.probes.principal import objects_fitted, principal_components
 from lookalike.probes.ranking import unit_vectors
 from lookalike.progress import progress
@@ -121,7 +122,7 @@ def represent(
         fitted=len(fitted),
         view=config.preprocess.size,
         architecture=config.encoder.name,
-        layout=preprocess.layout,
+        layout="jets" if isinstance(preprocess, JetImage) else preprocess.layout,
         encoder_hash=config.content_hash,
         notes=tuple(notes),
     )
@@ -163,7 +164,7 @@ def _stored(path: Path, samples: Samples, config: CheckpointConfig, checkpoint: 
 
 def _length(samples: Samples, preprocess: Seen) -> int:
     """How many numbers the encoder is given of one object."""
-    return preprocess.numbers * (samples.shape[0] if preprocess.layout == PARTICLES else 1)
+    return preprocess.numbers * (samples.shape[0] if "set" in preprocess.encoders else 1)
 
 
 def _fit_rows(samples: Samples, rows: Rows, preprocess: Seen, seed: int) -> Rows:
@@ -190,8 +191,10 @@ def _seen(images: NDArray[Any], preprocess: Seen) -> NDArray[np.float32]:
 
 
 def _by_hand(images: NDArray[Any], x: NDArray[np.float32], preprocess: Seen, white: float) -> NDArray[np.float64]:
-    """What describes objects without training: of pictures the usual features, of particles sums and maxima, of
-    records their very numbers."""
+    """What describes objects without training: of pictures the usual features, of jets theirs, of particles sums and
+    maxima, of records their very numbers."""
+    if isinstance(preprocess, JetImage):
+        return jet_features(images, preprocess.jets)
     if isinstance(preprocess, Preprocess):
         return hand_features(_visible(images, x, preprocess), white)
     return (x if x.ndim == 2 else np.hstack([x.sum(axis=1), x.max(axis=1)])).astype(np.float64)

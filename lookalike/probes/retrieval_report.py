@@ -93,6 +93,7 @@ def name_of(name: str, report: RetrievalReport) -> str:
     chosen = report.scores[name].chosen
     raw, by_hand = {
         "images": ("pixels", "radial profile + colors"),
+        "jets": ("jet images", "jet observables"),
         "particles": ("particles", "sums + maxima of numbers"),
         "features": ("numbers", "the numbers themselves"),
     }[report.representations.layout]
