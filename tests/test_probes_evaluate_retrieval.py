@@ -144,17 +144,31 @@ def test_scores_are_those_of_the_definition_on_the_reporting_half(folder: Path, 
     report = as_json(run(folder, weights=weights))
     _, half = halves()
     weight = FULL[weights] if weights else np.ones(N)
-    precision, average, correct = [], [], []
+    precision, average, gain, correct, chance = [], [], [], [], []
     for query in half:
-        same = np.array([KIND[row] == KIND[query] for row in neighbors(query, half)])
-        precision.append(same[:10].mean())
-        average.append((same.cumsum() / np.arange(1, len(same) + 1))[same].mean())
-        heard = [int(KIND[row]) for row in neighbors(query, half)[: report["knn_k"]]]
-        correct.append(KIND[query] == min(range(3), key=lambda c: (-heard.count(c), c)))
+        listed = neighbors(query, half)
+        same = [KIND[row] == KIND[query] for row in listed]
+        w = [float(weight[row]) for row in listed]
+        of_class = sum(w[i] for i in range(len(w)) if same[i])
+        chance.append(of_class / sum(w))
+        so_far = []
+        for length in range(1, len(w) + 1):
+            cancel = sum(w[:length]) <= 0 or sum(w[:length]) < 0.5 * sum(map(abs, w[:length]))
+            found = sum(w[i] for i in range(length) if same[i])
+            so_far.append(chance[-1] if cancel else found / sum(w[:length]))
+        precision.append(so_far[9])
+        average.append(sum(w[i] * so_far[i] for i in range(len(w)) if same[i]) / of_class)
+        best = sorted((w[i] for i in range(len(w)) if same[i]), reverse=True)[:10]
+        gained = sum(w[i] / np.log2(i + 2) for i in range(10) if same[i])
+        gain.append(min(gained / sum(max(each, 0) / np.log2(i + 2) for i, each in enumerate(best)), 1))
+        voices = [sum(w[i] for i in range(report["knn_k"]) if KIND[listed[i]] == c) for c in range(3)]
+        correct.append(KIND[query] == min(range(3), key=lambda c: (-voices[c], c)))
     for name, values in {
         "precision_at_k": precision,
         "mean_average_precision": average,
+        "ndcg_at_k": gain,
         "knn_accuracy": correct,
+        "chance": chance,
     }.items():
         assert report[name] == pytest.approx(np.average(values, weights=weight[half])), name
     assert report["queries"] == sum(weight[half] != 0)
@@ -165,8 +179,12 @@ def test_a_continuous_label_is_predicted_by_its_neighbors(folder: Path) -> None:
     report = as_json(run(folder, "age", weights="weight"))
     _, half = halves()
     weight = WEIGHT[half]
-    predicted = [AGE[neighbors(query, half)[: report["knn_k"]]].mean() for query in half]
     mean = np.average(AGE[half], weights=weight)
+    predicted = []
+    for query in half:
+        near = neighbors(query, half)[: report["knn_k"]]
+        total = sum(WEIGHT[near])  # of weights that are 0, the neighbors say nothing
+        predicted.append(sum(WEIGHT[near] * AGE[near]) / total if total > 0 else mean)
     error = np.average((AGE[half] - predicted) ** 2, weights=weight) / np.average(
         (AGE[half] - mean) ** 2, weights=weight
     )

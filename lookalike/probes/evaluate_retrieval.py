@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from lookalike.errors import InputError, unknown
 from lookalike.files import existing_files
+from lookalike.probes.ams import ams_terms, amses, threshold
 from lookalike.probes.bootstrap import (
     RESAMPLES,
     Estimate,
@@ -57,12 +58,13 @@ Rows = NDArray[np.int64]
 class Score:
     """One representation's scores by name; `difference` is the encoder's less its own, paired (none for the encoder).
 
-    chosen : what the tuning half chose, `knn_k` and `components`.
+    chosen : what the tuning half chose, `knn_k` and `components`; of signal in background also `ams_k` and the
+    `ams_vote` from which on an event is selected.
     """
 
     metrics: dict[str, Estimate]
     difference: dict[str, Estimate]
-    chosen: dict[str, int]
+    chosen: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -90,10 +92,14 @@ class RetrievalReport:
 
 @dataclass(frozen=True)
 class Asked:
-    """Per query: the scores that are means (Q,) by name, and the predictions (Q, len(ks)) of the nearest k."""
+    """Per query: the scores that are means (Q,) by name, and the predictions (Q, len(ks)) of the nearest k.
+
+    votes : (Q, len(ks)) the share of signal among the nearest k, where that is asked for.
+    """
 
     means: dict[str, Floats]
     predicted: NDArray[np.generic]
+    votes: Floats | None
 
 
 def evaluate_retrieval(
@@ -119,7 +125,8 @@ def evaluate_retrieval(
 
     label       : column; `kind` "categorical" or "continuous", None decides by its values.
     k           : length of the lists that precision and nDCG look at.
-    weights     : column of what each query counts; lists and votes are not weighted, as an index's are not.
+    weights     : column of how many events each object stands for, of either sign, as a query, in lists and in votes.
+                  The order of a list, and what has to be in it, never depends on them.
     split, tune : "half" reports the reporting half, or with `tune` the tuning half; "none" tunes and reports on all.
     max_overlap : objects covering more than this share (0 to 1) of the query's footprint are not found.
     max_queries : at most so many objects of a half ask, chosen by seed; all are found.
@@ -199,19 +206,20 @@ def _view(samples: Samples, checkpoint: Path | None) -> int:
     return make_plan(samples, TrainConfig(batch_size=4)).preprocess.size
 
 
-def _vectors(name: str, found: Representations, chosen: dict[str, int]) -> NDArray[np.float32]:
+def _vectors(name: str, found: Representations, chosen: dict[str, float]) -> NDArray[np.float32]:
     if name == "pixels_pca":
-        return found.pixels[chosen["components"]]
+        return found.pixels[int(chosen["components"])]
     vectors: NDArray[np.float32] = getattr(found, name)
     return vectors
 
 
 def _choose(
     name: str, found: Representations, part: Part, labels: Labels, k: int, ks: tuple[int, ...]
-) -> dict[str, int]:
+) -> dict[str, float]:
     """The components and the k of the predictions that are best on this half; of equals the smaller."""
-    best: tuple[float, dict[str, int]] | None = None
-    for option in [{"components": count} for count in found.pixels] if name == "pixels_pca" else [{}]:
+    best: tuple[float, dict[str, float]] | None = None
+    options: list[dict[str, float]] = [{"components": n} for n in found.pixels] if name == "pixels_pca" else [{}]
+    for option in options:
         asked = _ask(_vectors(name, found, option), part, labels, k, ks)
         predictions = _prediction_scores(asked, part, labels)
         if not np.isfinite(predictions).any():
@@ -224,31 +232,65 @@ def _choose(
         if labels.categorical:
             score = weighted_mean(asked.means["precision_at_k"], part.weights[part.queries])
         if best is None or score > best[0]:
-            best = score, option | {"knn_k": ks[place]}
+            best = score, option | {"knn_k": ks[place]} | _selection(asked, part, ks)
     assert best is not None
     return best[1]
+
+
+def _selection(asked: Asked, part: Part, ks: tuple[int, ...]) -> dict[str, float]:
+    """The k and the least vote of the selection of the largest significance on this half."""
+    if asked.votes is None:
+        return {}
+    signal, weights = part.values[part.queries] == 1, part.weights[part.queries]
+    found = [threshold(votes, signal, weights) for votes in asked.votes.T]
+    place = int(np.argmax([significance for _, significance in found]))
+    return {"ams_k": ks[place], "ams_vote": found[place][0]}
 
 
 def _ask(vectors: NDArray[np.float32], part: Part, labels: Labels, k: int, ks: tuple[int, ...]) -> Asked:
     """Every query's scores under one representation (n, D) of all labelled objects."""
     unit = vectors[part.places]  # (M, D)
     columns: dict[str, list[Floats]] = {}
+    votes: list[Floats] = []
+    evened = _evened(part, labels)
     predicted: list[NDArray[np.generic]] = []
+    mean = np.nan
+    if not labels.categorical:
+        mean = weighted_mean(part.values[part.queries].astype(np.float64), part.weights[part.queries])
     for ranked in rankings(unit, part.queries, part.left_out):
         near = part.values[ranked.order[:, : max(ks)]]  # (B, max k)
+        weights = None if part.found is None else part.found[ranked.order] * ranked.candidate()  # (B, M)
         if not labels.categorical:
-            predicted.append(neighbor_means(near.astype(np.float64), ranked.count, ks))
+            predicted.append(neighbor_means(near.astype(np.float64), ranked.count, ks, weights, mean))
             continue
         same = part.values[ranked.order] == part.values[ranked.queries][:, None]
         relevant = same & ranked.candidate()  # (B, M)
+        share = part.share[ranked.queries]  # (B,)
         for name, values in {
-            "precision_at_k": precision_at_k(relevant, ranked.count, k),
-            "mean_average_precision": average_precision(relevant),
-            "ndcg_at_k": ndcg_at_k(relevant, k),
+            "precision_at_k": precision_at_k(relevant, ranked.count, k, weights, share),
+            "mean_average_precision": average_precision(relevant, weights, share),
+            "ndcg_at_k": ndcg_at_k(relevant, k, weights),
         }.items():
             columns.setdefault(name, []).append(values)
-        predicted.append(neighbor_votes(near.astype(np.int64), ranked.count, ks, len(labels.classes)))
-    return Asked({name: np.concatenate(blocks) for name, blocks in columns.items()}, np.concatenate(predicted))
+        predicted.append(neighbor_votes(near.astype(np.int64), ranked.count, ks, len(labels.classes), weights))
+        if evened is not None:
+            votes.append(neighbor_means(near.astype(np.float64), ranked.count, ks, evened[ranked.order], 0.5))
+    means = {name: np.concatenate(blocks) for name, blocks in columns.items()}
+    return Asked(means, np.concatenate(predicted), np.concatenate(votes) if votes else None)
+
+
+def _evened(part: Part, labels: Labels) -> Floats | None:
+    """Weights (M,) of signal and background that sum up to 1 each, where significance is asked for.
+
+    So the share of signal among neighbors is L/(1 + L) of the ratio L of both densities, at any mixture of the two.
+    """
+    if part.found is None or not labels.signal:
+        return None
+    signal = part.values == 1
+    sums = [float(part.found[each].sum()) for each in (signal, ~signal)]
+    if min(sums) <= 0:
+        raise InputError("Weights of signal and background must each have a sum above 0.")
+    return part.found / np.where(signal, *sums)
 
 
 def _prediction_scores(asked: Asked, part: Part, labels: Labels) -> list[float]:
@@ -261,14 +303,13 @@ def _prediction_scores(asked: Asked, part: Part, labels: Labels) -> list[float]:
 
 def _chance(part: Part) -> float:
     """The precision to expect of lists in random order: each query's share of its class among those it may find."""
-    share = part.alike[part.queries] / part.candidates[part.queries]
-    return weighted_mean(share, part.weights[part.queries])
+    return weighted_mean(part.share[part.queries], part.weights[part.queries])
 
 
 def _estimates(
     asked: dict[str, Asked],
     part: Part,
-    chosen: dict[str, dict[str, int]],
+    chosen: dict[str, dict[str, float]],
     labels: Labels,
     ks: tuple[int, ...],
     resamples: int,
@@ -278,16 +319,20 @@ def _estimates(
     truth, weights = part.values[part.queries], part.weights[part.queries]
     terms: dict[tuple[str, str], Floats] = {}
     for name, answers in asked.items():
-        predicted = answers.predicted[:, ks.index(chosen[name]["knn_k"])]
+        predicted = answers.predicted[:, ks.index(int(chosen[name]["knn_k"]))]
         if labels.categorical:
             columns = answers.means | {"knn_accuracy": (predicted == truth).astype(np.float64)}
             terms |= {(name, metric): mean_terms(values, weights) for metric, values in columns.items()}
+            if answers.votes is not None:
+                votes = answers.votes[:, ks.index(int(chosen[name]["ams_k"]))]
+                terms[name, "ams"] = ams_terms(votes >= chosen[name]["ams_vote"], truth == 1, weights)
         else:
             terms[name, "r2"] = r2_terms(truth.astype(np.float64), predicted.astype(np.float64), weights)
     widths = [columns.shape[1] for columns in terms.values()]
     sums = resampled_sums(np.hstack(list(terms.values())), resamples, seed)
     parts = np.split(sums, np.cumsum(widths)[:-1], axis=1)
-    drawn = {key: means(part) if labels.categorical else r2s(part) for key, part in zip(terms, parts, strict=True)}
+    made = {"r2": r2s, "ams": amses}
+    drawn = {key: made.get(key[1], means)(part) for key, part in zip(terms, parts, strict=True)}
     scores = {}
     for name in asked:
         metrics = [metric for owner, metric in drawn if owner == name]

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.errors import InputError, unknown
+from lookalike.probes.ams import CLASSES
 from lookalike.samples import Samples
 
 KINDS = ("categorical", "continuous")
@@ -23,7 +24,7 @@ class Labels:
     rows    : (n,) rows of the samples, increasing.
     values  : (n,) int64 classes 0 to len(classes) − 1, or float64 where `kind` is continuous.
     classes : their names, none where continuous.
-    weights : (n,) of either sign, as simulated events have them; 1 without a column of weights.
+    weights : (n,) of either sign, as simulated events have them; 1 without a column of weights, which `weighted` tells.
     """
 
     column: str
@@ -34,10 +35,16 @@ class Labels:
     weights: NDArray[np.float64]
     without_label: int
     without_weight: int
+    weighted: bool = False
 
     @property
     def categorical(self) -> bool:
         return self.kind == "categorical"
+
+    @property
+    def signal(self) -> bool:
+        """Whether these are the signal and background of weighted events, of which significance speaks."""
+        return self.weighted and self.classes == CLASSES
 
 
 def read_labels(samples: Samples, column: str, *, kind: str | None = None, weights: str | None = None) -> Labels:
@@ -75,6 +82,7 @@ def read_labels(samples: Samples, column: str, *, kind: str | None = None, weigh
         weight[rows],
         without_label=int(np.count_nonzero(~has)),
         without_weight=int(np.count_nonzero(has & ~np.isfinite(weight))),
+        weighted=weights is not None,
     )
 
 

@@ -11,8 +11,8 @@ from lookalike.probes.evaluate_retrieval import BASELINES, RetrievalReport, Scor
 from lookalike.wording import counted
 
 SCHEMA = 1
-METRICS = ("precision_at_k", "mean_average_precision", "ndcg_at_k", "knn_accuracy", "r2")
-SHORT = {"mean_average_precision": "MAP", "knn_accuracy": "kNN accuracy", "r2": "neighbor R²"}
+METRICS = ("precision_at_k", "mean_average_precision", "ndcg_at_k", "knn_accuracy", "r2", "ams")
+SHORT = {"mean_average_precision": "MAP", "knn_accuracy": "kNN accuracy", "r2": "neighbor R²", "ams": "AMS"}
 
 
 def as_json(report: RetrievalReport) -> dict[str, Any]:
