@@ -551,3 +551,78 @@ def test_without_halves_the_table_says_that_it_flatters(folder: Path) -> None:
     assert report.queries == N
     assert "which flatters" in as_text(report)
     assert "neighbor R²" in page(report)
+
+
+def round_the_dial(minutes: NDArray[Any]) -> NDArray[Any]:
+    """Noisy vectors of times of day."""
+    angle = minutes * (2 * np.pi / 720)
+    return np.stack([np.cos(angle), np.sin(angle)], 1) + np.random.default_rng(2).normal(0, 0.2, (N, 2))
+
+
+def test_times_on_a_dial_are_scored_by_the_short_way_round(tmp_path: Path) -> None:
+    hour, minute = RNG.integers(1, 13, N), RNG.integers(0, 60, N)
+    time = (hour % 12) * 60 + minute
+    write(tmp_path, hour=hour, minute=minute, time=time + 1440.0)
+    vectors = round_the_dial(time)
+    vectors_file(tmp_path / "mine.h5", vectors)
+    report = run(tmp_path, "hour:minute", k=5)
+    assert (report.metric, report.less_is_better, report.labels.kind) == ("apart_at_k", True, "circular")
+    _, reporting = halves()
+
+    def between(a: Any, b: Any) -> Any:
+        apart = np.abs(np.asarray(a, float) - b) % 720
+        return np.minimum(apart, 720 - apart)
+
+    knn = int(report.scores["encoder"].chosen["knn_k"])
+    lists = {query: neighbors(query, reporting, vectors) for query in reporting}
+    apart = [between(time[lists[query][:5]], time[query]).mean() for query in reporting]
+    angles = {query: time[lists[query][:knn]] * (2 * np.pi / 720) for query in reporting}
+    told = {query: np.arctan2(np.sin(a).mean(), np.cos(a).mean()) * (720 / (2 * np.pi)) for query, a in angles.items()}
+    errors = [between(told[query], time[query]) for query in reporting]
+    found = report.scores["encoder"].metrics
+    assert found["apart_at_k"].value == pytest.approx(np.mean(apart))
+    assert found["prediction_error"].value == pytest.approx(np.mean(errors))
+    every = [between(time[query], time[[o for o in reporting if o != query]]).mean() for query in reporting]
+    assert report.chance == pytest.approx(np.mean(every))
+    assert found["apart_at_k"].value < 60 < report.scores["pixels_pca"].metrics["apart_at_k"].value
+    as_a_column = run(tmp_path, "time", k=5, period=720.0)
+    assert as_a_column.scores["encoder"].metrics == found
+    text = as_text(report)
+    assert "label hour:minute: circular, once round is 720" in text
+    assert "lists at random have a mean difference of 1" in text
+    assert "mean difference@5" in text
+    assert "encoder's lead over (less is better)" in text
+    document = as_json(report)
+    assert document["less_is_better"]
+    assert document["apart_at_k"] == pytest.approx(np.mean(apart))
+    assert document["precision_at_k"] is None
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"label": "age", "kind": "circular"}, "say after how much 'age' does with --period"),
+        ({"label": "age", "kind": "continuous", "period": 1.0}, "period is above 0 and of circular labels"),
+        ({"label": "age", "period": -1.0}, "period is above 0"),
+        ({"label": "kind", "period": 2.0}, "A circular label is a number, but column 'kind' holds texts"),
+        ({"label": "kind:age"}, "Hours and minutes are numbers, but column 'kind' holds texts"),
+        ({"label": "hour:age"}, "hour"),
+        ({"label": "kind", "asking": "square"}, "Unknown class 'square'"),
+        ({"label": "age", "asking": "disk"}, "Only classes ask by themselves"),
+    ],
+    ids=str,
+)
+def test_labels_on_a_circle_and_classes_that_ask_must_fit(folder: Path, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(LookalikeError, match=re.escape(message)):
+        run(folder, **options)
+
+
+def test_one_class_may_ask_among_all(folder: Path) -> None:
+    report = run(folder, asking="edge-on")
+    _, reporting = halves()
+    asked = [query for query in reporting if NAMES[KIND[query]] == "edge-on"]
+    assert (report.queries, report.candidates) == (len(asked), len(reporting) - 1)
+    hits = [np.mean(KIND[neighbors(query, reporting)[:10]] == KIND[query]) for query in asked]
+    assert report.scores["encoder"].metrics["precision_at_k"].value == pytest.approx(np.mean(hits))
+    assert report.chance == pytest.approx((len(asked) - 1) / (len(reporting) - 1))
+    assert "all of the class edge-on" in as_text(report)

@@ -75,8 +75,18 @@ def overlapping(samples: Samples, rows: Rows, view: int, limit: float | None) ->
     return [places[places >= 0] for places in over]
 
 
-def make_part(labels: Labels, places: Rows, barred: list[Rows] | None, max_queries: int | None, seed: int) -> Part:
-    """One half, after checking that those who ask there can tell anything; InputError where they cannot."""
+def make_part(
+    labels: Labels,
+    places: Rows,
+    barred: list[Rows] | None,
+    max_queries: int | None,
+    seed: int,
+    asked_by: int | None = None,
+) -> Part:
+    """One half, after checking that those who ask there can tell anything; InputError where they cannot.
+
+    asked_by : only objects of this class ask.
+    """
     values, weights = labels.values[places], _scaled(labels.weights[places])
     left_out = None
     if barred is not None:
@@ -87,6 +97,8 @@ def make_part(labels: Labels, places: Rows, barred: list[Rows] | None, max_queri
     number, size, total = (_to_find(classes, of, left_out) for of in (np.ones_like(weights), np.abs(weights), weights))
     share = np.where(number[1] > 0, number[0] / np.maximum(number[1], 1), 0.0)
     answerable, counting = number[0] > 0, weights != 0
+    if asked_by is not None:
+        counting &= values == asked_by
     _refuse_few(answerable & counting, labels)
     if labels.weighted:
         refuse_cancelling(weights[answerable & counting])
@@ -97,14 +109,14 @@ def make_part(labels: Labels, places: Rows, barred: list[Rows] | None, max_queri
     if max_queries is not None and max_queries < len(queries):
         queries = np.sort(np.random.default_rng(seed).permutation(queries)[:max_queries])
     refuse_cancelling(weights[queries])
-    if len(np.unique(values[queries])) == 1:
+    if len(np.unique(values[queries])) == 1 and asked_by is None:
         who = counted(len(queries), "object that asks", "objects that ask")
         asking = f"the {who}" if max_queries is not None else "one half"
         option = "--max-queries and --split" if max_queries is not None else "--split"
         raise InputError(f"Labels must differ, but column {labels.column!r} does not within {asking}; see {option}.")
     return Part(
         places,
-        values if labels.categorical else _scaled(values),
+        _scaled(values) if labels.kind == "continuous" else values,
         weights,
         queries,
         int(np.count_nonzero(~answerable & counting)),

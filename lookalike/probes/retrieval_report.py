@@ -11,8 +11,25 @@ from lookalike.probes.evaluate_retrieval import BASELINES, RetrievalReport, Scor
 from lookalike.wording import counted
 
 SCHEMA = 1
-METRICS = ("precision_at_k", "mean_average_precision", "ndcg_at_k", "knn_accuracy", "r2", "ams")
-SHORT = {"mean_average_precision": "MAP", "knn_accuracy": "kNN accuracy", "r2": "neighbor R²", "ams": "AMS"}
+METRICS = (
+    "precision_at_k",
+    "mean_average_precision",
+    "ndcg_at_k",
+    "knn_accuracy",
+    "r2",
+    "ams",
+    "apart_at_k",
+    "prediction_error",
+)
+LESS_IS_BETTER = ("apart_at_k", "prediction_error")
+AT_K = {"precision_at_k": "precision", "ndcg_at_k": "nDCG", "apart_at_k": "mean difference"}
+SHORT = {
+    "mean_average_precision": "MAP",
+    "knn_accuracy": "kNN accuracy",
+    "r2": "neighbor R²",
+    "ams": "AMS",
+    "prediction_error": "kNN error",
+}
 
 
 def as_json(report: RetrievalReport) -> dict[str, Any]:
@@ -30,6 +47,7 @@ def as_json(report: RetrievalReport) -> dict[str, Any]:
         "kind": labels.kind,
         "k": report.k,
         "metric": report.metric,
+        "less_is_better": report.less_is_better,
         **_values(encoder),
         "interval": _interval(encoder.metrics[report.metric]),
         "intervals": _intervals(encoder.metrics),
@@ -85,7 +103,7 @@ def _number(value: float) -> float | None:
 
 def title(metric: str, k: int) -> str:
     """A metric's name for people."""
-    return {"precision_at_k": f"precision@{k}", "ndcg_at_k": f"nDCG@{k}"}.get(metric) or SHORT[metric]
+    return f"{AT_K[metric]}@{k}" if metric in AT_K else SHORT[metric]
 
 
 def name_of(name: str, report: RetrievalReport) -> str:
@@ -108,7 +126,10 @@ def name_of(name: str, report: RetrievalReport) -> str:
 def head_lines(report: RetrievalReport) -> list[str]:
     """What was asked, of whom, and who was left out."""
     labels, sizes = report.labels, report.sizes
-    kind = counted(len(labels.classes), "class", "classes") if labels.categorical else "continuous"
+    kind = counted(len(labels.classes), "class", "classes") if labels.categorical else labels.kind
+    if labels.period:
+        kind += f", once round is {labels.period:g}"
+    random = "a mean difference of" if report.less_is_better else "precision"
     weights = report.settings["weights"]
     lines = [f"label {labels.column}: {kind}, {counted(len(labels.rows), 'object has', 'objects have')} one"]
     if report.half == "all":
@@ -123,7 +144,8 @@ def head_lines(report: RetrievalReport) -> list[str]:
     lines.append(
         f"{counted(report.queries, 'query', 'queries')} among {counted(report.candidates, 'other')} each"
         + (f", weighted by {weights}" if weights else "")
-        + (f"; lists at random have precision {report.chance:.3f}" if report.chance is not None else "")
+        + (f", all of the class {asking}" if (asking := report.settings["asking"]) else "")
+        + (f"; lists at random have {random} {report.chance:.3f}" if report.chance is not None else "")
         + "."
     )
     told = {
@@ -143,7 +165,7 @@ def as_text(report: RetrievalReport) -> str:
     lines = [*head_lines(report), "", _row("", [title(metric, report.k) for metric in metrics], wide)]
     for name, score in report.scores.items():
         lines.append(_row(names[name], [str(score.metrics[metric]) for metric in metrics], wide))
-    lines += ["", "encoder's lead over"]
+    lines += ["", "encoder's lead over (less is better)" if report.less_is_better else "encoder's lead over"]
     for name in BASELINES:
         apart = report.scores[name].difference
         lines.append(_row(names[name], [signed(apart[metric]) for metric in metrics], wide))
