@@ -157,9 +157,9 @@ def ingest_arrays(
                 images = permuted(images, about)
                 start += len(block)
                 if whole:
-                    writer.append([ids[row] for row in rows], np.ascontiguousarray(images), table.take(rows))
+                    writer.append([ids[row] for row in rows.tolist()], np.ascontiguousarray(images), table.take(rows))
                 else:
-                    filled, fraction, keep = measured(as_float32(images), [ids[row] for row in rows], ledger)
+                    filled, fraction, keep = measured(as_float32(images), [ids[row] for row in rows.tolist()], ledger)
                     kept = rows[keep]
                     if len(kept):
                         catalog = table.take(kept) | {"masked_fraction": fraction}
