@@ -168,6 +168,7 @@ def reading(path: Path) -> Iterator[None]:
         raise
     except Exception as error:  # each reader raises its own
         text = (str(error).strip() or type(error).__name__).splitlines()[0]
+        text = re.sub(r"\bRow #(\d+)", r"line \1", text)  # which counts the line of names
         raise InputError(f"{path} cannot be read: {text[:300]}", code="bad_file") from None
 
 
@@ -178,7 +179,7 @@ def _csv_header(path: Path) -> list[str]:
     import pyarrow
 
     with pyarrow.input_stream(str(path), compression="detect") as stream:
-        first = stream.read(1 << 20).decode("utf-8-sig").partition("\n")[0]
+        first = stream.read(1 << 20).partition(b"\n")[0].decode("utf-8-sig")
     names = next(csv.reader([first.rstrip("\r")]), [])
     if not names:
         raise InputError(f"{path} holds no rows.")

@@ -24,7 +24,7 @@ from lookalike.datasets.contract import Ledger, Options
 from lookalike.datasets.hdf5_guard import guarded, is_plain
 from lookalike.datasets.jet_blocks import Block, Part, as_jet, from_padded, reading, with_angles
 from lookalike.datasets.jet_names import among, in_order
-from lookalike.datasets.table import clean_name, plain_values
+from lookalike.datasets.table import clean_names, plain_values
 from lookalike.errors import InputError
 from lookalike.samples import Column
 
@@ -97,7 +97,8 @@ def _olympics(name: str, path: Path, file: h5py.File, group: str, options: Optio
 
     events = options.mode != "jets"
     described = {"label": LABEL} if labelled else {}
-    return Part(name, str(path), n, width // 3, blocks, events, unit=_unit(file[group]) or "GeV", columns=described)
+    unit = _unit(file[group]) or None
+    return Part(name, str(path), n, width // 3, blocks, events, unit=unit, columns=described)
 
 
 def _labels(values: NDArray[Any]) -> NDArray[np.int64]:
@@ -163,11 +164,9 @@ def _arrays(name: str, path: Path, file: h5py.File, options: Options) -> Part:
         raise InputError(f"{path} holds no constituents: its data sets are empty.")
     if any(data[member].dtype.kind not in "fiuO" for member, _ in chosen.values()):
         raise InputError(f"{path}: the numbers of constituents must be numbers.", code="bad_file")
-    columns = {
-        clean_name(key): key
-        for key, item in data.items()
-        if item.shape == (n,) and is_plain(item.dtype) and key not in {member for member, _ in chosen.values()}
-    }
+    members = {member for member, _ in chosen.values()}
+    beside = [key for key, item in data.items() if item.shape == (n,) and is_plain(item.dtype) and key not in members]
+    columns = {name: key for key, name in clean_names(beside, str(path)).items()}
     ragged = not deep and most is None
 
     def blocks() -> Iterator[Block]:

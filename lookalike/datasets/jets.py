@@ -128,7 +128,8 @@ class _Plan:
 
 def _has_two(parts: Sequence[Part]) -> bool:
     """Whether constituents say which jet they are of."""
-    return any(next(part.blocks()).jet is not None for part in parts)
+    first = (next(part.blocks(), None) for part in parts)
+    return any(block is not None and block.jet is not None for block in first)
 
 
 def _write(plan: _Plan, out: Path, options: Options, ledger: Ledger) -> None:
