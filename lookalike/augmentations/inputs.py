@@ -11,11 +11,12 @@ from lookalike.augmentations.jet_image import JetImage
 from lookalike.augmentations.numbers import Numbers
 from lookalike.augmentations.preprocess import Preprocess, Seen
 from lookalike.errors import InputError
+from lookalike.augmentations.track_input import TrackHits
 
 if TYPE_CHECKING:
     import torch
 
-AnyInput = Annotated[Preprocess | Numbers | JetImage | EventRecord, Field(discriminator="kind")]
+AnyInput = Annotated[Preprocess | Numbers | JetImage | EventRecord | TrackHits, Field(discriminator="kind")]
 
 
 def of_images(seen: Seen, what: str) -> Preprocess | JetImage:

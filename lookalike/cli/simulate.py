@@ -1,4 +1,4 @@
-"""Commands that draw data with known truth: simulate clocks, simulate galaxies, simulate jets."""
+"""Commands that draw data with known truth: simulate clocks, galaxies, jets, tracks."""
 
 from __future__ import annotations
 
@@ -80,6 +80,27 @@ def jets(
 
     maker = Jets(seed, signal, invisible=invisible, min_pt=min_pt, max_eta=max_eta, places=size)
     _write(maker, out, number, overwrite, processes or cores())
+
+
+@group.command()
+def tracks(
+    *,
+    out: Annotated[Path, typer.Option("--out", help="Folder to write.")],
+    number: Annotated[int, typer.Option("-n", "--number", min=1, help="How many events.")] = 10,
+    particles: Annotated[int, typer.Option(min=1, max=1_000_000, help="Particles of each event.")] = 500,
+    missed: Annotated[float, typer.Option(min=0, max=0.9, help="Share of a particle's hits that are missed.")] = 0.02,
+    noise: Annotated[float, typer.Option(min=0, max=10, help="Hits of no particle, over those of one.")] = 0.15,
+    seed: Seed = 0,
+    overwrite: Overwrite = False,
+) -> None:
+    """Events of helices in a 2 T field, as CSV files of the TrackML challenge's layout, with truth.
+
+    Example: lookalike simulate tracks --out events -n 10 --particles 500 --seed 1
+    """
+    from lookalike.simulate.tracks import Settings, write_events
+
+    made = write_events(out, Settings(number, particles, seed, missed, noise), overwrite=overwrite)
+    print(f"{counted(made.events, 'simulated event')} of {counted(made.hits, 'hit')} in {made.out}")
 
 
 def _write(maker: Maker, out: Path, number: int, overwrite: bool, processes: int = 1) -> None:
