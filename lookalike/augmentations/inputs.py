@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 
 from lookalike.augmentations.event_input import EventRecord
+from lookalike.augmentations.event_particles import EventParticles
 from lookalike.augmentations.jet_image import JetImage
 from lookalike.augmentations.numbers import Numbers
 from lookalike.augmentations.preprocess import Preprocess, Seen
@@ -14,7 +15,7 @@ from lookalike.augmentations.preprocess import Preprocess, Seen
 if TYPE_CHECKING:
     import torch
 
-AnyInput = Annotated[Preprocess | Numbers | JetImage | EventRecord, Field(discriminator="kind")]
+AnyInput = Annotated[Preprocess | Numbers | JetImage | EventRecord | EventParticles, Field(discriminator="kind")]
 
 
 def encoder_input(objects: torch.Tensor, seen: Seen) -> torch.Tensor:

@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lookalike.about import PARTICLES
 from lookalike.augmentations.inputs import encoder_input
 from lookalike.augmentations.preprocess import Preprocess, Seen
 from lookalike.embeddings import Embeddings
@@ -161,20 +160,15 @@ def _stored(path: Path, samples: Samples, config: CheckpointConfig, checkpoint: 
     return embeddings
 
 
-def _length(samples: Samples, preprocess: Seen) -> int:
-    """How many numbers the encoder is given of one object."""
-    return preprocess.numbers * (samples.shape[0] if preprocess.layout == PARTICLES else 1)
-
-
 def _fit_rows(samples: Samples, rows: Rows, preprocess: Seen, seed: int) -> Rows:
     """Which objects the principal components are fitted on, increasing; no label is looked at."""
-    n = objects_fitted(len(rows), _length(samples, preprocess))
+    n = objects_fitted(len(rows), preprocess.length(samples.shape))
     return np.sort(np.random.default_rng(seed).permutation(rows)[:n])
 
 
 def _pixels(samples: Samples, rows: Rows, preprocess: Seen, advance: Callable[[int], None]) -> NDArray[np.float32]:
     """What the encoder sees of these objects, as vectors (n, D)."""
-    found = np.empty((len(rows), _length(samples, preprocess)), np.float32)
+    found = np.empty((len(rows), preprocess.length(samples.shape)), np.float32)
     for start in range(0, len(rows), BLOCK):
         block = samples.objects(rows[start : start + BLOCK])
         found[start : start + len(block)] = _seen(block, preprocess).reshape(len(block), -1)
