@@ -55,6 +55,10 @@ class Seen(Config):
     def numbers(self) -> int:
         """How many numbers an mlp is given of one object, or a set encoder of one particle."""
 
+    def length(self, shape: tuple[int, ...]) -> int:
+        """How many numbers the encoder is given of one object of this stored shape."""
+        return self.numbers
+
     @property
     @abstractmethod
     def told(self) -> str:

@@ -162,20 +162,15 @@ def _stored(path: Path, samples: Samples, config: CheckpointConfig, checkpoint: 
     return embeddings
 
 
-def _length(samples: Samples, preprocess: Seen) -> int:
-    """How many numbers the encoder is given of one object."""
-    return preprocess.numbers * (samples.shape[0] if "set" in preprocess.encoders else 1)
-
-
 def _fit_rows(samples: Samples, rows: Rows, preprocess: Seen, seed: int) -> Rows:
     """Which objects the principal components are fitted on, increasing; no label is looked at."""
-    n = objects_fitted(len(rows), _length(samples, preprocess))
+    n = objects_fitted(len(rows), preprocess.length(samples.shape))
     return np.sort(np.random.default_rng(seed).permutation(rows)[:n])
 
 
 def _pixels(samples: Samples, rows: Rows, preprocess: Seen, advance: Callable[[int], None]) -> NDArray[np.float32]:
     """What the encoder sees of these objects, as vectors (n, D)."""
-    found = np.empty((len(rows), _length(samples, preprocess)), np.float32)
+    found = np.empty((len(rows), preprocess.length(samples.shape)), np.float32)
     for start in range(0, len(rows), BLOCK):
         block = samples.objects(rows[start : start + BLOCK])
         found[start : start + len(block)] = _seen(block, preprocess).reshape(len(block), -1)
