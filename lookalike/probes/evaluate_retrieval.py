@@ -47,7 +47,9 @@ from lookalike.ssl.settings import TrainConfig
 
 KS = (1, 3, 5, 10, 20, 50, 100)  # of the k-nearest-neighbor predictions, tried on the tuning half
 SPLITS = ("half", "none")
+CLASS = "class "  # before a class, of the scores of its queries alone
 BASELINES = ("pixels_pca", "untrained", "hand_features")
+MOST_CLASSES = 20  # whose precision is told one by one
 
 Floats = NDArray[np.float64]
 Rows = NDArray[np.int64]
@@ -58,11 +60,15 @@ class Score:
     """One representation's scores by name; `difference` is the encoder's less its own, paired (none for the encoder).
 
     chosen : what the tuning half chose, `knn_k` and `components`.
+    by_class, by_class_difference : precision_at_k of the queries of each class; empty of a continuous label, and of one
+    with more than MOST_CLASSES.
     """
 
     metrics: dict[str, Estimate]
     difference: dict[str, Estimate]
     chosen: dict[str, int]
+    by_class: dict[str, Estimate]
+    by_class_difference: dict[str, Estimate]
 
 
 @dataclass(frozen=True)
@@ -276,12 +282,16 @@ def _estimates(
 ) -> dict[str, Score]:
     """Values, intervals and paired differences; all from one and the same draws of queries."""
     truth, weights = part.values[part.queries], part.weights[part.queries]
+    classes = [(place, label) for place, label in enumerate(labels.classes) if (truth == place).any()]
+    classes = classes if len(labels.classes) <= MOST_CLASSES else []
     terms: dict[tuple[str, str], Floats] = {}
     for name, answers in asked.items():
         predicted = answers.predicted[:, ks.index(chosen[name]["knn_k"])]
         if labels.categorical:
             columns = answers.means | {"knn_accuracy": (predicted == truth).astype(np.float64)}
             terms |= {(name, metric): mean_terms(values, weights) for metric, values in columns.items()}
+            hits = answers.means["precision_at_k"]
+            terms |= {(name, CLASS + label): mean_terms(hits, weights * (truth == place)) for place, label in classes}
         else:
             terms[name, "r2"] = r2_terms(truth.astype(np.float64), predicted.astype(np.float64), weights)
     widths = [columns.shape[1] for columns in terms.values()]
@@ -290,11 +300,13 @@ def _estimates(
     drawn = {key: means(part) if labels.categorical else r2s(part) for key, part in zip(terms, parts, strict=True)}
     scores = {}
     for name in asked:
-        metrics = [metric for owner, metric in drawn if owner == name]
-        apart = {} if name == "encoder" else {m: drawn["encoder", m] - drawn[name, m] for m in metrics}
+        found = {metric: estimate(drawn[name, metric]) for owner, metric in drawn if owner == name}
+        apart = {m: estimate(drawn["encoder", m] - drawn[name, m]) for m in found if name != "encoder"}
         scores[name] = Score(
-            {metric: estimate(drawn[name, metric]) for metric in metrics},
-            {metric: estimate(values) for metric, values in apart.items()},
+            {metric: value for metric, value in found.items() if not metric.startswith(CLASS)},
+            {metric: value for metric, value in apart.items() if not metric.startswith(CLASS)},
             chosen[name],
+            {metric.removeprefix(CLASS): value for metric, value in found.items() if metric.startswith(CLASS)},
+            {metric.removeprefix(CLASS): value for metric, value in apart.items() if metric.startswith(CLASS)},
         )
     return scores
