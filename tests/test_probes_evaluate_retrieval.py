@@ -171,6 +171,9 @@ def test_scores_are_those_of_the_definition_on_the_reporting_half(folder: Path, 
         "chance": chance,
     }.items():
         assert report[name] == pytest.approx(np.average(values, weights=weight[half])), name
+    for kind, name in enumerate(NAMES.tolist()):
+        own = np.where(KIND[half] == kind, weight[half], 0)
+        assert report["by_class"][name]["value"] == pytest.approx(np.average(precision, weights=own))
     assert report["queries"] == sum(weight[half] != 0)
     assert report["candidates"] == len(half) - 1
 
@@ -191,6 +194,7 @@ def test_a_continuous_label_is_predicted_by_its_neighbors(folder: Path) -> None:
     assert report["r2"] == pytest.approx(1 - error)
     assert report["metric"] == "r2"
     assert report["precision_at_k"] is report["ndcg_at_k"] is report["chance"] is report["classes"] is None
+    assert report["by_class"] is report["baselines"]["untrained"]["by_class"] is None
     assert report["baselines"]["untrained"]["difference"] == pytest.approx(
         report["r2"] - report["baselines"]["untrained"]["r2"]
     )
@@ -212,6 +216,11 @@ def test_the_document_has_what_is_promised(folder: Path) -> None:
     assert report["baselines"]["pixels_pca"]["components"] in (16, 64, 160)
     assert report["left_out"] == {"without_label": 0, "without_weight": 0, "without_relevant": 0}
     assert sum(report["objects"].values()) == N
+    assert list(report["by_class"]) == NAMES.tolist()
+    for name, own in report["by_class"].items():
+        assert own["interval"][0] <= own["value"] <= own["interval"][1]
+        theirs = report["baselines"]["untrained"]["by_class"][name]
+        assert theirs["difference"] == pytest.approx(own["value"] - theirs["value"])
 
 
 def test_the_same_seed_says_the_same_and_another_parts_otherwise(folder: Path) -> None:

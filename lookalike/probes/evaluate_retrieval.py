@@ -20,7 +20,7 @@ from lookalike.files import existing_files
 from lookalike.probes.bootstrap import RESAMPLES, Estimate, estimate, resampled_sums
 from lookalike.probes.halves import Part, check_sizes, halves, make_part, overlapping
 from lookalike.probes.labels import Labels, class_of, read_labels
-from lookalike.probes.measures import Asked, Measure, measure_of
+from lookalike.probes.measures import CLASS, Asked, Measure, measure_of
 from lookalike.probes.representations import Representations, represent
 from lookalike.samples import Samples
 from lookalike.ssl.checkpoint import read_config
@@ -38,11 +38,15 @@ class Score:
 
     chosen : what the tuning half chose, `knn_k` and `components`; of signal in background also `ams_k` and the
     `ams_vote` from which on an event is selected.
+    by_class, by_class_difference : precision_at_k of the queries of each class; empty of labels that are none, and where
+    there are more than MOST_CLASSES.
     """
 
     metrics: dict[str, Estimate]
     difference: dict[str, Estimate]
     chosen: dict[str, float]
+    by_class: dict[str, Estimate]
+    by_class_difference: dict[str, Estimate]
 
 
 @dataclass(frozen=True)
@@ -224,11 +228,13 @@ def _estimates(
     drawn = {key: value(part) for (key, (_, value)), part in zip(terms.items(), parts, strict=True)}
     scores = {}
     for name in asked:
-        metrics = [metric for owner, metric in drawn if owner == name]
-        apart = {} if name == "encoder" else {m: drawn["encoder", m] - drawn[name, m] for m in metrics}
+        found = {metric: estimate(drawn[name, metric]) for owner, metric in drawn if owner == name}
+        apart = {m: estimate(drawn["encoder", m] - drawn[name, m]) for m in found if name != "encoder"}
         scores[name] = Score(
-            {metric: estimate(drawn[name, metric]) for metric in metrics},
-            {metric: estimate(values) for metric, values in apart.items()},
+            {metric: value for metric, value in found.items() if not metric.startswith(CLASS)},
+            {metric: value for metric, value in apart.items() if not metric.startswith(CLASS)},
             chosen[name],
+            {metric.removeprefix(CLASS): value for metric, value in found.items() if metric.startswith(CLASS)},
+            {metric.removeprefix(CLASS): value for metric, value in apart.items() if metric.startswith(CLASS)},
         )
     return scores

@@ -33,6 +33,8 @@ from lookalike.probes.ranking import (
 Floats = NDArray[np.float64]
 Terms = tuple[Floats, Callable[[Floats], Floats]]  # (Q, m) what queries add to m sums, and the score of these sums
 PAIRS = 1 << 22  # differences held at once
+CLASS = "class "  # before a class, of the scores of its queries alone
+MOST_CLASSES = 20  # whose precision is told one by one
 
 
 @dataclass(frozen=True)
@@ -121,6 +123,10 @@ class Classes:
         right = asked.predicted[:, ks.index(int(chosen["knn_k"]))] == truth
         columns = asked.means | {"knn_accuracy": right.astype(np.float64)}
         found: dict[str, Terms] = {name: (mean_terms(values, weights), means) for name, values in columns.items()}
+        names = self.labels.classes
+        for place, name in enumerate(names if len(names) <= MOST_CLASSES else ()):
+            if (truth == place).any():
+                found[CLASS + name] = (mean_terms(asked.means[self.metric], weights * (truth == place)), means)
         if asked.votes is not None:
             selected = asked.votes[:, ks.index(int(chosen["ams_k"]))] >= chosen["ams_vote"]
             found["ams"] = (ams_terms(selected, truth == 1, weights), amses)

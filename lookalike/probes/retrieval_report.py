@@ -11,6 +11,7 @@ from lookalike.probes.evaluate_retrieval import BASELINES, RetrievalReport, Scor
 from lookalike.wording import counted
 
 SCHEMA = 1
+IN_A_ROW = 4  # classes
 METRICS = (
     "precision_at_k",
     "mean_average_precision",
@@ -50,6 +51,7 @@ def as_json(report: RetrievalReport) -> dict[str, Any]:
         "less_is_better": report.less_is_better,
         **_values(encoder),
         "interval": _interval(encoder.metrics[report.metric]),
+        "by_class": _by_class(encoder),
         "intervals": _intervals(encoder.metrics),
         "chance": report.chance,
         "knn_k": encoder.chosen["knn_k"],
@@ -80,9 +82,21 @@ def _baseline(report: RetrievalReport, score: Score) -> dict[str, Any]:
         **score.chosen,
         **_values(score),
         "intervals": _intervals(score.metrics),
+        "by_class": _by_class(score),
         "differences": {name: _number(each.value) for name, each in score.difference.items()},
         "difference_intervals": _intervals(score.difference),
     }
+
+
+def _by_class(score: Score) -> dict[str, dict[str, Any]] | None:
+    """precision@k of the queries of each class, and of a baseline the encoder's lead; null where there are none."""
+    found: dict[str, dict[str, Any]] = {}
+    for name, each in score.by_class.items():
+        found[name] = {"value": _number(each.value), "interval": _interval(each)}
+        if name in score.by_class_difference:
+            apart = score.by_class_difference[name]
+            found[name] |= {"difference": _number(apart.value), "difference_interval": _interval(apart)}
+    return found or None
 
 
 def _values(score: Score) -> dict[str, float | None]:
@@ -169,6 +183,14 @@ def as_text(report: RetrievalReport) -> str:
     for name in BASELINES:
         apart = report.scores[name].difference
         lines.append(_row(names[name], [signed(apart[metric]) for metric in metrics], wide))
+    if classes := list(report.scores["encoder"].by_class):
+        heads = [f"of {name}" for name in classes]
+        lines += ["", f"{title('precision_at_k', report.k)} of the queries of each class"]
+        for first in range(0, len(classes), IN_A_ROW):
+            lines.append(_row("", heads[first : first + IN_A_ROW], wide))
+            for name, score in report.scores.items():
+                cells = [str(score.by_class[each]) for each in classes[first : first + IN_A_ROW]]
+                lines.append(_row(names[name], cells, wide))
     resamples = report.settings["resamples"]
     assert isinstance(resamples, int)
     lines += ["", f"Intervals: {LEVEL:.0%}, paired bootstrap over queries, {counted(resamples, 'resample')}."]
