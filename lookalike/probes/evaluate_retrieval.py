@@ -38,8 +38,7 @@ class Score:
 
     chosen : what the tuning half chose, `knn_k` and `components`; of signal in background also `ams_k` and the
     `ams_vote` from which on an event is selected.
-    by_class, by_class_difference : precision_at_k of the queries of each class; empty of labels that are none, and where
-    there are more than MOST_CLASSES.
+    by_class, by_class_difference : precision_at_k of the queries of each class, where there are at most MOST_CLASSES.
     """
 
     metrics: dict[str, Estimate]
