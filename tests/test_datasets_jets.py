@@ -346,6 +346,18 @@ def test_a_last_short_block_of_bad_jets_does_not_condemn_a_file() -> None:
     assert [name for name, _ in ledger.skipped] == ["p row 100", "p row 101"]
 
 
+def test_labels_of_another_number_of_jets_are_told(tmp_path: Path) -> None:
+    made = jets()
+    np.savez(tmp_path / "j.npz", X=np.dstack([made, np.full(made.shape[:2], 211.0)]), y=np.arange(N - 1))
+    with h5py.File(tmp_path / "j.h5", "w") as file:
+        file["c"], file["y"] = made, np.arange(N + 1)
+        file["c"].attrs["columns"] = ["pt", "eta", "phi"]
+    for name in ("j.npz", "j.h5"):
+        report = run(tmp_path / name)
+        assert f"Left out of {name}, having not one value of each object: y." in report.notes
+        assert not {"y", "label"} & set(Samples(report.out).columns)
+
+
 def test_columns_that_would_share_a_name_are_refused(tmp_path: Path) -> None:
     parts = {f"part_{name}": jets()[..., i] for i, name in enumerate(("pt", "eta", "phi"))}
     np.savez(tmp_path / "j.npz", **parts, **{"a b": np.arange(N), "a_b": np.arange(N)})
