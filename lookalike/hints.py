@@ -12,6 +12,7 @@ SOURCES = {
     "fits": (".fits", ".fit", ".fits.gz", ".fits.fz"),
     "numpy": (".npy", ".npz"),
     "events": (".root",),
+    "trackml": tuple(f"-{kind}.csv{gz}" for kind in ("hits", "cells", "particles", "truth") for gz in ("", ".gz")),
     "idx": ("-ubyte", "-ubyte.gz"),
 }
 LOOKED_AT = 1000  # files of a folder
@@ -40,7 +41,7 @@ def ingest_command(path: Path) -> str:
         source = _source(first) if first is not None else None
         if source == "idx" and first is not None:
             path = first
-        elif first is not None and source != "images":  # which reads folders; the others read files
+        elif first is not None and source not in ("images", "trackml"):  # which read folders; the others read files
             path = first.parent / f"*{first.suffix}"
     elif path.suffix.lower() in (".h5", ".hdf5", ".hdf"):
         source = "legacysurvey" if _holds_images(path) else None

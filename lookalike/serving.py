@@ -63,6 +63,27 @@ def served(index: Path, port: int, app_port: int, max_overlap: float) -> Iterato
         yield children
 
 
+def page_of(api: str, name: str) -> str:
+    """What is wrong with an object's page on this service, run without a browser; "" where it is drawn."""
+    from streamlit.testing.v1 import AppTest
+
+    from lookalike.webapp.run import PAGE
+
+    before = os.environ.get("LOOKALIKE_API")
+    os.environ["LOOKALIKE_API"] = api
+    try:
+        page = AppTest.from_file(str(PAGE), default_timeout=60)
+        page.query_params["id"] = name
+        page.run()
+    finally:
+        if before is None:
+            del os.environ["LOOKALIKE_API"]
+        else:
+            os.environ["LOOKALIKE_API"] = before
+    said = [str(getattr(each, "value", each)) for each in page.get("text")]
+    return " ".join([*(each.message for each in page.exception), *said])
+
+
 @contextlib.contextmanager
 def _children(commands: dict[str, list[str]]) -> Iterator[dict[str, subprocess.Popen[bytes]]]:
     """Start each command in a session of its own and end them all on the way out, with what they started."""

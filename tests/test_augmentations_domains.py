@@ -64,8 +64,34 @@ def jets(rng: np.random.Generator) -> tuple[About, np.ndarray]:
     return About(domain="jet", bands=("pt", "eta", "phi", "jet"), layout="particles"), x
 
 
+def hits(rng: np.random.Generator) -> tuple[About, np.ndarray]:
+    """Hits with 3 to 8 companions, half of them on a straight line from the origin, with free places."""
+    bands = ("r", "phi", "z", "volume", "layer", "charge", "cells_u", "cells_v", "same")
+    x = np.zeros((B, 12, len(bands)))
+    x[..., 0] = rng.uniform(30, 1000, (B, 12))
+    x[..., 1], x[..., 2] = rng.uniform(-3, 3, (B, 1)), x[..., 0] * rng.uniform(-3, 3, (B, 1))
+    x[:, ::2, 1] += rng.normal(0, 0.1, (B, 6))
+    x[..., 3], x[..., 4] = rng.integers(7, 19, (B, 12)), rng.integers(2, 15, (B, 12))
+    x[..., 5:8] = rng.integers(1, 5, (B, 12, 3))
+    x[:, 1::2, 8] = 1
+    x[:, 0, 8] = 1
+    for sample in range(B):
+        x[sample, 4 + sample :] = 0
+    return About(domain="track", bands=bands, layout="particles", survey={"sample": "hits"}), x
+
+
+def tracks(rng: np.random.Generator) -> tuple[About, np.ndarray]:
+    """The same as tracks, without the truth."""
+    about, x = hits(rng)
+    return about.model_copy(update={"bands": about.bands[:-1], "survey": {"sample": "tracks"}}), x[..., :-1]
+
+
 # Domains whose objects are no pictures, with the kinds of data that they have in place of KINDS.
-OWN_KINDS = {"event": {"records": higgs_records, "particles": particle_lists}, "jet": {"jets": jets}}
+OWN_KINDS = {
+    "event": {"records": higgs_records, "particles": particle_lists},
+    "jet": {"jets": jets},
+    "track": {"hits": hits, "tracks": tracks},
+}
 CASES = [(name, kind) for name in DOMAINS for kind in OWN_KINDS.get(name, KINDS)]
 
 
@@ -111,7 +137,9 @@ def test_views_have_the_encoders_size_type_and_finite_values(case: Any) -> None:
             assert given.shape == (B, preprocess.channels, preprocess.size, preprocess.size)
             assert given[0].numel() == preprocess.numbers
         else:
-            assert given.shape == (*seen.shape[:-1], preprocess.numbers)
+            assert given.ndim == seen.ndim
+            assert (len(given), given.shape[-1]) == (B, preprocess.numbers)
+            assert given[0].numel() == preprocess.length(tuple(seen.shape[1:]))
         assert given.isfinite().all()
 
 
@@ -161,6 +189,6 @@ def test_domain_names_and_unknown_ones() -> None:
     assert all(name == domain.name for name, domain in DOMAINS.items())
     assert get_domain("galaxy") is DOMAINS["galaxy"]
     with pytest.raises(
-        InputError, match=r"Unknown domain 'galxy'\. Did you mean 'galaxy'\? Choices: galaxy, image, jet, event"
+        InputError, match=r"Unknown domain 'galxy'\. Did you mean 'galaxy'\? Choices: galaxy, image, jet, event, track"
     ):
         get_domain("galxy")

@@ -79,23 +79,27 @@ def test_events_go_from_a_table_to_a_served_page(tmp_path: Path) -> None:
     assert done.report["classes"] == ["b", "s"]
 
 
-def report(encoder: float, raw: float) -> dict[str, Any]:
+def report(encoder: float, raw: float, metric: str = "precision_at_k") -> dict[str, Any]:
     def score(value: float) -> dict[str, Any]:
         around = [value - 0.02, value + 0.02]
         return {
-            "precision_at_k": value,
+            metric: value,
             "knn_accuracy": value + 0.1,
-            "intervals": {"precision_at_k": around, "knn_accuracy": [end + 0.1 for end in around]},
+            "intervals": {metric: around, "knn_accuracy": [end + 0.1 for end in around]},
         }
 
     return {
         "label": "class",
         "k": 10,
-        "metric": "precision_at_k",
+        "metric": metric,
         "classes": ["a", "b"],
         "objects": {"tuning": 500, "reporting": 512},
         **score(encoder),
-        "baselines": {"pixels_pca": score(raw), "untrained": score(0.3), "hand_features": score(0.9)},
+        "baselines": {
+            "pixels_pca": score(raw),
+            "untrained": score(0.3 if raw < 1 else 180.0),
+            "hand_features": score(0.9),
+        },
     }
 
 
@@ -105,8 +109,18 @@ def test_the_table_says_whose_intervals_are_apart(tmp_path: Path) -> None:
     apart = Done("apart", case, ["lookalike train"], seconds, report(0.60, 0.55))
     touching = Done("touching", case, [], seconds, report(0.60, 0.57))
     by_votes = Done("votes", case.model_copy(update={"measure": "knn_accuracy"}), [], seconds, report(0.6, 0.55))
-    found = [apart, touching, by_votes, Skipped("absent", case, "no files")]
-    assert [beats(each) for each in found if isinstance(each, Done)] == [True, False, True]
+    on_a_circle = [
+        Done(
+            "circle",
+            case.model_copy(update={"measure": "apart_at_k"}),
+            [],
+            seconds,
+            report(encoder, 150.0, "apart_at_k"),
+        )
+        for encoder in (250.0, 100.0)
+    ]
+    found = [apart, touching, by_votes, *on_a_circle, Skipped("absent", case, "no files")]
+    assert [beats(each) for each in found if isinstance(each, Done)] == [True, False, True, False, True]
     draw(found, tmp_path / "results.png")
     write_markdown(found, tmp_path / "results.md", tmp_path / "results.png")
     text = (tmp_path / "results.md").read_text()
@@ -118,8 +132,9 @@ def test_the_table_says_whose_intervals_are_apart(tmp_path: Path) -> None:
     )
     assert "| no | 1:01 |" in rows[1]
     assert "| kNN accuracy | 0.700 (0.680–0.720) |" in rows[2]
+    assert "| mean difference@10 | 100.0 (100.0–100.0) | 150.0 (150.0–150.0) |" in rows[4]
     assert "Not run: Toys (no files)." in text
-    assert as_json(found)["cases"][3] == {"case": "absent", "title": "Toys", "skipped": "no files"}
+    assert as_json(found)["cases"][5] == {"case": "absent", "title": "Toys", "skipped": "no files"}
     assert "touching         precision@10: encoder 0.600" in as_text(found)
 
 

@@ -25,6 +25,8 @@ LAYERS = [
         "progress",
         "about",
         "events",
+        "helix",
+        "tracks",
         "near_ids",
         "hints",
         "installing",
@@ -40,8 +42,8 @@ LAYERS = [
     ["indexer"],
     ["service"],
     ["simulate"],
-    ["probes", "bench", "info", "contents", "query", "summary"],
-    ["serving", "demo"],
+    ["probes", "info", "contents", "query", "summary"],
+    ["serving", "demo", "bench"],
     ["cli", "__main__"],
 ]
 ALONE = {"client": {"errors"}, "webapp": {"client", "errors", "webapp", "wording"}}

@@ -5,9 +5,10 @@ from lookalike.augmentations.event import EVENT
 from lookalike.augmentations.galaxy import GALAXY
 from lookalike.augmentations.image import IMAGE
 from lookalike.augmentations.jet import JET
+from lookalike.augmentations.track import TRACK
 from lookalike.errors import unknown
 
-DOMAINS: dict[str, Domain] = {domain.name: domain for domain in (GALAXY, IMAGE, JET, EVENT)}
+DOMAINS: dict[str, Domain] = {domain.name: domain for domain in (GALAXY, IMAGE, JET, EVENT, TRACK)}
 
 
 def get_domain(name: str) -> Domain:

@@ -132,11 +132,11 @@ def _dashes(pen: ImageDraw.ImageDraw, left: float, right: float, y: float, thick
 def _axes(pen: ImageDraw.ImageDraw, box: tuple[int, int, int, int], letters: int) -> None:
     """What is drawn along each side, and the ends of its range."""
     left, top, right, bottom = box
-    font = _font(letters)
+    face = font(letters)
     for text, x, anchor in ((f"−{ETA:g}", left, "la"), ("η", (left + right) / 2, "ma"), (f"{ETA:g}", right, "ra")):
-        pen.text((x, bottom + 1), text, INK, font, anchor)
+        pen.text((x, bottom + 1), text, INK, face, anchor)
     for text, y, anchor in (("π", top, "ra"), ("φ", (top + bottom) / 2, "rm"), ("−π", bottom, "rs")):
-        pen.text((left - 2, y), text, INK, font, anchor)
+        pen.text((left - 2, y), text, INK, face, anchor)
 
 
 def _legend(objects: list[Object]) -> list[tuple[str, str]]:
@@ -166,7 +166,7 @@ def _wrapped(entries: list[tuple[str, str]], letters: int, width: float) -> list
 
 
 def _wide(entry: tuple[str, str], letters: int) -> float:
-    return float(_font(letters).getlength(entry[1])) + (1.2 if entry[0] else 0.4) * letters
+    return float(font(letters).getlength(entry[1])) + (1.2 if entry[0] else 0.4) * letters
 
 
 def _write(pen: ImageDraw.ImageDraw, lines: list[list[tuple[str, str]]], letters: int, size: int) -> None:
@@ -178,12 +178,12 @@ def _write(pen: ImageDraw.ImageDraw, lines: list[list[tuple[str, str]]], letters
                 side = 0.62 * letters
                 pen.rectangle((x, y - 0.8 * letters, x + side, y - 0.8 * letters + side), COLORS[kind])
                 start += 0.8 * letters
-            pen.text((start, y), text, INK, _font(letters), "ls")
+            pen.text((start, y), text, INK, font(letters), "ls")
             x += _wide((kind, text), letters)
 
 
 @functools.lru_cache(maxsize=8)
-def _font(letters: int) -> Any:
+def font(letters: int) -> Any:
     """The sans serif with Greek letters that Matplotlib brings along."""
     import matplotlib as mpl
 

@@ -25,6 +25,22 @@ def wrapped(phi: Tensor) -> Tensor:
     return math.pi - torch.remainder(math.pi - phi, 2 * math.pi)
 
 
+def rapidities(pt: Tensor, eta: Tensor, mass: Tensor) -> Tensor:
+    """y = arsinh(pT·sinh η / m_T) with m_T = √(pT² + m²); η itself where pT is 0."""
+    p = torch.where(pt > 0, pt, 1.0)
+    return torch.where(pt > 0, torch.asinh(p * torch.sinh(eta) / torch.hypot(p, mass)), eta)
+
+
+def boosted(pt: Tensor, eta: Tensor, mass: Tensor, by: Tensor) -> Tensor:
+    """Pseudorapidities after a boost along the beam, which adds `by` to every rapidity; where pT is 0 they stay.
+
+    sinh η′ = m_T·sinh(y + by) / pT.
+    """
+    p = torch.where(pt > 0, pt, 1.0)
+    moved = torch.asinh(torch.hypot(p, mass) * torch.sinh(rapidities(pt, eta, mass) + by) / p)
+    return torch.where(pt > 0, moved, eta)
+
+
 def places(bands: Sequence[str]) -> dict[str, int]:
     """Where each primitive lies among a record's numbers; InputError where one is missing."""
     found = {name: place for place, name in enumerate(bands)}

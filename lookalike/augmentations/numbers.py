@@ -65,6 +65,9 @@ class Numbers(Seen):
     def numbers(self) -> int:
         return self.values + (len(self.seen) if self.kind == "record" else 1)
 
+    def length(self, shape: tuple[int, ...]) -> int:
+        return self.numbers * (1 if self.kind == "record" else shape[0])
+
     @property
     def told(self) -> str:
         given = ", ".join(self.bands[place] for place in self.seen)

@@ -10,7 +10,6 @@ import contextlib
 import hashlib
 import io
 import json
-import os
 import shlex
 import socket
 import subprocess
@@ -188,7 +187,7 @@ def check_served(index: Path) -> None:
 
     LookalikeError where an answer is not what an index must give.
     """
-    from lookalike.serving import served
+    from lookalike.serving import page_of, served
 
     port, app_port = free_ports(2)
     api = f"http://127.0.0.1:{port}"
@@ -210,27 +209,6 @@ def _check_object(client: Client, name: str) -> None:
     low, high = Image.open(io.BytesIO(client.thumbnail(name, size=128))).convert("L").getextrema()
     if low == high:
         raise LookalikeError(f"The thumbnail of {name} is blank.")
-
-
-def page_of(api: str, name: str) -> str:
-    """What is wrong with an object's page on this service, run without a browser; "" where it is drawn."""
-    from streamlit.testing.v1 import AppTest
-
-    from lookalike.webapp.run import PAGE
-
-    before = os.environ.get("LOOKALIKE_API")
-    os.environ["LOOKALIKE_API"] = api
-    try:
-        page = AppTest.from_file(str(PAGE), default_timeout=60)
-        page.query_params["id"] = name
-        page.run()
-    finally:
-        if before is None:
-            del os.environ["LOOKALIKE_API"]
-        else:
-            os.environ["LOOKALIKE_API"] = before
-    said = [str(getattr(each, "value", each)) for each in page.get("text")]
-    return " ".join([*(each.message for each in page.exception), *said])
 
 
 def free_ports(count: int) -> list[int]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from lookalike.bench.domains import Done, Skipped
 from lookalike.files import atomic_path
-from lookalike.probes.retrieval_report import title
+from lookalike.probes.retrieval_report import LESS_IS_BETTER, title
 from lookalike.wording import counted
 
 BASELINES = {"pixels_pca": "raw + PCA", "untrained": "untrained", "hand_features": "by hand"}
@@ -29,9 +29,12 @@ def scores(done: Done) -> dict[str, tuple[float, float, float]]:
 
 
 def beats(done: Done) -> bool:
-    """Whether the encoder's interval lies wholly above those of raw input and of the untrained encoder."""
+    """Whether the encoder's interval lies wholly on the better side of those of raw input and the untrained encoder."""
     found = scores(done)
-    return all(found["encoder"][1] > found[BASELINES[name]][2] for name in TO_BEAT)
+    _, low, high = found["encoder"]
+    if measure_of(done) in LESS_IS_BETTER:
+        return all(high < found[BASELINES[name]][1] for name in TO_BEAT)
+    return all(low > found[BASELINES[name]][2] for name in TO_BEAT)
 
 
 def as_json(found: Sequence[Done | Skipped]) -> dict[str, Any]:
@@ -61,7 +64,7 @@ def as_text(found: Sequence[Done | Skipped]) -> str:
             lines.append(f"{each.name:<16} skipped: {each.why}")
             continue
         cells = [f"{name} {_cell(value)}" for name, value in scores(each).items()]
-        verdict = "above raw + PCA and untrained, apart" if beats(each) else "not above both, apart"
+        verdict = "better than raw + PCA and untrained, apart" if beats(each) else "not better than both, apart"
         lines.append(f"{each.name:<16} {title(measure_of(each), each.report['k'])}: {'; '.join(cells)}: {verdict}")
     return "\n".join(lines)
 
@@ -78,10 +81,11 @@ def write_markdown(found: Sequence[Done | Skipped], path: Path, picture: Path | 
         "Made by `lookalike bench domains`; not edited by hand.",
         "",
         "Trained without labels. Each object asks for its 10 nearest; the score is the share of them that have its "
-        "label, on the half of the labels that no choice was made by, with 95 % intervals (bootstrap over queries). "
+        "label, on the half of the labels that no choice was made by, with 95 % intervals (bootstrap over queries); of "
+        "labels on a circle their mean difference, of which less is better. "
         "*Raw + PCA* is the encoder's own input, the best of 16, 64 and 256 components; *untrained* the same encoder "
         "before training; *by hand* what one would compute without training. **Apart** says that the encoder's "
-        "interval touches neither that of raw + PCA nor that of the untrained encoder, and lies above.",
+        "interval touches neither that of raw + PCA nor that of the untrained encoder, and lies on the better side.",
         "",
     ]
     if picture is not None:
@@ -103,25 +107,30 @@ def write_markdown(found: Sequence[Done | Skipped], path: Path, picture: Path | 
 
 
 def draw(found: Sequence[Done | Skipped], path: Path) -> None:
-    """Write each case's scores with their intervals as a picture."""
+    """Write each case's scores with their intervals as a picture, each on an axis of its own."""
     from matplotlib.figure import Figure
 
     done = [each for each in found if isinstance(each, Done)]
-    figure = Figure(figsize=(9, 1.2 + 0.7 * len(done)), layout="constrained")
-    axes = figure.subplots()
-    for row, each in enumerate(done):
-        for place, (name, (value, low, high)) in enumerate(scores(each).items()):
-            at = row + 0.18 * (place - 1.5)
-            axes.plot([low, high], [at, at], color=COLORS[place], lw=2, solid_capstyle="butt")
-            axes.plot(value, at, "o", color=COLORS[place], ms=5, label=name if row == 0 else None)
-    names = [f"{each.case.title}\n{title(measure_of(each), each.report['k'])}" for each in done]
-    axes.set_yticks(range(len(done)), names)
-    axes.set_ylim(len(done) - 0.5, -0.5)
-    axes.set_xlabel("score (lines: 95 % intervals)")
-    axes.grid(axis="x", alpha=0.3)
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=4, frameon=False)
+    figure = Figure(figsize=(9, 0.8 + 0.9 * len(done)), layout="constrained")
+    if done:
+        for axes, each in zip(figure.subplots(len(done), 1, squeeze=False)[:, 0], done, strict=True):
+            _draw_case(axes, each)
+        handles, names = figure.axes[0].get_legend_handles_labels()
+        figure.legend(handles, names, loc="outside lower center", ncols=4, frameon=False)
     with atomic_path(path) as temporary:
         figure.savefig(temporary, format=path.suffix[1:].lower(), dpi=130)
+
+
+def _draw_case(axes: Any, done: Done) -> None:
+    for place, (name, (value, low, high)) in enumerate(scores(done).items()):
+        axes.plot([low, high], [-place] * 2, color=COLORS[place], lw=2.5, solid_capstyle="butt")
+        axes.plot(value, -place, "o", color=COLORS[place], ms=5, label=name)
+    axes.set_yticks([])
+    axes.margins(y=0.2)
+    axes.grid(axis="x", alpha=0.3)
+    better = " (less is better)" if measure_of(done) in LESS_IS_BETTER else ""
+    text = f"{done.case.title}\n{title(measure_of(done), done.report['k'])}{better}"
+    axes.set_ylabel(text, rotation=0, ha="right", va="center")
 
 
 def _row(done: Done) -> str:
@@ -141,4 +150,5 @@ def _row(done: Done) -> str:
 
 
 def _cell(value: tuple[float, float, float]) -> str:
-    return "{:.3f} ({:.3f}–{:.3f})".format(*value)
+    digits = 1 if value[0] >= 10 else 3
+    return f"{value[0]:.{digits}f} ({value[1]:.{digits}f}–{value[2]:.{digits}f})"

@@ -71,11 +71,19 @@ def invariance(
 def retrieval(
     samples: Files,
     *,
-    label: Annotated[str, typer.Option(help="Catalog column that says which objects are alike.")],
+    label: Annotated[
+        str, typer.Option(help="Column that says which objects are alike; hour:minute of two, the time on a dial.")
+    ],
     checkpoint: Annotated[Path | None, typer.Option(help="Folder of a trained encoder.")] = None,
     embeddings: Annotated[Path | None, typer.Option(help="Vectors of these samples, in place of embedding.")] = None,
     k: Annotated[int, typer.Option("-k", min=1, help="Length of the lists looked at.")] = 10,
-    kind: Annotated[str | None, typer.Option(help="categorical or continuous (default: by the values)")] = None,
+    kind: Annotated[
+        str | None, typer.Option(help="categorical, continuous or circular (default: by the values)")
+    ] = None,
+    period: Annotated[float | None, typer.Option(help="Of circular labels, once round: 360 of degrees.")] = None,
+    asking: Annotated[
+        str | None, typer.Option("--class", help="Only objects of this class ask; all are found.")
+    ] = None,
     weights: Annotated[str | None, typer.Option(help="Column of what each query counts.")] = None,
     split: Annotated[str, typer.Option(help="half: choose on one half, report the other; none: no halves.")] = "half",
     tune: Annotated[bool, typer.Option("--tune/--report", help="Show the tuning half, or the reporting one.")] = False,
@@ -114,6 +122,8 @@ def retrieval(
         embeddings=embeddings,
         k=k,
         kind=kind,
+        period=period,
+        asking=asking,
         weights=weights,
         split=split,
         tune=tune,

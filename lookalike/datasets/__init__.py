@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["DOMAINS", "SOURCES", "IngestReport", "Source", "ingest"]
 
-DOMAINS = ("galaxy", "image", "jet", "event")
+DOMAINS = ("galaxy", "image", "jet", "event", "track")
 PICTURES = frozenset({"galaxy", "image"})  # domains that take the same arrays
 
 ARRAYS = frozenset(
@@ -74,7 +74,7 @@ SOURCES: dict[str, Source] = {
         ),
         Source(
             "jets",
-            "jets' constituents in HDF5, NumPy, Parquet, ROOT or HepMC; LHC Olympics, JetNet and EnergyFlow layouts",
+            "jets' constituents in HDF5, NumPy, Parquet, ROOT, HepMC or LHE; LHC Olympics, JetNet, EnergyFlow layouts",
             "jet",
             frozenset({"id_column", "size", "bands", "unit", "mode", "radius", "min_pt", "max_eta"}),
         ),
@@ -89,6 +89,12 @@ SOURCES: dict[str, Source] = {
             "events in Parquet, CSV or ROOT files, by a map of their columns; NanoAOD needs none",
             "event",
             frozenset({"columns", "id_column", "size", "skip_bad", "unit"}),
+        ),
+        Source(
+            "trackml",
+            "hits, cells, particles and truth of the TrackML challenge's events, in folders of CSV files",
+            "track",
+            frozenset({"sample", "size", "skip_bad", "unit"}),
         ),
     )
 }
@@ -114,6 +120,7 @@ def ingest(
     max_eta: float | None = None,
     layout: str | None = None,
     columns: Path | None = None,
+    sample: str | None = None,
     labels: Sequence[Path] | None = None,
     permute: int | None = None,
     array: str | None = None,
@@ -124,7 +131,7 @@ def ingest(
     """Turn source files into one samples file, with its build record beside it.
 
     source      : a name in SOURCES.
-    files       : what to read; folders too for `images`, none for `hubble`. Read in natural order.
+    files       : what to read; folders too for `images` and `trackml`, none for `hubble`. Read in natural order.
     domain      : field whose augmentations apply, one of DOMAINS; each source has a default.
     catalog     : table of the objects (CSV, Parquet, FITS, VOTable, ECSV); every column is kept.
     id_column   : column to make ids from, several joined by `:`.
@@ -139,6 +146,7 @@ def ingest(
                   (GeV; |η|).
     layout      : higgsml only: `features` (the default) or `particles`.
     columns     : events only: TOML or JSON file that says what the columns are.
+    sample      : trackml only: `hits` (the default) or `tracks`.
     labels      : idx only: the file of labels of each file, in the same order.
     permute     : shuffle the pixels of every picture alike, by this seed; uploaded pictures get the same.
     array       : numpy (.npz) and hdf5: name of the array that holds the pictures (default: images).
@@ -178,6 +186,7 @@ def ingest(
         "max_eta": max_eta,
         "layout": layout,
         "columns": Path(columns) if columns is not None else None,
+        "sample": sample,
         "labels": tuple(Path(file) for file in labels) if labels else None,
         "permute": permute,
         "array": array,

@@ -25,15 +25,14 @@ HARDEST = 7000.0  # GeV: half of the LHC's 14 TeV, which hardly an object can ha
 SOFTEST, HUGE = 1e-6, 1e9  # GeV: beyond, a float32 would make 0 or infinity of a momentum or its square
 MEV = 1e-3  # GeV
 UNITS = {"GeV": 1.0, "MeV": MEV}
-COUNT = "events left out"
 WRAPPED = "azimuths brought between -π and π"
 
 
 class Faults:
     """The rows of a file that break a rule: an error at the first, or with --skip-bad left out, counted and named."""
 
-    def __init__(self, path: Path, ledger: Ledger) -> None:
-        self.path, self.ledger = path, ledger
+    def __init__(self, path: Path, ledger: Ledger, noun: str = "events") -> None:
+        self.path, self.ledger, self.noun = path, ledger, noun
         self.good: Bools = np.ones(0, bool)  # of the block at hand
         self._start = 0
         self._found: dict[str, tuple[int, list[int]]] = {}  # by rule: how many, and the first rows
@@ -52,7 +51,7 @@ class Faults:
         named = [int(row) + self._start + 1 for row in rows[:NAMED]]
         if not self.ledger.skip_bad:
             raise InputError(
-                f"{self.path}, row {named[0]:,} (counted from 1): {reason} (--skip-bad leaves such events out.)",
+                f"{self.path}, row {named[0]:,} (counted from 1): {reason} (--skip-bad leaves such {self.noun} out.)",
                 code="bad_file",
             )
         self.good[rows] = False
@@ -77,7 +76,7 @@ class Faults:
             more = f" and {number - len(rows):,} more" if number > len(rows) else ""
             text = f"{self.path}, {'row' if number == 1 else 'rows'} {', '.join(f'{row:,}' for row in rows)}{more}"
             self.ledger.skipped.append((text, reason))
-            self.ledger.counts[COUNT] += number
+            self.ledger.counts[f"{self.noun} left out"] += number
 
 
 def azimuths(phi: Floats, name: str, faults: Faults, owner: NDArray[np.int64] | None = None) -> Floats:
