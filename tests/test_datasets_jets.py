@@ -249,6 +249,18 @@ def test_the_softest_are_left_out_where_there_is_no_room(tmp_path: Path) -> None
     assert samples.column("n_constituents").max() == P
 
 
+def test_the_fullest_jets_too_have_room_for_splits(tmp_path: Path) -> None:
+    from lookalike.datasets.jets import MOST, ROOM
+
+    made = np.zeros((2, MOST + 20, 3))
+    made[0, :, 0] = made[1, :3, 0] = 2.0
+    report = run(npz_by_quantity(tmp_path, made)[0])
+    objects = Samples(report.out).objects(slice(None))
+    assert objects.shape == (2, MOST + ROOM, 4)
+    assert (objects[..., 0] > 0).sum(1).tolist() == [MOST, 3]
+    assert any(f"more than {MOST} constituents" in note for note in report.notes)
+
+
 REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("npy", {}, "3 numbers of each constituent without names; name them in stored order with --bands"),
     ("npy", {"bands": ("pt", "eta")}, "has 3 numbers of each constituent, but --bands names 2"),
