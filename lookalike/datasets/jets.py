@@ -166,8 +166,8 @@ def _write(plan: _Plan, out: Path, options: Options, ledger: Ledger) -> None:
         ledger.tell(
             "objects with constituents left out",
             cut.objects,
-            f"{more} more than {plan.places - plan.room} constituents: the softest, {cut.share:.2%} of their pT, are not "
-            "stored (--size stores more).",
+            f"{more} more than {plan.places - plan.room} constituents: the softest, {cut.share:.2%} of their pT, are "
+            "not stored (--size stores more).",
         )
 
 
