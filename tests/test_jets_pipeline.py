@@ -28,6 +28,7 @@ from lookalike.service.limits import Limits
 from lookalike.ssl.checkpoint import read_config
 from lookalike.ssl.embed import embed
 from lookalike.ssl.exporting import export_onnx
+from lookalike.ssl.plan import make_plan
 from lookalike.ssl.settings import TrainConfig
 from lookalike.ssl.train import train
 
@@ -69,6 +70,13 @@ def test_the_checkpoint_says_what_the_encoder_sees(folder: Path) -> None:
     assert (config.domain, config.preprocess.kind, config.preprocess.channels) == ("jet", "jet", 2)
     assert config.encoder.channels == 2
     assert not config.encoder.small_stem
+
+
+def test_jets_are_described_as_they_lie_unless_eight_orientations_are_asked_for(folder: Path) -> None:
+    samples = Samples(folder / "s.h5")
+    for given, wanted in ((None, 1), (8, 8)):
+        config = make_plan(samples, TrainConfig(batch_size=4, orientations=given)).checkpoint(0)
+        assert config.encoder.orientations == wanted
 
 
 def test_lists_are_answered_and_drawn(folder: Path) -> None:

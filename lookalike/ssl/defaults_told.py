@@ -33,7 +33,7 @@ def _by_data() -> dict[str, str]:
         "lr": _growing(defaults.LR),
         "precision": "bfloat16 where the device multiplies it faster, else float32",
         "sub_batches": "batch/32, at least 2",
-        "orientations": f"8 up to N = {defaults.SMALL:,} where turned views are the same object, else 1",
+        "orientations": f"8 up to N = {defaults.SMALL:,} where turned views are the same object (jets aside), else 1",
         "mlp": f"hidden {' '.join(map(str, mlp.hidden))}, dimensions {mlp.dimensions}, of the encoder mlp",
         "set": f"particle {' '.join(map(str, of_set.particle))}, hidden {' '.join(map(str, of_set.hidden))}, "
         f"dimensions {of_set.dimensions}, of the encoder set",
