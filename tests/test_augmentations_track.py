@@ -16,14 +16,14 @@ from lookalike.errors import InputError
 from lookalike.samples import About, Samples
 from lookalike.simulate.tracks import Settings, write_events
 
-STEPS = ("follow", "scatter", "drop", "noise", "smearing", "turn", "mirror")
+STEPS = ("follow", "isolate", "drop", "noise", "smearing", "turn", "mirror")
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Samples]:
-    """A simulated event of 120 particles, as hits and as tracks."""
+    """A simulated event of 80 particles, as hits and as tracks."""
     folder = tmp_path_factory.mktemp("tracks")
-    write_events(folder / "events", Settings(events=1, particles=120, seed=1), quiet=True)
+    write_events(folder / "events", Settings(events=1, particles=80, seed=1), quiet=True)
     found = {}
     for sample in ("hits", "tracks"):
         ingest("trackml", [folder / "events"], folder / f"{sample}.h5", sample=sample, size=24, quiet=True)
@@ -61,7 +61,7 @@ def test_hits_of_an_epoch_are_turned_alike_and_tracks_each_its_own_way(made: dic
         turns = torch.cos(one[:, 0, 1] - one[:, 1, 1]) - torch.cos(x[:, 0, 1] - x[:, 1, 1])
         assert turns.abs().max() < 1e-5, "a whole sample turns as one"
         signs = {(float(z), float(phi)) for z, phi in zip(*_signs(x, one), strict=True)}
-        assert len(signs) == (1 if alike else 4)  # of 120 tracks none is missing one way with a chance of 1e-14
+        assert len(signs) == (1 if alike else 4)  # of 80 tracks none is missing one way with a chance of 1e-9
 
 
 def _signs(x: torch.Tensor, seen: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -75,7 +75,7 @@ def test_smearing_is_the_resolution_of_each_volume(made: dict[str, Samples]) -> 
     x, seen = viewed(samples, only(samples, "smearing"))
     for volume, across, along in ((17, 0.024, 3.1), (8, 0.006, 0.012)):
         own = x[..., 3] == volume
-        assert own.sum() > 500
+        assert own.sum() > 300
         miss = (x[..., 0] * torch.sin(seen[..., 1] - x[..., 1]))[own]
         assert float(miss.std()) == pytest.approx(across, rel=0.2)
         assert float((seen[..., 2] - x[..., 2])[own].std()) == pytest.approx(along, rel=0.2)
@@ -110,28 +110,37 @@ def test_noise_takes_free_places_only(made: dict[str, Samples]) -> None:
         )
 
 
-def test_by_truth_a_view_stands_on_a_hit_of_the_same_particle_and_only_others_move(made: dict[str, Samples]) -> None:
+def test_by_truth_a_view_stands_on_a_hit_of_the_same_particle(made: dict[str, Samples]) -> None:
     samples = made["hits"]
-    settings = only(samples, "follow", "scatter", follow={"by": "truth", "share": 1.0})
-    x, seen = viewed(samples, settings)
+    x, seen = viewed(samples, only(samples, "follow", follow={"by": "truth", "share": 1.0}))
     same = x[..., -1] > 0
-    alone = same.sum(1) == 1
     for row in range(200):
-        own = x[row][same[row]]
-        torch.testing.assert_close(
-            seen[row, 0, :3], min(own, key=lambda hit: float((hit - seen[row, 0]).abs().sum()))[:3]
-        )
-        kept = seen[row][seen[row, :, -1] > 0]
-        assert {tuple(hit) for hit in kept.tolist()} == {tuple(hit) for hit in own.tolist()}
-    torch.testing.assert_close(seen[alone][:, 0], x[alone][:, 0])
-    moved = (x[:, :, 0] > 0) & ~same
-    assert moved.any()
-    torch.testing.assert_close(seen[..., 0].sort(1).values, x[..., 0].sort(1).values)
-    before, after = (
-        x[..., 1][moved].sort().values,
-        seen[..., 1][(seen[..., 0] > 0) & (seen[..., -1] == 0)].sort().values,
-    )
-    assert not torch.allclose(before, after, atol=1e-4)
+        own = {tuple(hit) for hit in x[row][same[row]].tolist()}
+        assert tuple(seen[row, 0].tolist()) in own
+        assert {tuple(hit) for hit in seen[row].tolist()} == {tuple(hit) for hit in x[row].tolist()}
+    moved = (seen[:, 0] != x[:, 0]).any(1)
+    several = same.sum(1) > 4
+    # Of n hits the own one stays with a chance of 1/n, at most 1/5.
+    assert float(moved[several].float().mean()) > 0.75
+    torch.testing.assert_close(seen[~same[:, 1:].any(1)][:, 0], x[~same[:, 1:].any(1)][:, 0])
+
+
+def test_one_of_two_views_is_without_the_other_companions(made: dict[str, Samples]) -> None:
+    samples = made["hits"]
+    settings = only(samples, "isolate", isolate={"share": 1.0}, follow={"by": "truth"})
+    (x, one), (_, two) = viewed(samples, settings, 0), viewed(samples, settings, 1)
+    there = (x[..., 0] > 0).sum(1)
+    kept = [(each[..., 0] > 0).sum(1) for each in (one, two)]
+    whole = torch.stack([each == there for each in kept])  # (2, B)
+    assert whole.any(0).all(), "one view has all companions"
+    assert 0.45 < float(whole[0].float().mean()) < 0.75
+    assert not whole.all()
+    part = torch.where((kept[0] < kept[1])[:, None, None], one, two)[~whole.all(0)]
+    by_helix = only(samples, "isolate")
+    assert float((viewed(samples, by_helix)[1][..., 0] > 0).sum()) < float(there.sum())
+    # `by` says what a member is, even where no view is moved.
+    off = part[(part[..., 0] > 0) & (part[..., -1] == 0)]
+    assert len(off) == 0
 
 
 def test_by_helix_most_views_stand_on_a_hit_of_the_same_particle(made: dict[str, Samples]) -> None:

@@ -440,6 +440,21 @@ def test_an_event_without_any_object_is_refused_or_counted(tabled: Callable[...,
     assert (report.n, report.counts["events left out"]) == (12, 1)
 
 
+def test_categories_are_texts_and_other_types_are_named(tmp_path: Path) -> None:
+    (tmp_path / "map.json").write_text(json.dumps(FLAT | {"id": "Event", "catalog": {}}))
+    columns: dict[str, Any] = {name: [1.0, 2.0] for name in ("x", "y", "z", "p", "h", "f", "mx", "my")}
+    kinds = pyarrow.array(["tt", "zz"]).dictionary_encode()
+    table = pyarrow.table(columns | {"Event": [1, 2], "e": [9.0, 9.0], "kind": kinds})
+    parquet.write_table(table, tmp_path / "t.parquet")
+    options = {"columns": tmp_path / "map.json", "quiet": True, "overwrite": True}
+    report = ingest("events", [tmp_path / "t.parquet"], tmp_path / "t.h5", **options)
+    assert Samples(report.out).column("label").tolist() == ["tt", "zz"]
+    days = pyarrow.array([0, 1], pyarrow.timestamp("s"))
+    parquet.write_table(table.set_column(0, "x", days), tmp_path / "t.parquet")
+    with pytest.raises(InputError, match="Column 'x' holds timestamp"):
+        ingest("events", [tmp_path / "t.parquet"], tmp_path / "t.h5", **options)
+
+
 def test_texts_are_no_momenta(tabled: Callable[..., IngestReport]) -> None:
     table = lists(6)
     table["jet_pt"] = [[str(pt) for pt in event] for event in table["jet_pt"]]

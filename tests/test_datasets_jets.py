@@ -249,6 +249,18 @@ def test_the_softest_are_left_out_where_there_is_no_room(tmp_path: Path) -> None
     assert samples.column("n_constituents").max() == P
 
 
+def test_the_fullest_jets_too_have_room_for_splits(tmp_path: Path) -> None:
+    from lookalike.datasets.jets import MOST, ROOM
+
+    made = np.zeros((2, MOST + 20, 3))
+    made[0, :, 0] = made[1, :3, 0] = 2.0
+    report = run(npz_by_quantity(tmp_path, made)[0])
+    objects = Samples(report.out).objects(slice(None))
+    assert objects.shape == (2, MOST + ROOM, 4)
+    assert (objects[..., 0] > 0).sum(1).tolist() == [MOST, 3]
+    assert any(f"more than {MOST} constituents" in note for note in report.notes)
+
+
 REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("npy", {}, "3 numbers of each constituent without names; name them in stored order with --bands"),
     ("npy", {"bands": ("pt", "eta")}, "has 3 numbers of each constituent, but --bands names 2"),
@@ -344,6 +356,18 @@ def test_a_last_short_block_of_bad_jets_does_not_condemn_a_file() -> None:
     bad = Block(100, np.ones(2, np.int64), np.full(2, -1.0), np.zeros(2), np.zeros(2))
     assert len(cleaned(bad, part, ledger)) == 0
     assert [name for name, _ in ledger.skipped] == ["p row 100", "p row 101"]
+
+
+def test_labels_of_another_number_of_jets_are_told(tmp_path: Path) -> None:
+    made = jets()
+    np.savez(tmp_path / "j.npz", X=np.dstack([made, np.full(made.shape[:2], 211.0)]), y=np.arange(N - 1))
+    with h5py.File(tmp_path / "j.h5", "w") as file:
+        file["c"], file["y"] = made, np.arange(N + 1)
+        file["c"].attrs["columns"] = ["pt", "eta", "phi"]
+    for name in ("j.npz", "j.h5"):
+        report = run(tmp_path / name)
+        assert f"Left out of {name}, having not one value of each object: y." in report.notes
+        assert not {"y", "label"} & set(Samples(report.out).columns)
 
 
 def test_columns_that_would_share_a_name_are_refused(tmp_path: Path) -> None:

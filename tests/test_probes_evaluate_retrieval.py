@@ -601,6 +601,8 @@ def test_times_on_a_dial_are_scored_by_the_short_way_round(tmp_path: Path) -> No
     assert "lists at random have a mean difference of 1" in text
     assert "mean difference@5" in text
     assert "encoder's lead over (less is better)" in text
+    ticks = re.findall(r'class="tick"[^>]*>([^<]*)<', page(report))
+    assert ticks[:6] == ["0", "50", "100", "150", "200", "250"]  # no share from 0 to 1
     document = as_json(report)
     assert document["less_is_better"]
     assert document["apart_at_k"] == pytest.approx(np.mean(apart))
@@ -635,3 +637,5 @@ def test_one_class_may_ask_among_all(folder: Path) -> None:
     assert report.scores["encoder"].metrics["precision_at_k"].value == pytest.approx(np.mean(hits))
     assert report.chance == pytest.approx((len(asked) - 1) / (len(reporting) - 1))
     assert "all of the class edge-on" in as_text(report)
+    assert "<h2>precision@10 by class</h2>" in page(report)
+    assert "<td>edge-on</td>" in page(report)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 # distance of two in rapidity and azimuth, 0 of one; how many of each type there are follow.
 ELEMENT = ("pt", "eta", "phi", "mass", "mt", "apart", "btag")
 SCALES = ("log", "linear", "angle", "log", "log", "linear", "linear")
+STORED = ("log", "linear", "angle", "log", f"one of {len(TYPES)}", "linear")  # of PARTICLE's numbers
 COUNTS = tuple(f"n_{name}" for name in TYPES)
 MET = TYPES.index("met")
 LEAST_PT = 1e-6  # GeV: what is there has a momentum above 0
@@ -79,19 +80,20 @@ class EventParticles(Seen):
         import torch
 
         from lookalike.augmentations.event_variables import rapidities, wrapped
+        from lookalike.augmentations.functions import hypot
 
         x = in_own_frame(objects.double())  # (B, P, 6)
         met = _missing(x)[0]  # (B,), at φ = 0
         single = _elements(_four(x), x[..., 5], torch.zeros_like(met)[:, None], _types(x), met)
         single = torch.cat([single[..., :3], x[..., 3:4], single[..., 4:]], dim=-1) * (x[..., :1] > 0)
         visible = torch.where(x[..., 4] == MET, 0.0, x[..., 0])  # (B, P)
-        hard = visible.argsort(dim=1, descending=True, stable=True)[:, : self.paired]  # (B, h)
+        hard = visible.topk(min(visible.shape[1], self.paired), dim=1).indices  # (B, h)
         y = x.gather(1, hard[..., None].expand(-1, -1, x.shape[2]))  # (B, h, 6)
         one, two = torch.triu_indices(y.shape[1], y.shape[1], 1, device=x.device)  # (pairs,) each
         there = visible.gather(1, hard)[:, two] > 0  # (B, pairs)
         first, second = y[:, one], y[:, two]
         y_one, y_two = (rapidities(each[..., 0], each[..., 1], each[..., 3]) for each in (first, second))
-        apart = torch.hypot(y_one - y_two, wrapped(first[..., 2] - second[..., 2]))
+        apart = hypot(y_one - y_two, wrapped(first[..., 2] - second[..., 2]))
         pairs = _elements(
             _four(first) + _four(second), first[..., 5] + second[..., 5], apart, _types(first) + _types(second), met
         )
@@ -130,10 +132,12 @@ def _four(x: torch.Tensor) -> torch.Tensor:
     """Four-momenta (…, 4) as px, py, pz, E of particles (…, 6)."""
     import torch
 
+    from lookalike.augmentations.functions import cos, sinh
+
     pt, eta, phi, mass = x[..., 0], x[..., 1], x[..., 2], x[..., 3]
-    pz = pt * torch.sinh(eta)
+    pz = pt * sinh(eta)
     energy = (pt.square() + pz.square() + mass.square()).sqrt()
-    return torch.stack([pt * torch.cos(phi), pt * torch.sin(phi), pz, energy], dim=-1)
+    return torch.stack([pt * cos(phi), pt * torch.sin(phi), pz, energy], dim=-1)
 
 
 def _types(x: torch.Tensor) -> torch.Tensor:
@@ -149,12 +153,23 @@ def _elements(
     """The numbers (B, n, 15) of four-momenta (B, n, 4); met (B,) lies at φ = 0."""
     import torch
 
+    from lookalike.augmentations.functions import asinh, hypot
+
     px, py, pz, energy = four.unbind(-1)
-    pt = torch.hypot(px, py)
+    pt = hypot(px, py)
     mass = (energy.square() - pt.square() - pz.square()).clamp_min(0).sqrt()
     mt = (2 * met[:, None] * (pt - px)).clamp_min(0).sqrt()  # √(2·pT·MET·(1 − cos φ))
-    eta = torch.asinh(pz / pt.clamp_min(LEAST_PT)).clamp(-FARTHEST, FARTHEST)  # of two back to back it has no bound
+    eta = asinh(pz / pt.clamp_min(LEAST_PT)).clamp(-FARTHEST, FARTHEST)  # of two back to back it has no bound
     values = torch.stack(
-        [pt.clamp_min(LEAST_PT), eta, torch.atan2(py, px), mass, mt, apart.expand_as(pt), btag], dim=-1
+        [
+            pt.clamp_min(LEAST_PT),
+            eta,
+            torch.atan2(py.float(), px.float()).double(),
+            mass,
+            mt,
+            apart.expand_as(pt),
+            btag,
+        ],
+        dim=-1,
     )
     return torch.cat([values, types], dim=-1)

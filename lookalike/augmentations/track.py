@@ -57,15 +57,16 @@ class Follow(Config):
     share: Probability = 0.8
 
 
-class Scatter(Config):
-    """Companions that are not on that helix (or not of that particle) each turned by U(−reach, reach), in rad.
+class Isolate(Config):
+    """Companions off that helix (or not of that particle) left out of one of an object's two views, each by `share`.
 
-    This is done in one of the two views of an object, so that what they have in common is the particle, and yet
-    companions as they are, which are what the encoder will meet, are seen in training too.
+    What the views have in common is then the particle alone: were only their azimuths changed, the places of all the
+    companions along r and z would still tell one neighborhood from the others, and no track need be found in it. The
+    other view has companions as they are, which is what the encoder will meet.
     """
 
     enabled: bool = True
-    reach: Annotated[float, Field(ge=0, le=3.1415927)] = 0.1
+    share: Probability = 1.0
 
 
 class Drop(Config):
@@ -114,7 +115,7 @@ class TrackSettings(Config):
     sample: Literal["hits", "tracks"]
     bands: tuple[str, ...]
     follow: Follow = Follow()
-    scatter: Scatter = Scatter()
+    isolate: Isolate = Isolate()
     drop: Drop = Drop()
     noise: Noise = Noise()
     smearing: Smearing = Smearing()
@@ -145,7 +146,7 @@ def default_settings(
         off = {"enabled": False}
         settings |= {
             "follow": off,
-            "scatter": off,
+            "isolate": off,
             "noise": off,
             "turn": {"shared": False},
             "mirror": {"shared": False},

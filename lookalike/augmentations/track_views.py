@@ -1,8 +1,8 @@
 """Views of hits with their companions, and of tracks, on batches and any device. Torch.
 
 What both views of a hit share must be its particle and nothing else; so a view may stand on another hit of the same
-particle, and the companions that are not of it are moved about. Which hits are of it is the truth's word, or that of
-the helix with most support.
+particle, and one of the two is without the companions that are not of it. Which hits are of it is the truth's word, or
+that of the helix with most support.
 """
 
 from __future__ import annotations
@@ -29,16 +29,12 @@ def track_view(x: Tensor, draws: Draws, settings: TrackSettings) -> Tensor:
     """One view (B, P, F) float32 of samples (B, P, F); the first place stays that of the sample's own hit."""
     x = x.float().clone()
     there = x[..., 0] > 0  # (B, P)
-    if settings.sample == HITS and (settings.follow.enabled or settings.scatter.enabled):
+    if settings.sample == HITS and (settings.follow.enabled or settings.isolate.enabled):
         members = _members(x, there, settings, draws)  # (B, P)
         if settings.follow.enabled:
             x, members, there = _followed(x, members, there, draws, settings)
-        if settings.scatter.enabled:
-            moved = (2 * draws.uniform("scatter", x.shape[1]).float() - 1) * settings.scatter.reach
-            # Of the two views one, drawn for both, keeps its companions in place, as they are when it is embedded.
-            first = _of_object(draws).uniform("scatter_first") < 0.5  # (B,)
-            moved = moved * (first == (draws.view % 2 == 0))[:, None]
-            x[..., 1] = torch.where(members | ~there, x[..., 1], turned(x[..., 1], moved))
+        if settings.isolate.enabled:
+            there &= members | ~_left_out(x, draws, settings)
     there = _dropped(there, draws, settings)
     if settings.noise.enabled:
         x, there = _with_noise(x, there, draws, settings)
@@ -81,6 +77,13 @@ def _followed(
     order.scatter_(1, place[:, None], torch.zeros_like(place)[:, None])
     order[:, 0] = place
     return x.gather(1, order[..., None].expand_as(x)), members.gather(1, order), there.gather(1, order)
+
+
+def _left_out(x: Tensor, draws: Draws, settings: TrackSettings) -> Tensor:
+    """Which companions (B, P) this view has only if they are members: of one of the two views, drawn for both."""
+    first = _of_object(draws).uniform("isolate_first") < 0.5  # (B,)
+    here = first == (draws.view % 2 == 0)  # (B,)
+    return here[:, None] & (draws.uniform("isolate", x.shape[1]) < settings.isolate.share)
 
 
 def _dropped(there: Tensor, draws: Draws, settings: TrackSettings) -> Tensor:

@@ -13,11 +13,23 @@ from typing import Any
 import typer
 
 # The order of these imports is the order of the commands in `lookalike --help`.
-from lookalike.cli import data, simulate, training, checkpoint, evaluate, searching, serving, bench  # isort: skip
+from lookalike.cli import data, simulate, training, checkpoint, evaluate, probes, searching, serving, bench  # isort: skip
 from lookalike.cli.common import app, say
 from lookalike.errors import InputError, LookalikeError, NotFoundError, StoppedError
 
-__all__ = ["app", "bench", "checkpoint", "data", "evaluate", "main", "searching", "serving", "simulate", "training"]
+__all__ = [
+    "app",
+    "bench",
+    "checkpoint",
+    "data",
+    "evaluate",
+    "main",
+    "probes",
+    "searching",
+    "serving",
+    "simulate",
+    "training",
+]
 
 
 def main() -> None:

@@ -84,7 +84,7 @@ def retrieval(
     asking: Annotated[
         str | None, typer.Option("--class", help="Only objects of this class ask; all are found.")
     ] = None,
-    weights: Annotated[str | None, typer.Option(help="Column of what each query counts.")] = None,
+    weights: Annotated[str | None, typer.Option(help="Column of how many events each object stands for.")] = None,
     split: Annotated[str, typer.Option(help="half: choose on one half, report the other; none: no halves.")] = "half",
     tune: Annotated[bool, typer.Option("--tune/--report", help="Show the tuning half, or the reporting one.")] = False,
     max_overlap: Annotated[
@@ -152,6 +152,7 @@ def sculpting(
     *,
     column: Annotated[str, typer.Option(help="Catalog column of numbers, such as m_jj or mass.")],
     k: Annotated[int, typer.Option("-k", min=1, help="Neighbors of each object.")] = 10,
+    weights: Annotated[str | None, typer.Option(help="Column of how many events each object stands for.")] = None,
     max_queries: Annotated[
         int, typer.Option(min=20, help="Objects that ask; of more, a random part by --seed.")
     ] = 5000,
@@ -171,7 +172,7 @@ def sculpting(
 
     from lookalike.probes.sculpting import as_json, as_text, draw, measure
 
-    found = measure(index, column, k=k, max_queries=max_queries, samples=samples, seed=seed)
+    found = measure(index, column, k=k, weights=weights, max_queries=max_queries, samples=samples, seed=seed)
     if plot is not None:
         draw(found, plot)
         say(f"plot: {plot}")

@@ -22,7 +22,7 @@ from lookalike.about import id_from_name
 from lookalike.attributes import as_text
 from lookalike.datasets.contract import Ledger, Options
 from lookalike.datasets.hdf5_guard import guarded, is_plain
-from lookalike.datasets.jet_blocks import Block, Part, as_jet, from_padded, reading, with_angles
+from lookalike.datasets.jet_blocks import Block, Part, as_jet, from_padded, note_other_lengths, reading, with_angles
 from lookalike.datasets.jet_names import among, in_order
 from lookalike.datasets.table import clean_names, plain_values
 from lookalike.errors import InputError
@@ -42,7 +42,10 @@ def parts(path: Path, options: Options, ledger: Ledger) -> list[Part]:
             return [_olympics(stem, path, file, table, options)]
         if {"particle_features", "jet_features"} <= set(file):
             return [_jetnet(stem, path, file, ledger)]
-        return [_arrays(stem, path, file, options)]
+        found = [_arrays(stem, path, file, options)]
+        shapes = {name: item.shape or () for name, item in file.items() if isinstance(item, h5py.Dataset)}
+        note_other_lengths(path, shapes, found, ledger)
+        return found
 
 
 def _steps(n: int, row_bytes: int) -> Iterator[tuple[int, int]]:

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from lookalike.about import id_from_name
 from lookalike.datasets.arrays import Held
 from lookalike.datasets.contract import Ledger, Options
-from lookalike.datasets.jet_blocks import Block, Part, as_jet, from_padded, with_angles
+from lookalike.datasets.jet_blocks import Block, Part, as_jet, from_padded, note_other_lengths, with_angles
 from lookalike.datasets.jet_names import QUANTITIES, among, in_order, quantity
 from lookalike.datasets.numpy_arrays import read_header, reading
 from lookalike.datasets.table import clean_names, plain_values
@@ -38,10 +38,19 @@ OFFSETS = "_offsets"
 
 def parts(path: Path, options: Options, ledger: Ledger) -> list[Part]:
     """The parts of an .npy or .npz file; InputError where it holds no constituents."""
-    stem = id_from_name(path.name)
     if path.suffix.lower() == ".npy":
-        return [_padded(stem, _npy(path), options, {})]
+        return [_padded(id_from_name(path.name), _npy(path), options, {})]
     arrays = _members(path)
+    found = _parts(path, arrays, options, ledger)
+    note_other_lengths(
+        path, {name: array.shape for name, array in arrays.items() if OFFSETS not in name}, found, ledger
+    )
+    return found
+
+
+def _parts(path: Path, arrays: dict[str, Held], options: Options, ledger: Ledger) -> list[Part]:
+    """The parts of an .npz file of these arrays."""
+    stem = id_from_name(path.name)
     for array in arrays.values():
         if array.dtype.kind not in "fiubSU":
             raise InputError(f"{array.where} holds {array.dtype}; constituents are real numbers.", code="bad_file")

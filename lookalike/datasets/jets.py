@@ -93,11 +93,13 @@ def _refuse_cuts(parts: Sequence[Part], options: Options) -> None:
 
 @dataclass(frozen=True)
 class _Plan:
-    """What all parts share. jets : of each object. places : P. columns : of the files, under their stored names."""
+    """What all parts share. jets : of each object. places : P, of which `room` are left free. columns : of the files,
+    under their stored names."""
 
     parts: list[Part]
     jets: int
     places: int
+    room: int
     columns: dict[str, str]  # stored name -> the file's
     described: dict[str, Column]
 
@@ -123,7 +125,8 @@ class _Plan:
             ledger.note(f"The files' own columns of names that are made here are kept under others: {listed(renamed)}.")
         texts = {stored: parts[0].columns[name] for stored, name in columns.items()}
         source = {"source": SOURCE} if len(parts) > 1 else {}
-        return cls(parts, jets, options.size or places, columns, own | texts | source)
+        room = 0 if options.size else ROOM * jets
+        return cls(parts, jets, options.size or places, room, columns, own | texts | source)
 
 
 def _has_two(parts: Sequence[Part]) -> bool:
@@ -155,17 +158,16 @@ def _write(plan: _Plan, out: Path, options: Options, ledger: Ledger) -> None:
         for part in plan.parts:
             for read, block in _blocks(part, plan, options, ledger):
                 if len(block):
-                    writer.append(
-                        _ids(block, part, plan, options), stored(block, plan.places, cut), _catalog(block, part, plan)
-                    )
+                    constituents = stored(block, plan.places, cut, plan.room)
+                    writer.append(_ids(block, part, plan, options), constituents, _catalog(block, part, plan))
                 advance(read)
     if cut.objects:
         more = counted(cut.objects, "object has", "objects have")
         ledger.tell(
             "objects with constituents left out",
             cut.objects,
-            f"{more} more than {plan.places} constituents: the softest, {cut.share:.2%} of their pT, are not stored "
-            "(--size stores more).",
+            f"{more} more than {plan.places - plan.room} constituents: the softest, {cut.share:.2%} of their pT, are "
+            "not stored (--size stores more).",
         )
 
 
@@ -225,15 +227,18 @@ class Cut:
         return self.lost / self.total if self.total else 0.0
 
 
-def stored(block: Block, places: int, cut: Cut) -> NDArray[np.float32]:
-    """The constituents (n, P, 4) by falling pT, P = `places`, the softest left out where there are more, for `cut`."""
+def stored(block: Block, places: int, cut: Cut, room: int = 0) -> NDArray[np.float32]:
+    """The constituents (n, P, 4) by falling pT, P = `places`, of which `room` are left free.
+
+    The softest are left out where there are more, and added to `cut`.
+    """
     of = block.of
     jet = block.jet if block.jet is not None else np.zeros(len(of))
     order = np.lexsort((-block.pt, of))
     rank = np.arange(len(of)) - np.repeat(np.cumsum(block.counts) - block.counts, block.counts)
-    kept = rank < places
+    kept = rank < places - room
     if not kept.all():
-        over = block.counts > places
+        over = block.counts > places - room
         cut.objects += int(over.sum())
         cut.lost += float(block.pt[order][~kept].sum())
         cut.total += float(block.pt[over[of]].sum())

@@ -19,38 +19,39 @@ LENGTH = 8.0  # mm: σ of where along the beam axis particles come from
 SIZE = 2.0  # mm, by which a hit may miss its helix: resolution and scattering
 TURN, ETA = 0.4, 1.0  # no companion is further in azimuth (rad) or in the pseudorapidity of its place
 SLICES = 64  # of the azimuth, in which candidates are looked up
-AT_ONCE = 128  # hits whose companions are sought together
+AT_ONCE = 64  # hits whose companions are sought together
 
 
 def companions(r: Floats, phi: Floats, z: Floats, most: int) -> Rows:
     """The `most` best companions (N, most) of the hits (N,) of an event, best first, padded with −1.
 
-    r, z in mm, φ in rad. Best is the smallest `helix.discrepancy` with CURVATURE, LENGTH and SIZE, ties by row; those
-    beyond TURN or ETA are none.
+    r, z in mm, φ in rad. Best is the smallest `helix.discrepancy` with CURVATURE, LENGTH and SIZE; those beyond TURN
+    or ETA are none.
     """
     found = np.full((len(r), most), -1, np.int64)
     eta = np.arcsinh(z / r)
     for rows, candidates in _blocks(phi, eta):
-        apart = np.abs(np.mod(phi[candidates] - phi[rows, None] + math.pi, 2 * math.pi) - math.pi)  # (b, c)
-        unlike = discrepancy(
-            np,
-            (r[rows, None], phi[rows, None], z[rows, None]),
-            (r[candidates], phi[candidates], z[candidates]),
-            CURVATURE,
-            LENGTH,
-            SIZE,
+        turn = np.mod(phi[candidates] - phi[rows, None] + math.pi, 2 * math.pi) - math.pi  # (b, c)
+        possible = (np.abs(turn) <= TURN) & (np.abs(eta[candidates] - eta[rows, None]) <= ETA)
+        possible &= candidates != rows[:, None]
+        at, other = np.nonzero(possible)  # (m,) each, a half of the pairs or fewer
+        first, second = rows[at], candidates[other]
+        unlike = np.full(possible.shape, np.inf)
+        unlike[at, other] = discrepancy(
+            np, (r[first], phi[first], z[first]), (r[second], phi[second], z[second]), CURVATURE, LENGTH, SIZE
         )
-        out = (apart > TURN) | (np.abs(eta[candidates] - eta[rows, None]) > ETA) | (candidates == rows[:, None])
-        unlike[out] = np.inf
-        kept = np.argsort(unlike, axis=1, kind="stable")[:, :most]  # candidates are in rising order
-        best = candidates[kept]
-        best[~np.isfinite(np.take_along_axis(unlike, kept, axis=1))] = -1
-        found[rows, : best.shape[1]] = best
+        kept = min(most, len(candidates))
+        nearest = np.argpartition(unlike, kept - 1, axis=1)[:, :kept]
+        order = np.take_along_axis(unlike, nearest, axis=1).argsort(axis=1, kind="stable")
+        nearest = np.take_along_axis(nearest, order, axis=1)
+        best = candidates[nearest]
+        best[~np.isfinite(np.take_along_axis(unlike, nearest, axis=1))] = -1
+        found[rows, :kept] = best
     return found
 
 
 def _blocks(phi: Floats, eta: Floats) -> Iterator[tuple[Rows, Rows]]:
-    """Some hits (b,) at a time, near each other, with all hits (c,) that can be companions of any, in rising order."""
+    """Some hits (b,) at a time, near each other, with all hits (c,) that can be companions of any."""
     place = np.minimum(((phi + math.pi) / (2 * math.pi) * SLICES).astype(np.int64), SLICES - 1)
     slices = [np.flatnonzero(place == number) for number in range(SLICES)]
     slices = [rows[np.argsort(eta[rows], kind="stable")] for rows in slices]
@@ -61,4 +62,4 @@ def _blocks(phi: Floats, eta: Floats) -> Iterator[tuple[Rows, Rows]]:
             some = rows[start : start + AT_ONCE]
             low, high = eta[some[0]] - ETA, eta[some[-1]] + ETA
             parts = [each[np.searchsorted(eta[each], low) : np.searchsorted(eta[each], high, "right")] for each in near]
-            yield some, np.sort(np.concatenate(parts))
+            yield some, np.concatenate(parts)
