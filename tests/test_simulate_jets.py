@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 from itertools import product
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from lookalike import cli
 from lookalike.datasets.jet_blocks import Block, kinematics
 from lookalike.errors import InputError
+from lookalike.provenance import read_record
 from lookalike.samples import Samples
 from lookalike.simulate import jets, write
 from lookalike.simulate.jet_physics import FLAVORS, PION, QCD, RHO, hidden_valley
@@ -33,6 +35,9 @@ def test_events_pass_the_selection_and_are_marked(events: Samples) -> None:
     assert events.about.source.startswith("SIMULATED")
     assert events.about.survey["simulated"]
     assert events.id(0) == "sim1-0000000"
+    record = read_record(events.paths[0])
+    assert record is not None
+    assert record["settings"]["pythia"] == importlib.metadata.version("pythia8mc")
     for suffix in ("", "_2"):
         assert (events.column(f"pt{suffix}") >= 750).all()
         assert (np.abs(events.column(f"eta{suffix}")) < 2).all()

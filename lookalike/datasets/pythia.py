@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,6 +23,11 @@ def require() -> None:
         import pythia8mc  # noqa: F401
     except ImportError:
         raise InputError(f"Events are made by Pythia, which is not installed: {install_extra('simulate')}.") from None
+
+
+def version() -> str:
+    """Of Pythia, on which events depend."""
+    return importlib.metadata.version("pythia8mc")
 
 
 def generator(settings: Sequence[str]) -> Any:

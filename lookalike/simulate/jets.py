@@ -82,6 +82,7 @@ class Jets:
             "min_pt": min_pt,
             "max_eta": max_eta,
             "size": places,
+            "pythia": pythia.version(),
         }
         self.columns = COLUMNS
         self.about = About(
