@@ -88,8 +88,8 @@ def test_turns_mirrors_boosts_and_the_order_of_particles_change_nothing() -> Non
     torch.testing.assert_close(seen().given(view), seen().given(x), rtol=1e-4, atol=1e-4)
     order = torch.argsort(torch.rand(x.shape[:2], generator=torch.Generator().manual_seed(0)), dim=1)
     shuffled = seen().given(x.gather(1, order[..., None].expand_as(x)))
-    torch.testing.assert_close(shuffled.sum(1), seen().given(x).sum(1), rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(shuffled.amax(1), seen().given(x).amax(1), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(shuffled.sum(1), seen().given(x).sum(1), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(shuffled.amax(1), seen().given(x).amax(1), rtol=1e-5, atol=1e-5)
 
 
 def test_the_missing_momentum_lies_at_zero_and_places_without_a_particle_are_empty() -> None:

@@ -46,6 +46,14 @@ def test_a_part_has_the_sums_of_the_whole() -> None:
     assert scaled[3] < 0
 
 
+def test_a_selection_without_enough_background_is_luck() -> None:
+    """Three signal events with votes above all others would have AMS from b = 0; of few events all are selected."""
+    signal = np.arange(100) < 50
+    votes = np.where(np.arange(100) < 3, 1.0, 0.5)
+    assert threshold(votes, signal, np.ones(100))[0] == 0.5
+    assert threshold(np.array([0.9, 0.1, 0.2]), np.array([True, False, False]), np.ones(3))[0] == 0.1
+
+
 def test_the_threshold_is_the_best_of_all_and_sums_give_its_significance() -> None:
     random = np.random.default_rng(0)
     signal = random.random(300) < 0.4
@@ -56,7 +64,8 @@ def test_the_threshold_is_the_best_of_all_and_sums_give_its_significance() -> No
     for least in set(votes.tolist()):
         s = sum(weights[i] * scale[0] for i in range(300) if votes[i] >= least and signal[i])
         b = sum(weights[i] * scale[1] for i in range(300) if votes[i] >= least and not signal[i])
-        found[least] = slow(max(s, 0), max(b, 0))
+        if sum(votes[i] >= least and not signal[i] for i in range(300)) >= 25:
+            found[least] = slow(max(s, 0), max(b, 0))
     best = max(found.values())
     least, value = threshold(votes, signal, weights)
     assert value == pytest.approx(best)

@@ -17,6 +17,7 @@ Floats = NDArray[np.float64]
 REGULAR = 10.0  # b_r
 SIGNAL, BACKGROUND = 691.988607712, 410999.847  # sums of all weights of the challenge's 2012 data
 CLASSES = ("b", "s")
+FEWEST = 25  # background events of a selection, below which its b is not measured but luck
 
 
 def ams(s: Any, b: Any) -> Floats:
@@ -37,11 +38,15 @@ def whole(signal: NDArray[np.bool_], weights: Floats) -> Floats:
 
 
 def threshold(votes: Floats, signal: NDArray[np.bool_], weights: Floats) -> tuple[float, float]:
-    """The least vote (Q,) to select by that gives the largest AMS, and that AMS; of equals the higher one."""
+    """The least vote (Q,) to select by that gives the largest AMS, and that AMS; of equals the higher one.
+
+    Only selections that keep FEWEST events of background, or all there are, are looked at.
+    """
     values, place = np.unique(-votes, return_inverse=True)  # falling votes
     scaled = whole(signal, weights)
     s, b = (np.bincount(place, scaled * of, len(values)).cumsum() for of in (signal, ~signal))
-    found = ams(s, b)
+    kept = np.bincount(place, ~signal, len(values)).cumsum()
+    found = np.where(kept >= min(FEWEST, np.count_nonzero(~signal)), ams(s, b), -1.0)
     best = int(found.argmax())
     return float(-values[best]), float(found[best])
 
