@@ -87,37 +87,6 @@ def test_undefined_values_take_no_part(vector_set: Write, tmp_path: Path, drawn:
     assert np.isfinite([each.neighbors for each in found.bins]).all()
 
 
-def test_queries_count_by_their_weights(vector_set: Write, tmp_path: Path, drawn: Any) -> None:
-    """A weight of 2 is an event twice, one of -1 takes away what an event of 1 adds; no weight, no part."""
-    from lookalike.probes.sculpting import _correlations
-
-    rng = np.random.default_rng(3)
-    x, near, other = rng.normal(size=(3, 50))
-    near += x
-    twice = np.arange(50) % 3 == 0
-    expected = [np.corrcoef(np.append(x, x[twice]), np.append(each, each[twice]))[0, 1] for each in (near, other)]
-    found = _correlations(x, near, other, 1.0 + twice, 50, 0)
-    assert [each.value for each in found] == pytest.approx([*expected, expected[0] - expected[1]])
-    gone = [np.append(each, each[twice]) for each in (x, near, other)]  # those once more, with the opposite weight
-    rest = np.append(np.ones(50), -np.ones(int(twice.sum())))
-    expected = [np.corrcoef(x[~twice], each[~twice])[0, 1] for each in (near, other)]
-    found = _correlations(*gone, rest, 50, 0)
-    assert [each.value for each in found] == pytest.approx([*expected, expected[0] - expected[1]])
-    vectors, columns = drawn
-    weight = np.where(np.arange(600) % 2 == 0, 2.0, -0.5)
-    weight[::10] = np.nan
-    columns = columns | {"weight": weight, "none": weight * np.where(weight > 0, 1, 4)}
-    folder = indexed(vector_set, tmp_path, vectors, columns, None)
-    weighted = measure(folder, "mass", weights="weight")
-    assert weighted.queries == 540
-    assert weighted.excess.low > 0.8
-    assert "Queries count by weight" in as_text(weighted)
-    draw(weighted, tmp_path / "w.png")
-    for column, message in (("none", "sum to more than 0"), ("nope", "Unknown column 'nope'")):
-        with pytest.raises(InputError, match=message):
-            measure(folder, "mass", weights=column)
-
-
 def test_report_and_plot(vector_set: Write, tmp_path: Path, drawn: Any) -> None:
     vectors, columns = drawn
     folder = indexed(vector_set, tmp_path, vectors, columns, None)

@@ -155,7 +155,6 @@ def sculpting(
     max_queries: Annotated[
         int, typer.Option(min=20, help="Objects that ask; of more, a random part by --seed.")
     ] = 5000,
-    weights: Annotated[str | None, typer.Option(help="Column of what each query counts.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Write the distributions (.png, .svg or .pdf).")] = None,
     samples: Samples = None,
     seed: Seed = 0,
@@ -172,7 +171,7 @@ def sculpting(
 
     from lookalike.probes.sculpting import as_json, as_text, draw, measure
 
-    found = measure(index, column, k=k, max_queries=max_queries, weights=weights, samples=samples, seed=seed)
+    found = measure(index, column, k=k, max_queries=max_queries, samples=samples, seed=seed)
     if plot is not None:
         draw(found, plot)
         say(f"plot: {plot}")

@@ -48,7 +48,7 @@ class Bin:
 class Sculpting:
     """The comparison. neighbors, window : the correlation of a query's value with the mean of its k neighbors', and of
     as many objects drawn from its window; excess : the first less the second. values : of neighbors and of drawn
-    objects, pooled over all queries, for the plot, each with the weight of its query."""
+    objects, pooled over all queries, for the plot."""
 
     column: str
     unit: str
@@ -60,7 +60,6 @@ class Sculpting:
     excess: Estimate
     bins: tuple[Bin, ...]
     values: tuple[Floats, Floats]
-    weights: Floats
     notes: tuple[str, ...] = ()
 
 
@@ -70,7 +69,6 @@ def measure(
     *,
     k: int = 10,
     max_queries: int = QUERIES,
-    weights: str | None = None,
     samples: Sequence[Path] | None = None,
     resamples: int = RESAMPLES,
     seed: int = 0,
@@ -78,19 +76,15 @@ def measure(
     """Compare the lists of an index folder with random objects of the same windows, in one column of numbers.
 
     k : neighbors of each query, as far as are stored. max_queries : of more objects, a random part by `seed`.
-    weights : column of what each query counts, of either sign; quantiles are not weighted.
-    InputError for an unknown column or one of texts, and where fewer than 2·BINS objects can be compared, or their
-    weights sum to nothing.
+    InputError for an unknown column or one of texts, and where fewer than 2·BINS objects can be compared.
     """
     index = Index(Path(folder))
     data = index.open_samples(list(samples) if samples else None)
     if k < 1 or k > index.k:
         raise InputError(f"k is from 1 to the {index.k} neighbors that are stored, but {k} was given.")
     values = _numbers(data, column)
-    counts = np.ones(len(values)) if weights is None else _numbers(data, weights)
     random = np.random.default_rng(seed)
-    known = np.isfinite(values) & np.isfinite(counts)
-    of, found, drawn = _pairs(index, data, values, k, max_queries, random, known)
+    of, found, drawn = _pairs(index, data, values, k, max_queries, random)
     queries = np.unique(of)
     if len(queries) < 2 * BINS:
         raise InputError(
@@ -101,12 +95,8 @@ def measure(
     notes: tuple[str, ...] = ()
     if window is not None and window.column == column:
         notes = (f"{column} is the column of the window itself, which holds neighbors near the query's value.",)
-    if not counts[queries].sum() > 0:
-        raise InputError(f"Weights sum to more than 0, but those in {weights!r} sum to {counts[queries].sum():g}.")
-    if weights is not None:
-        notes = (*notes, f"Queries count by {weights}, but for the quantiles.")
     near, random_ones = (_means(of, queries, values[each]) for each in (found, drawn))
-    neighbors, by_window, excess = _correlations(values[queries], near, random_ones, counts[queries], resamples, seed)
+    neighbors, by_window, excess = _correlations(values[queries], near, random_ones, resamples, seed)
     return Sculpting(
         column,
         data.columns[column].unit,
@@ -118,7 +108,6 @@ def measure(
         excess,
         _bins(values, of, found, drawn),
         (values[found], values[drawn]),
-        counts[of],
         notes,
     )
 
@@ -133,23 +122,13 @@ def _numbers(samples: Samples, column: str) -> Floats:
 
 
 def _pairs(
-    index: Index,
-    samples: Samples,
-    values: Floats,
-    k: int,
-    most: int,
-    random: np.random.Generator,
-    known: NDArray[np.bool_] | None = None,
+    index: Index, samples: Samples, values: Floats, k: int, most: int, random: np.random.Generator
 ) -> tuple[Rows, Rows, Rows]:
-    """Query, neighbor and an object drawn from the query's window, (m,) each, all with a value.
-
-    known : objects (N,) that may ask; by default those with a value.
-    """
+    """Query, neighbor and an object drawn from the query's window, (m,) each, all with a value."""
     within = everyone(index.n)
     if index.window is not None:
         within = ranges(index.window.values(samples), index.window.half_width)
-    known = np.isfinite(values) if known is None else known
-    usable = np.flatnonzero(known[within.order])  # places in the window's order
+    usable = np.flatnonzero(np.isfinite(values[within.order]))  # places in the window's order
     places = np.sort(random.permutation(usable)[:most])
     lists = np.asarray(index.neighbor_row[within.order[places], :k], np.int64)  # (Q, k)
     low, high = within.low[places, None], within.high[places, None]
@@ -171,15 +150,14 @@ def _means(of: Rows, queries: Rows, values: Floats) -> Floats:
 
 
 def _correlations(
-    x: Floats, near: Floats, random: Floats, weights: Floats, resamples: int, seed: int
+    x: Floats, near: Floats, random: Floats, resamples: int, seed: int
 ) -> tuple[Estimate, Estimate, Estimate]:
-    """The weighted Pearson correlations of x (Q,) with each, and their difference, with paired bootstrap intervals."""
+    """The Pearson correlations of x (Q,) with each, and their difference, with paired bootstrap intervals."""
     parts = [(each - each.mean()) / (each.std() or 1.0) for each in (x, near, random)]
     terms = np.stack(
         [np.ones_like(x), *parts, *(part**2 for part in parts), *(parts[0] * part for part in parts[1:])], axis=1
     )
-    sums = resampled_sums(terms * weights[:, None], resamples, seed)
-    sums = np.vstack([sums[:1], sums[1:][sums[1:, 0] > 0]])  # weights of both signs may sum to nothing in a resample
+    sums = resampled_sums(terms, resamples, seed)
     mean = sums[:, 1:] / sums[:, :1]  # of x, near, random, of their squares, of x·near, x·random
     spread = np.sqrt(np.maximum(mean[:, 3:6] - mean[:, :3] ** 2, 1e-300))
     found = [(mean[:, 5 + i] - mean[:, 0] * mean[:, i]) / (spread[:, 0] * spread[:, i]) for i in (1, 2)]
@@ -187,8 +165,8 @@ def _correlations(
 
 
 def _estimate(values: Floats) -> Estimate:
-    """The first value with the central LEVEL of the others, its resamples; itself where there is none."""
-    low, high = np.quantile(values[1:] if len(values) > 1 else values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    """The first value with the central LEVEL of the others, its resamples."""
+    low, high = np.quantile(values[1:], [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Estimate(float(values[0]), float(low), float(high))
 
 
@@ -208,8 +186,8 @@ def _bins(values: Floats, of: Rows, found: Rows, drawn: Rows) -> tuple[Bin, ...]
 
 
 def as_json(found: Sculpting) -> dict[str, Any]:
-    """The comparison without the pooled values and their weights."""
-    shown = {name: value for name, value in asdict(found).items() if name not in ("values", "weights")}
+    """The comparison without the pooled values."""
+    shown = {name: value for name, value in asdict(found).items() if name != "values"}
     return shown | {"bins": [asdict(each) for each in found.bins], "notes": list(found.notes)}
 
 
@@ -247,14 +225,12 @@ def draw(found: Sculpting, path: Path) -> None:
     grid = figure.add_gridspec(2, 2, height_ratios=(3, 1))
     top, below, right = (figure.add_subplot(place) for place in (grid[0, 0], grid[1, 0], grid[:, 1]))
     edges = np.histogram_bin_edges(np.quantile(found.values[1], [0.002, 0.998]), 40)
-    counts, squares = (
-        [np.histogram(values, edges, weights=found.weights**power)[0] for values in found.values] for power in (1, 2)
-    )
+    counts = [np.histogram(values, edges)[0].astype(float) for values in found.values]
     for count, label, color in zip(counts, ("neighbors", "window"), ("#0b62c4", "#6b7280"), strict=True):
-        top.stairs(count / (count.sum() or 1.0), edges, label=label, color=color, fill=label == "window", alpha=0.7)
+        top.stairs(count / max(count.sum(), 1), edges, label=label, color=color, fill=label == "window", alpha=0.7)
     filled = counts[1] > 0
     ratio = np.where(filled, counts[0] / np.where(filled, counts[1], 1), np.nan)
-    error = np.where(filled, np.sqrt(squares[0]) / np.where(filled, counts[1], 1), np.nan)
+    error = np.where(filled, np.sqrt(counts[0]) / np.where(filled, counts[1], 1), np.nan)
     below.errorbar((edges[1:] + edges[:-1]) / 2, ratio, error, fmt=".", color="#0b62c4")
     below.axhline(1, color="black", lw=0.8)
     below.set(xlabel=name, ylabel="ratio", ylim=(0, 2))
