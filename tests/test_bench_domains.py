@@ -15,6 +15,7 @@ from lookalike.bench import domains
 from lookalike.bench.domains import Case, Done, Skipped, read_cases, run_cases
 from lookalike.bench.domains_report import as_json, as_text, beats, draw, write_markdown
 from lookalike.cli import app
+from lookalike.cli.simulate import group as simulations
 from lookalike.errors import InputError, LookalikeError
 from lookalike.events import PRIMITIVES
 
@@ -155,3 +156,13 @@ def test_wrong_cases_are_refused_in_one_line(tmp_path: Path) -> None:
 def test_a_step_that_fails_is_named(tmp_path: Path) -> None:
     with pytest.raises(LookalikeError, match=r"`lookalike info nothing.h5` in .* ended with exit code 2"):
         domains.process(["info", "nothing.h5"], tmp_path)
+
+
+def test_the_cases_of_the_repository_are_sound() -> None:
+    found = read_cases(Path(__file__).parent.parent / "benchmarks" / "domains.toml")
+    made = {case.samples.split()[1] for case in found.values() if case.samples.startswith("simulate")}
+    assert made <= {command.name for command in simulations.registered_commands if command.name} | {
+        command.callback.__name__ for command in simulations.registered_commands if command.callback
+    }
+    assert len(found) >= 6
+    assert all("--label" in case.evaluate for case in found.values())
