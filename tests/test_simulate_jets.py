@@ -53,6 +53,7 @@ def test_columns_follow_from_the_constituents(events: Samples) -> None:
     assert (np.diff(x[..., 0], axis=1) <= 0).all()
     counts = real.sum(axis=1)
     block = Block(0, counts, *(x[..., place][real] for place in range(3)), jet=x[..., 3][real].astype(np.int64))
+    assert counts.max() <= x.shape[1] - 16  # places left free for splits
     stored = counts == events.column("n_constituents")  # those whose constituents all found a place
     assert stored.mean() > 0.6
     for name, values in kinematics(block, 2).items():

@@ -19,7 +19,7 @@ from lookalike.about import About, Column
 from lookalike.augmentations.jet import Resolution, Smearing
 from lookalike.datasets import anti_kt, pythia
 from lookalike.datasets.jet_blocks import Block, Floats, Ints, described, kinematics, with_angles, wrapped
-from lookalike.datasets.jets import BAND_UNITS, BANDS, Cut, stored
+from lookalike.datasets.jets import BAND_UNITS, BANDS, ROOM, Cut, stored
 from lookalike.errors import InputError
 from lookalike.simulate.draws import Draws
 from lookalike.simulate.jet_physics import QCD, hidden_valley
@@ -45,7 +45,8 @@ class Jets:
     """A set of events of a seed; `block` makes any of its rows, each from the seed and its row alone.
 
     signal : share of Hidden Valley events. invisible : share of their dark pions that no detector sees.
-    min_pt (GeV) and max_eta (|η|) are what both leading jets must pass. places : constituents stored of an event.
+    min_pt (GeV) and max_eta (|η|) are what both leading jets must pass. places : for the constituents of an event, the
+    hardest of which are stored, some left free for splits.
     """
 
     noun = "jets"
@@ -125,7 +126,7 @@ class Jets:
         whole = _joined([found[place] for place in range(len(rows))])
         catalog = kinematics(whole, 2) | {"label": np.array(CLASSES)[signal.astype(int)], "tries": tries}
         ids = [f"sim{self.seed}-{row:07d}" for row in rows.tolist()]
-        return ids, stored(whole, self.places, Cut()), catalog
+        return ids, stored(whole, self.places, Cut(), 2 * ROOM), catalog
 
     def _made(self, rows: Ints, signal: NDArray[np.bool_], attempt: int) -> tuple[NDArray[np.bool_], Block]:
         """Which of the rows' events of this attempt pass (n,), and these as a detector sees their two leading jets."""
