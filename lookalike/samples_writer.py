@@ -35,6 +35,8 @@ class SamplesWriter:
     def __init__(self, path: Path, about: About, columns: Mapping[str, Column]) -> None:
         if "id" in columns:
             raise InputError("A catalog column may not be called 'id', which names the objects themselves; rename it.")
+        if odd := [name for name in columns if "/" in name or "\0" in name or not name.strip(".")]:
+            raise InputError(f"A catalog column has a name without '/', but {odd[0]!r} was given; rename it.")
         self.about, self.columns = about, dict(columns)
         self._file = h5py.File(path, "w")
         self._hashes: dict[str, ArrayHash] = {}

@@ -36,6 +36,20 @@ def check_ports(port: int, app_port: int) -> None:
 
 def serve_both(index: Path, port: int, app_port: int, max_overlap: float) -> None:
     """Serve the API and the page until Ctrl-C or SIGTERM, then stop both; a process that ends early is an error."""
+    with served(index, port, app_port, max_overlap) as children:
+        print(
+            f"\nPage  http://127.0.0.1:{app_port}\nAPI   http://127.0.0.1:{port}/docs\nCtrl-C stops both.", flush=True
+        )
+        with contextlib.suppress(KeyboardInterrupt):
+            while True:
+                _check_alive(children)
+                time.sleep(0.5)
+        print("stopping …", file=sys.stderr)
+
+
+@contextlib.contextmanager
+def served(index: Path, port: int, app_port: int, max_overlap: float) -> Iterator[dict[str, subprocess.Popen[bytes]]]:
+    """The API and the page of an index folder, both answering, stopped on the way out."""
     from lookalike.webapp.run import app_command
 
     api = f"http://127.0.0.1:{port}"
@@ -46,12 +60,28 @@ def serve_both(index: Path, port: int, app_port: int, max_overlap: float) -> Non
     }
     with _stopped_by_signals(), _children(commands) as children:
         _wait_until_ready(children, {"API": f"{api}/readyz", "page": f"{page}/_stcore/health"})
-        print(f"\nPage  {page}\nAPI   {api}/docs\nCtrl-C stops both.", flush=True)
-        with contextlib.suppress(KeyboardInterrupt):
-            while True:
-                _check_alive(children)
-                time.sleep(0.5)
-        print("stopping …", file=sys.stderr)
+        yield children
+
+
+def page_of(api: str, name: str) -> str:
+    """What is wrong with an object's page on this service, run without a browser; "" where it is drawn."""
+    from streamlit.testing.v1 import AppTest
+
+    from lookalike.webapp.run import PAGE
+
+    before = os.environ.get("LOOKALIKE_API")
+    os.environ["LOOKALIKE_API"] = api
+    try:
+        page = AppTest.from_file(str(PAGE), default_timeout=60)
+        page.query_params["id"] = name
+        page.run()
+    finally:
+        if before is None:
+            del os.environ["LOOKALIKE_API"]
+        else:
+            os.environ["LOOKALIKE_API"] = before
+    said = [str(getattr(each, "value", each)) for each in page.get("text")]
+    return " ".join([*(each.message for each in page.exception), *said])
 
 
 @contextlib.contextmanager

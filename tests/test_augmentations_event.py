@@ -188,6 +188,7 @@ def settings(about: About, **changes: object) -> EventSettings:
 
 
 OFF = {"enabled": False}
+FIXED = {"boost": OFF, "pile_up": OFF}
 
 
 def one_event(n: int, jets: int = 2) -> torch.Tensor:
@@ -217,7 +218,7 @@ def test_turning_moves_all_azimuths_alike_and_evenly() -> None:
     """Kolmogorov and Smirnov's distance of 4,000 uniform angles is above 0.0309 once in a thousand."""
     n = 4000
     x = one_event(n)
-    made = settings(RECORDS, energy=OFF, directions=OFF, mirror=OFF)
+    made = settings(RECORDS, energy=OFF, directions=OFF, mirror=OFF, **FIXED)
     seen = viewed(x, made)
     names = [name for name in NAMES if name.endswith("phi")]
     turns = torch.stack([seen[:, AT[name]] - x[:, AT[name]] for name in names], dim=1).double()
@@ -233,7 +234,7 @@ def test_turning_moves_all_azimuths_alike_and_evenly() -> None:
 def test_mirroring_changes_the_signs_of_the_whole_event() -> None:
     """Half of 4,000 each, within 105 of it (a chance of one in a thousand)."""
     x = one_event(4000)
-    seen = viewed(x, settings(RECORDS, energy=OFF, directions=OFF, turn=OFF))
+    seen = viewed(x, settings(RECORDS, energy=OFF, directions=OFF, turn=OFF, **FIXED))
     for part in ("eta", "phi"):
         columns = [place for name, place in AT.items() if name.endswith(part)]
         signs = seen[:, columns] / x[:, columns]
@@ -241,7 +242,7 @@ def test_mirroring_changes_the_signs_of_the_whole_event() -> None:
         assert (signs - signs[:, :1]).abs().max() < 1e-5
         assert abs(int((signs[:, 0] > 0).sum()) - 2000) < 105
     torch.testing.assert_close(derived(seen.double()), derived(x.double()), rtol=1e-4, atol=1e-4)
-    always = settings(RECORDS, energy=OFF, directions=OFF, turn=OFF, mirror={"eta": 1.0, "phi": 0.0})
+    always = settings(RECORDS, energy=OFF, directions=OFF, turn=OFF, mirror={"eta": 1.0, "phi": 0.0}, **FIXED)
     torch.testing.assert_close(viewed(x, always)[:, AT["PRI_tau_eta"]], -x[:, AT["PRI_tau_eta"]])
 
 
@@ -252,7 +253,7 @@ def test_momenta_are_smeared_by_their_own_resolution() -> None:
     """
     n = 20_000
     x = one_event(n)
-    seen = viewed(x, settings(RECORDS, turn=OFF, mirror=OFF, directions=OFF))
+    seen = viewed(x, settings(RECORDS, turn=OFF, mirror=OFF, directions=OFF, **FIXED))
     swapped = seen[:, AT["PRI_jet_leading_eta"]] < 0
     assert 0 < int(swapped.sum()) < n / 4
     assert (seen[:, AT["PRI_jet_leading_pt"]] >= seen[:, AT["PRI_jet_subleading_pt"]]).all()
@@ -288,7 +289,7 @@ def test_smearing_is_truncated_above_zero() -> None:
 def test_directions_are_smeared_by_scale_over_momentum() -> None:
     n = 20_000
     x = one_event(n)
-    seen = viewed(x, settings(RECORDS, turn=OFF, mirror=OFF, energy=OFF)).double()
+    seen = viewed(x, settings(RECORDS, turn=OFF, mirror=OFF, energy=OFF, directions={"scale": 10.0}, **FIXED)).double()
     for name, pt in (("tau", 40.0), ("jet_leading", 120.0), ("jet_subleading", 60.0)):
         for part in ("eta", "phi"):
             off = wrapped(seen[:, AT[f"PRI_{name}_{part}"]] - x[:, AT[f"PRI_{name}_{part}"]])
@@ -312,7 +313,7 @@ def transverse(x: torch.Tensor, names: Sequence[str]) -> np.ndarray:
 @pytest.mark.parametrize("jets", [0, 1, 2])
 def test_missing_momentum_and_the_sum_of_jets_follow(jets: int) -> None:
     x = one_event(500, jets)
-    seen = viewed(x, settings(RECORDS, turn=OFF, mirror=OFF))
+    seen = viewed(x, settings(RECORDS, turn=OFF, mirror=OFF, directions={"scale": 10.0}, **FIXED))
     objects = ("tau", "lep", "jet_leading", "jet_subleading")
     np.testing.assert_allclose(transverse(seen, ("met", *objects)), transverse(x, ("met", *objects)), atol=1e-3)
     pts = [AT["PRI_jet_leading_pt"], AT["PRI_jet_subleading_pt"]]
@@ -340,7 +341,7 @@ def test_particles_are_smeared_as_records_are() -> None:
     """Spreads of each type as above, the total transverse momentum kept, order by pT, tags and masses carried along."""
     n = 20_000
     x = as_particles(one_event(n))
-    seen = viewed(x, settings(LISTS, turn=OFF, mirror=OFF, directions=OFF))
+    seen = viewed(x, settings(LISTS, turn=OFF, mirror=OFF, directions=OFF, **FIXED))
     assert (seen[:, 1:, 0] <= seen[:, :-1, 0]).all()
     assert not seen[:, 5].any()
     for tag, mean, std in ((0.0, 40, 9.695), (0.25, 50, 1.0), (0.5, 120, 17.49), (0.75, 60, 12.0)):
@@ -359,12 +360,56 @@ def test_particles_are_smeared_as_records_are() -> None:
 
 def test_nothing_is_smeared_where_all_is_off() -> None:
     x = as_particles(torch.from_numpy(drawn_records(50)).float())
-    off = dict.fromkeys(("turn", "mirror", "energy", "directions"), OFF)
+    off = dict.fromkeys(("turn", "mirror", "boost", "energy", "directions", "pile_up"), OFF)
     seen = viewed(x, settings(LISTS, **off))
     order = x[..., 0].argsort(dim=1, descending=True, stable=True)
     torch.testing.assert_close(seen, x.gather(1, order[..., None].expand_as(x)), rtol=1e-5, atol=1e-4)
     rows = torch.from_numpy(drawn_records(50)).float()
     torch.testing.assert_close(viewed(rows, settings(RECORDS, **off)), rows, rtol=1e-5, atol=1e-3, equal_nan=True)
+
+
+def test_boosts_add_the_same_to_every_pseudorapidity() -> None:
+    """Mean within 4.5 σ/√n and spread within 4.5 σ/√(2n); what is left of an event is as before, Δη among it."""
+    n = 20_000
+    off = {"turn": OFF, "mirror": OFF, "energy": OFF, "directions": OFF, "pile_up": OFF}
+    x = one_event(n)
+    seen = viewed(x, settings(RECORDS, boost={"spread": 0.8}, **off)).double()
+    etas = [AT[name] for name in NAMES if name.endswith("eta")]
+    moved = seen[:, etas] - x[:, etas]
+    assert (moved - moved[:, :1]).abs().max() < 1e-5
+    assert abs(float(moved[:, 0].mean())) < 4.5 * 0.8 / math.sqrt(n)
+    assert abs(float(moved[:, 0].std()) - 0.8) < 4.5 * 0.8 / math.sqrt(2 * n)
+    same = [AT[name] for name in NAMES if not name.endswith("eta")]
+    torch.testing.assert_close(seen[:, same].float(), x[:, same], rtol=1e-6, atol=1e-4)
+    kept = [place for place, name in enumerate(DERIVED) if name != "DER_prodeta_jet_jet"]
+    torch.testing.assert_close(derived(seen)[:, kept], derived(x.double())[:, kept], rtol=1e-4, atol=1e-3)
+    lists = as_particles(one_event(200))
+    shown = viewed(lists, settings(LISTS, boost={"spread": 0.8}, **off))
+    assert not shown[shown[..., 4] == TYPES.index("met")][:, 1].any()  # the missing momentum stays at 0
+
+
+def test_pile_up_measures_the_missing_momentum_again() -> None:
+    """σ = 0.5·√300 GeV of each component, about its value; ΣET by a factor whose logarithm has a spread of 1."""
+    n = 20_000
+    off = {"turn": OFF, "mirror": OFF, "energy": OFF, "directions": OFF, "boost": OFF}
+    x = one_event(n)
+    seen = viewed(x, settings(RECORDS, **off)).double()
+    std = 0.5 * math.sqrt(300)
+    moved = transverse(seen, ("met",)) - transverse(x, ("met",))
+    assert (np.abs(moved.mean(axis=0)) < 4.5 * std / math.sqrt(n)).all()
+    assert (np.abs(moved.std(axis=0) - std) < 4.5 * std / math.sqrt(2 * n)).all()
+    factor = torch.log(seen[:, AT["PRI_met_sumet"]] / 300)
+    assert abs(float(factor.mean())) < 4.5 / math.sqrt(n)
+    assert abs(float(factor.std()) - 1) < 4.5 / math.sqrt(2 * n)
+    same = [AT[name] for name in NAMES if not name.startswith("PRI_met")]
+    torch.testing.assert_close(seen[:, same].float(), x[:, same], rtol=1e-6, atol=1e-5)
+    lists = as_particles(x)  # whose objects have 40 + 50 + 120 + 60 GeV
+    shown = viewed(lists, settings(LISTS, **off))
+    met = [each[(each[..., 4] == TYPES.index("met")) & (each[..., 0] > 0)] for each in (shown, lists)]
+    moved = met[0][:, 0] * torch.cos(met[0][:, 2]) - met[1][:, 0] * torch.cos(met[1][:, 2])
+    std = 0.5 * math.sqrt(270)
+    assert abs(float(moved.std()) - std) < 4.5 * std / math.sqrt(2 * n)
+    torch.testing.assert_close(shown[..., 0].sum(1) - met[0][:, 0], lists[..., 0].sum(1) - met[1][:, 0])
 
 
 # What the encoder is given.

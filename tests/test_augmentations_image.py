@@ -12,7 +12,8 @@ from scipy import stats
 from lookalike.augmentations import image
 from lookalike.augmentations.draws import Draws
 from lookalike.augmentations.galaxy import GALAXY
-from lookalike.augmentations.image import Crop, ImageSettings, crop_boxes, default_settings, preprocess, view
+from lookalike.augmentations.image import crop_boxes, default_settings, preprocess, turns, view
+from lookalike.augmentations.image_settings import Crop, ImageSettings
 from lookalike.augmentations.inputs import encoder_input
 from lookalike.errors import InputError
 from lookalike.samples import About
@@ -20,7 +21,7 @@ from lookalike.samples import About
 COLOR = About(domain="image", bands=("R", "G", "B"))
 GRAY = About(domain="image", bands=("gray",))
 ODDS = 1e-6
-STEPS = ("crop", "jitter", "gray", "blur", "flip")
+STEPS = ("crop", "turn", "flip", "negative", "jitter", "gray", "blur")
 
 
 def only(*steps: str, size: int = 32, **changes: object) -> ImageSettings:
@@ -74,6 +75,50 @@ def test_half_of_the_pictures_are_flipped() -> None:
     kept = (seen - pictures).abs().amax((1, 2, 3)) < 1e-4
     assert (flipped ^ kept).all()
     assert stats.binomtest(int(flipped.sum()), 4000, 0.5).pvalue > ODDS
+
+
+def test_a_turned_picture_is_turned_about_its_middle_by_every_angle() -> None:
+    at = torch.arange(33.0) - 16
+    x, y = at.expand(33, 33), at[:, None].expand(33, 33)
+    ramps = torch.stack([x, y, x * 0])[None].expand(2000, 3, 33, 33)
+    seen = view(ramps, {}, draws(2000), only("turn", size=33, turn={"enabled": True, "degrees": 40})).double()
+    inside = x.square() + y.square() < 12**2
+    along, across = (seen[:, band][:, inside] for band in (0, 1))  # (2000, px)
+    angle = torch.atan2(
+        (along * y[inside] - across * x[inside]).sum(1), (along * x[inside] + across * y[inside]).sum(1)
+    )
+    for angles in (angle, -angle):  # whichever way round is counted as positive
+        assert stats.kstest(torch.rad2deg(angles).numpy(), stats.uniform(-40, 80).cdf).pvalue > ODDS
+    radius = (along.square() + across.square()).sqrt()
+    wanted = (x.square() + y.square()).sqrt()[inside].double()
+    torch.testing.assert_close(radius, wanted.expand_as(radius), rtol=0, atol=1e-3)
+
+
+def test_negatives_swap_dark_and_bright_of_half_of_the_pictures() -> None:
+    pictures = torch.rand(1, 3, 4, 4).mul(255).expand(4000, 3, 4, 4)
+    seen = view(pictures, {}, draws(4000), only("negative", size=4, clip=(0.0, 255.0)))
+    swapped = (seen - (255 - pictures)).abs().amax((1, 2, 3)) < 1e-3
+    kept = (seen - pictures).abs().amax((1, 2, 3)) < 1e-3
+    assert (swapped ^ kept).all()
+    assert stats.binomtest(int(swapped.sum()), 4000, 0.5).pvalue > ODDS
+    with pytest.raises(InputError, match="clip"):
+        only("negative", size=4)
+
+
+def test_views_show_the_center_that_the_encoder_is_given() -> None:
+    pictures = torch.rand(3, 1, 41, 50) * 255
+    settings, _ = default_settings(GRAY, 41, frozenset(), "uint8")
+    off = settings.changed({"size": 20, **{step: {"enabled": False} for step in STEPS}})
+    seen = preprocess(GRAY, off)
+    copies = view(pictures, {}, draws(3), off)
+    torch.testing.assert_close(encoder_input(copies, seen), encoder_input(pictures, seen), rtol=0, atol=1e-4)
+
+
+def test_pictures_have_no_up_where_views_are_turned_all_round() -> None:
+    assert not turns(only("turn", "flip", turn={"enabled": True, "degrees": 90}))
+    assert not turns(only("turn"))
+    assert turns(only("turn", "flip"))
+    assert not turns(default_settings(COLOR, 64, frozenset(), "uint8")[0])
 
 
 def test_color_changes_are_torchvisions() -> None:

@@ -127,6 +127,16 @@ def test_smearing_falls_with_momentum(scale: float) -> None:
     assert JetSettings().smearing.scale == 0.1
 
 
+def test_a_soft_constituent_does_not_turn_an_aligned_jet() -> None:
+    """Two hard prongs lie along η′ in every view, however far a constituent of 0.2 MeV, or one of 50, is smeared."""
+    prongs = torch.tensor([[100.0, 0.4, 0.3, 0.0], [80.0, -0.4, -0.3, 0.0], [0.0002, 0.1, 0.1, 0.0], [0.05, 0, 0, 0]])
+    settings = only("smearing", image={"align": True})
+    images = preprocess(ABOUT, settings.changed({"jets": 1})).given(seen(prongs.expand(500, 4, 4), settings))[:, 0]
+    off_axis = images.clone()
+    off_axis[:, 35:40] = 0  # the rows about φ′ = 0
+    assert off_axis.amax() < math.log1p(1.0)  # no prong is there
+
+
 @pytest.mark.parametrize("pt", [1.0, 30.0, 1000.0])
 def test_momenta_are_smeared_by_the_stated_resolution_and_stay_positive(pt: float) -> None:
     after = seen(alike(4000, pt), only("resolution"))[:, 0, 0].double().numpy()

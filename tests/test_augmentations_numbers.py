@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from lookalike.augmentations import numbers as module
 from lookalike.augmentations.inputs import encoder_input
 from lookalike.augmentations.numbers import Numbers, fitted
 from lookalike.errors import InputError
@@ -102,6 +103,19 @@ def test_mean_and_spread_are_those_of_what_is_defined(tmp_path: Path, kind: str)
     given = encoder_input(torch.from_numpy(stored), seen)
     own = given[:, :2] if kind == "record" else given[given[..., -1] > 0][:, :2]
     torch.testing.assert_close(own.mean(dim=0), torch.zeros(2), atol=1e-3, rtol=0)
+
+
+def test_long_lists_are_fitted_to_fewer_objects(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is held at once does not grow with the places of an event."""
+    rows = drawn(600).reshape(200, 3, 5)
+    about = About(domain="event", bands=NAMES, layout="particles")
+    with write_samples(tmp_path / "s.h5", about, {}) as writer:
+        writer.append([f"e{row}" for row in range(200)], rows, {})
+    assert len(module.some_of(Samples(tmp_path / "s.h5"))) == 200
+    monkeypatch.setattr(module, "PARTICLES_FITTED", 60)
+    some = module.some_of(Samples(tmp_path / "s.h5"))
+    assert some.shape == (20, 3, 5)
+    assert torch.equal(some[[0, -1]], torch.from_numpy(rows[[0, -1]]).double())
 
 
 @pytest.mark.parametrize(

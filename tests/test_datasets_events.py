@@ -15,6 +15,7 @@ import pytest
 from pyarrow import parquet
 
 from lookalike.datasets import IngestReport, event_blocks, ingest
+from lookalike.datasets.event_rules import energy_unit
 from lookalike.errors import InputError, LookalikeError
 from lookalike.events import ALL_DERIVED, PARTICLE, PRIMITIVES, TYPES
 from lookalike.samples import Samples
@@ -150,6 +151,43 @@ def test_units_are_never_guessed(higgs: Callable[..., IngestReport]) -> None:
         higgs([row(0)], unit="MeV")
     with pytest.raises(InputError, match="Momenta are in GeV or MeV, but the unit 'TeV' was given"):
         higgs([row(0)], unit="TeV")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"EventId": "1 0"}, "the id is not 1 to 64 characters"),
+        ({"EventId": "1" * 65}, "the id is not 1 to 64 characters"),
+        ({"PRI_tau_pt": 1e39}, "PRI_tau_pt is above"),
+        ({"PRI_tau_pt": 1e-50}, "PRI_tau_pt is not above 0"),
+        ({"PRI_jet_subleading_pt": math.inf}, "PRI_jet_subleading_pt is not defined where"),
+    ],
+)
+@pytest.mark.parametrize("layout", ["features", "particles"])
+def test_what_no_float32_or_id_can_hold_is_a_fault_of_its_row(
+    higgs: Callable[..., IngestReport], change: Row, message: str, layout: str
+) -> None:
+    rows = [row(0), row(1, 1, **change), row(2)]
+    with pytest.raises(InputError, match="row 2 .*" + message):
+        higgs(rows, layout=layout)
+    report = higgs(rows, layout=layout, skip_bad=True)
+    assert Samples(report.out).ids.tolist() == [b"100000", b"100002"]
+
+
+def test_a_source_of_events_makes_events_alone(higgs: Callable[..., IngestReport]) -> None:
+    with pytest.raises(InputError, match="makes samples of the domain event, but --domain galaxy was given"):
+        higgs([row(0)], domain="galaxy")
+
+
+def test_a_header_is_read_whatever_bytes_follow_it_at_a_blocks_end(tmp_path: Path) -> None:
+    """The part of a file that its names are looked for in may end within a letter of two bytes."""
+    (tmp_path / "map.json").write_text(json.dumps(FLAT | {"catalog": {"note": {"column": "kind", "text": True}}}))
+    names, line = "Run,Event,kind,x,y,z,e,p,h,f,mx,my\n", "5,{},{},3,4,0,13,20,1,2,0,6\n"
+    filled = names + line.format(1, "é" * (1 << 19)) + line.format(2, "b")
+    assert filled.encode()[: 1 << 20].decode("utf-8", "ignore").encode() != filled.encode()[: 1 << 20]
+    (tmp_path / "t.csv").write_text(filled, encoding="utf-8")
+    report = ingest("events", [tmp_path / "t.csv"], tmp_path / "t.h5", columns=tmp_path / "map.json", quiet=True)
+    assert Samples(report.out).ids.tolist() == [b"5:1", b"5:2"]
 
 
 def test_files_that_are_none_are_refused(higgs: Callable[..., IngestReport], tmp_path: Path) -> None:
@@ -306,19 +344,140 @@ def test_the_softest_are_left_out_of_what_is_too_long(tabled: Callable[..., Inge
 def test_units_come_from_attributes_or_options(tabled: Callable[..., IngestReport]) -> None:
     table = lists(12)
     plain = Samples(tabled(table).out).objects(slice(None))
-    in_mev = table | {
+    samples = Samples(tabled(in_mev(table), unit="MeV").out)  # by the columns' attributes
+    np.testing.assert_allclose(samples.objects(slice(None)), plain, rtol=1e-5)
+    with pytest.raises(InputError, match="if they are in MeV say --unit MeV"):
+        tabled(in_mev(table))
+    with pytest.raises(InputError, match=r"a number in GeV, and 105\.66 GeV is none of it"):
+        tabled(in_mev(table), LISTS.replace("0.10566", "105.66"))
+
+
+def in_mev(table: dict[str, list[Any]]) -> dict[str, list[Any]]:
+    """The same table with its momenta and masses in MeV."""
+    return table | {
         name: [np.multiply(each, 1000).tolist() for each in table[name]] for name in ("jet_pt", "jet_m", "mu_pt", "met")
     }
-    light = LISTS.replace("0.10566", "105.66")
-    for options in ({"unit": "MeV"}, {"chosen": light + ""}):
-        chosen = {"table": in_mev} | options
-        if "unit" in options:
-            chosen["chosen"] = LISTS
-            samples = Samples(tabled(**chosen).out)  # by the columns' attributes
-            np.testing.assert_allclose(samples.objects(slice(None)), plain, rtol=1e-5)
-        else:
-            with pytest.raises(InputError, match="if they are in MeV say --unit MeV"):
-                tabled(**chosen)
+
+
+def test_an_undefined_momentum_hides_no_wrong_unit(tabled: Callable[..., IngestReport]) -> None:
+    table = in_mev(lists(12))
+    table["jet_pt"][6][1] = math.nan
+    with pytest.raises(InputError, match="if they are in MeV say --unit MeV"):
+        tabled(table, skip_bad=True)
+
+
+def test_a_first_block_without_objects_hides_no_wrong_unit(
+    tabled: Callable[..., IngestReport], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = in_mev(lists(13))
+    for name in table:
+        if name.startswith(("jet_", "mu_")):
+            table[name][:3] = [[], [], []]
+    monkeypatch.setattr(event_blocks, "BLOCK_ROWS", 3)
+    with pytest.raises(InputError, match="if they are in MeV say --unit MeV"):
+        tabled(table)
+
+
+def test_soft_objects_in_mev_are_known_by_the_hardest(tabled: Callable[..., IngestReport]) -> None:
+    """Half of the momenta are below 3,000 MeV, as hardly any object's are in GeV; some are above 7,000."""
+    table = lists(12)
+    for i in range(12):
+        table["jet_pt"][i] = [1500.0] * (i % 4)
+        table["mu_pt"][i] = [(1800.0, 9000.0)[i > 9]] * (i % 3)
+    with pytest.raises(InputError, match=r"one in a hundred .* say --unit MeV"):
+        tabled(table)
+    assert tabled(table, unit="GeV").n == 12
+
+
+@pytest.mark.parametrize(
+    ("said", "options", "message"),
+    [
+        ("TeV", {}, "says that its momenta are in 'TeV'; momenta are in GeV or MeV"),
+        ("keV", {}, "says that its momenta are in 'keV'"),
+    ],
+)
+def test_a_files_unit_that_is_not_read_is_refused(
+    tabled: Callable[..., IngestReport], said: str, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        tabled(lists(12), unit=said, **options)
+
+
+def test_units_are_told_by_any_spelling_and_contradicted_by_none() -> None:
+    path = Path("x.root")
+    assert energy_unit(None, {"mev", "", "nJet"}, path) == ("MeV", 1e-3)
+    assert energy_unit(None, {"GeV/c", "GeV/c2"}, path) == ("GeV", 1.0)
+    assert energy_unit("gev", set(), path) == ("GeV", 1.0)
+    assert energy_unit("MeV", {"MeV"}, path) == ("MeV", 1e-3)
+    with pytest.raises(InputError, match="says that its momenta are in MeV, but the unit GeV was given"):
+        energy_unit("GeV", {"MeV"}, path)
+    with pytest.raises(InputError, match="says GeV and MeV of its momenta"):
+        energy_unit("GeV", {"MeV", "GeV"}, path)
+
+
+def test_undefined_whole_numbers_are_no_numbers(
+    tabled: Callable[..., IngestReport], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(event_blocks, "BLOCK_ROWS", 5)
+    table = lists(12)
+    table["nvtx"][7], table["nvtx"][11] = -999, None
+    report = tabled(table)
+    expected = [math.nan if i in (7, 11) else float(i) for i in range(12)]
+    np.testing.assert_array_equal(Samples(report.out).column("vertices"), expected)
+    assert report.missing["vertices"] == 2
+    whole = Samples(tabled(lists(12)).out).column("vertices")
+    assert whole.dtype == np.int64
+
+
+def test_an_event_without_any_object_is_refused_or_counted(tabled: Callable[..., IngestReport]) -> None:
+    table = lists(13)
+    assert not table["jet_pt"][0]
+    assert not table["mu_pt"][0]
+    table["met"][0] = 0.0
+    with pytest.raises(InputError, match=r"row 1 .*the event has no object at all"):
+        tabled(table)
+    report = tabled(table, skip_bad=True)
+    assert (report.n, report.counts["events left out"]) == (12, 1)
+
+
+def test_categories_are_texts_and_other_types_are_named(tmp_path: Path) -> None:
+    (tmp_path / "map.json").write_text(json.dumps(FLAT | {"id": "Event", "catalog": {}}))
+    columns: dict[str, Any] = {name: [1.0, 2.0] for name in ("x", "y", "z", "p", "h", "f", "mx", "my")}
+    kinds = pyarrow.array(["tt", "zz"]).dictionary_encode()
+    table = pyarrow.table(columns | {"Event": [1, 2], "e": [9.0, 9.0], "kind": kinds})
+    parquet.write_table(table, tmp_path / "t.parquet")
+    options = {"columns": tmp_path / "map.json", "quiet": True, "overwrite": True}
+    report = ingest("events", [tmp_path / "t.parquet"], tmp_path / "t.h5", **options)
+    assert Samples(report.out).column("label").tolist() == ["tt", "zz"]
+    days = pyarrow.array([0, 1], pyarrow.timestamp("s"))
+    parquet.write_table(table.set_column(0, "x", days), tmp_path / "t.parquet")
+    with pytest.raises(InputError, match="Column 'x' holds timestamp"):
+        ingest("events", [tmp_path / "t.parquet"], tmp_path / "t.h5", **options)
+
+
+def test_texts_are_no_momenta(tabled: Callable[..., IngestReport]) -> None:
+    table = lists(6)
+    table["jet_pt"] = [[str(pt) for pt in event] for event in table["jet_pt"]]
+    with pytest.raises(InputError, match="Lists of numbers are needed, but those of column 'jet_pt' hold others"):
+        tabled(table)
+
+
+def test_files_whose_rows_would_have_the_same_ids_are_refused_at_once(
+    tabled: Callable[..., IngestReport], tmp_path: Path
+) -> None:
+    table = {name: values for name, values in lists(12).items() if name not in ("run", "lumi", "event")}
+    tabled(table)
+    (tmp_path / "more").mkdir()
+    copy = tmp_path / "more" / "events.parquet"
+    copy.write_bytes((tmp_path / "events.parquet").read_bytes())
+    with pytest.raises(InputError, match="Two files make the same ids, events:0 and on"):
+        ingest(
+            "events",
+            [tmp_path / "events.parquet", copy],
+            tmp_path / "two.h5",
+            columns=tmp_path / "map.toml",
+            quiet=True,
+        )
 
 
 @pytest.mark.parametrize(
@@ -330,6 +489,10 @@ def test_units_come_from_attributes_or_options(tabled: Callable[..., IngestRepor
         ({"jet_eta": 12.0}, "is beyond"),
         ({"met": -2.0}, "the missing momentum is negative"),
         ({"met": math.nan}, "the missing momentum is undefined"),
+        ({"jet_pt": 1e39}, "has a momentum, mass or tag above"),
+        ({"jet_pt": 1e-50}, "a jet .jet_pt. has a pT that is not above 0"),
+        ({"jet_b": math.inf}, "has an undefined momentum"),
+        ({"met": 1e39}, "the missing momentum is above"),
         ({"w": math.nan}, "The weight is no finite number"),
         ({"jet_m": "short"}, "are lists of different lengths"),
     ],
@@ -387,6 +550,10 @@ def test_columns_of_numbers_and_four_momenta(tmp_path: Path) -> None:
     np.testing.assert_allclose(first[2], [5, 0, math.atan2(4, 3), 12, electron, 0], rtol=1e-6)
     np.testing.assert_allclose(second[1, :4], [5, math.asinh(12 / 5), math.atan2(-4, 3), 0], rtol=1e-6, atol=1e-6)
     assert not second[2].any()
+    assert report.counts["objects that are undefined, and so not there"] == 1
+    (tmp_path / "t.csv").write_text("\n".join([lines[0], lines[2].replace("-25,-25,-25", "-25,1,-25")]))
+    with pytest.raises(InputError, match=r"a jet .p. has an undefined momentum"):
+        ingest("events", [tmp_path / "t.csv"], tmp_path / "u.h5", columns=tmp_path / "map.json", quiet=True)
 
 
 @pytest.mark.parametrize(
@@ -401,6 +568,8 @@ def test_columns_of_numbers_and_four_momenta(tmp_path: Path) -> None:
         (LISTS.replace('pt = "met"', 'pt = "mu_pt"'), "A number for each event is needed, but column 'mu_pt'"),
         (LISTS.replace('mass = "jet_m"', 'mass = "met"'), "All numbers of a jet are in lists, or none is"),
         (LISTS.replace('"nvtx"', '"jet_b"'), "A catalog column has one value for each event, but 'jet_b'"),
+        (LISTS.replace("mass = 0.10566", "mass = 105.66"), "the mass of a muon is a number in GeV, and 105.66 GeV"),
+        (LISTS.replace("vertices =", '"a/b" ='), "letters, digits and _ alone, but 'a/b' was given"),
         ("[features]\nPRI_tau_pt = 'met'", "features need all primitives but PRI_met_sumet, and PRI_tau_eta"),
     ],
 )

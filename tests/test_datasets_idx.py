@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import gzip
+import io
 import struct
+import tracemalloc
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +41,24 @@ def run(source: str, given: list[Path], **options: Any) -> Samples:
     out = given[0].parent / "out.h5"
     ingest(source, given, out, quiet=True, overwrite=True, **options)
     return Samples(out)
+
+
+def test_a_count_that_a_small_file_cannot_hold_takes_no_memory(tmp_path: Path) -> None:
+    """Such a file is found too short when it is read; nothing is made beforehand for every object it declares."""
+    declared = 2**32 - 1
+    (tmp_path / "p.gz").write_bytes(gzip.compress(struct.pack(">HBB3I", 0, 8, 3, declared, 2, 2) + bytes(400)))
+    header = io.BytesIO()
+    shape = (declared, 1, 2, 2)
+    np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": shape})
+    with zipfile.ZipFile(tmp_path / "p.npz", "w") as archive:
+        archive.writestr("images.npy", header.getvalue() + bytes(400))
+    tracemalloc.start()
+    for source, name in (("idx", "p.gz"), ("numpy", "p.npz")):
+        with pytest.raises(InputError, match="ends before"):
+            run(source, [tmp_path / name])
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 100 * 1024**2
 
 
 def test_pictures_and_labels_gzipped_or_not_in_any_block_size(

@@ -249,6 +249,18 @@ def test_the_softest_are_left_out_where_there_is_no_room(tmp_path: Path) -> None
     assert samples.column("n_constituents").max() == P
 
 
+def test_the_fullest_jets_too_have_room_for_splits(tmp_path: Path) -> None:
+    from lookalike.datasets.jets import MOST, ROOM
+
+    made = np.zeros((2, MOST + 20, 3))
+    made[0, :, 0] = made[1, :3, 0] = 2.0
+    report = run(npz_by_quantity(tmp_path, made)[0])
+    objects = Samples(report.out).objects(slice(None))
+    assert objects.shape == (2, MOST + ROOM, 4)
+    assert (objects[..., 0] > 0).sum(1).tolist() == [MOST, 3]
+    assert any(f"more than {MOST} constituents" in note for note in report.notes)
+
+
 REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("npy", {}, "3 numbers of each constituent without names; name them in stored order with --bands"),
     ("npy", {"bands": ("pt", "eta")}, "has 3 numbers of each constituent, but --bands names 2"),
@@ -305,6 +317,82 @@ def test_numbers_beyond_all_sense_are_left_out(tmp_path: Path) -> None:
     report = run(tmp_path / "j.npz")
     assert report.n == 6
     assert report.counts["objects left out: a pT above 1e+09 GeV"] == 1
+
+
+def test_texts_and_truths_are_no_momenta(tmp_path: Path) -> None:
+    texts = jets().astype(str)
+    texts[..., 0] = np.where(texts[..., 0] == "0.0", "0", "x")
+    for made in (texts, jets().astype(str), jets() != 0):
+        with pytest.raises(InputError, match=r"j\.npz\[part_pt\] holds .*; constituents are real numbers"):
+            run(npz_by_quantity(tmp_path, made)[0])
+    np.savez(tmp_path / "j.npz", a_offsets=np.array([0, 2]), a_pt_eta_phi=np.full((2, 3), "1"))
+    with pytest.raises(InputError, match="constituents are real numbers"):
+        run(tmp_path / "j.npz")
+
+
+def test_a_table_of_no_jets_is_refused(tmp_path: Path) -> None:
+    import pyarrow
+    from pyarrow import parquet as pq
+
+    schema = pyarrow.schema([(f"part_{name}", pyarrow.list_(pyarrow.float64())) for name in ("pt", "eta", "phi")])
+    pq.write_table(schema.empty_table(), tmp_path / "j.parquet")
+    with pytest.raises(InputError, match="No object to store"):
+        run(tmp_path / "j.parquet")
+
+
+def test_events_without_jets_are_left_out_however_many(tmp_path: Path) -> None:
+    made = jets()
+    made[1:] = 0
+    report = run(npz_by_quantity(tmp_path, made)[0])
+    assert (report.n, report.counts["objects left out: no constituent"]) == (1, N - 1)
+
+
+def test_a_last_short_block_of_bad_jets_does_not_condemn_a_file() -> None:
+    """Two bad jets of 102 are left out, wherever blocks end."""
+    from lookalike.datasets.contract import Ledger
+    from lookalike.datasets.jet_blocks import Part
+
+    part, ledger = Part("p", "p", 102, 1, lambda: iter(())), Ledger()
+    bad = Block(100, np.ones(2, np.int64), np.full(2, -1.0), np.zeros(2), np.zeros(2))
+    assert len(cleaned(bad, part, ledger)) == 0
+    assert [name for name, _ in ledger.skipped] == ["p row 100", "p row 101"]
+
+
+def test_labels_of_another_number_of_jets_are_told(tmp_path: Path) -> None:
+    made = jets()
+    np.savez(tmp_path / "j.npz", X=np.dstack([made, np.full(made.shape[:2], 211.0)]), y=np.arange(N - 1))
+    with h5py.File(tmp_path / "j.h5", "w") as file:
+        file["c"], file["y"] = made, np.arange(N + 1)
+        file["c"].attrs["columns"] = ["pt", "eta", "phi"]
+    for name in ("j.npz", "j.h5"):
+        report = run(tmp_path / name)
+        assert f"Left out of {name}, having not one value of each object: y." in report.notes
+        assert not {"y", "label"} & set(Samples(report.out).columns)
+
+
+def test_columns_that_would_share_a_name_are_refused(tmp_path: Path) -> None:
+    parts = {f"part_{name}": jets()[..., i] for i, name in enumerate(("pt", "eta", "phi"))}
+    np.savez(tmp_path / "j.npz", **parts, **{"a b": np.arange(N), "a_b": np.arange(N)})
+    with pytest.raises(InputError, match="the columns 'a b' and 'a_b' would both be called 'a_b'"):
+        run(tmp_path / "j.npz")
+
+
+def test_a_whole_number_that_is_missing_is_named_with_its_row(tmp_path: Path) -> None:
+    import pyarrow
+    from pyarrow import parquet as pq
+
+    lists = {name: [[9.0], [7.0]] for name in ("pt", "eta", "phi")} | {"n": [1, None]}
+    pq.write_table(pyarrow.table(lists), tmp_path / "j.parquet")
+    with pytest.raises(InputError, match=r"'n' is a column of whole numbers, but row 1 has none"):
+        run(tmp_path / "j.parquet")
+
+
+def test_a_table_of_events_in_mev_is_refused_until_it_is_said(tmp_path: Path) -> None:
+    """The layout of the LHC Olympics alone does not say that another's table is in GeV."""
+    file = olympics(tmp_path / "e.h5", jets(6, 10, 5000.0).reshape(6, -1), np.arange(6))
+    with pytest.raises(InputError, match="say --unit MeV"):
+        run(file, mode="jets")
+    assert Samples(run(file, mode="jets", unit="MeV").out).column("pt").max() < 7000
 
 
 @pytest.mark.parametrize(

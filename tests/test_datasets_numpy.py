@@ -147,8 +147,11 @@ def test_masked_pixels(tmp_path: Path) -> None:
 
 
 def test_other_arrays_of_an_npz_become_columns(tmp_path: Path) -> None:
-    np.savez(tmp_path / "a.npz", images=cube(3), label=np.array(["x", "y", "z"]), mag=np.arange(3.0), psf=np.zeros(9))
+    beside = {"label": np.array(["x", "y", "z"]), "in/a/folder": np.arange(3), "another/folder": np.ones(3)}
+    np.savez(tmp_path / "a.npz", images=cube(3), mag=np.arange(3.0), psf=np.zeros(9), **beside)
     report, samples = run([tmp_path / "a.npz"], tmp_path / "out.h5")
+    assert samples.column("folder").tolist() == [0, 1, 2]
+    assert any("'another/folder'" in note for note in report.notes)
     assert samples.column("label").tolist() == ["x", "y", "z"]
     assert samples.column("mag").tolist() == [0, 1, 2]
     assert "psf" not in samples.columns

@@ -54,3 +54,12 @@ def test_no_committed_file_names_a_folder_of_one_machine() -> None:
     for name in filter(None, listed.stdout.split("\0")):
         data = (ROOT / name).read_bytes() if (ROOT / name).is_file() else b""
         assert not re.search(rb"(?<![\w.])/(home|root|Users|work)/\w", data), name
+
+
+def test_what_extend_shows_is_the_code_as_it_is() -> None:
+    files = ["augmentations/image.py", "augmentations/image_settings.py", "datasets/idx.py", "datasets/__init__.py"]
+    lines = {line.strip() for file in files for line in (ROOT / "lookalike" / file).read_text().splitlines()}
+    text = (ROOT / "docs" / "extend.md").read_text(encoding="utf-8")
+    shown = [line.strip() for line in text.splitlines() if line.startswith("    ") and line.strip()]
+    assert len(shown) > 30
+    assert [line for line in shown if line not in lines] == []

@@ -9,16 +9,26 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from lookalike.augmentations.inputs import of_images
+from lookalike.augmentations.numbers import Numbers
 from lookalike.datasets import ingest
 from lookalike.embeddings import Embeddings
 from lookalike.errors import InputError
 from lookalike.indexer.index import build_index
 from lookalike.indexer.search import Searcher
+from lookalike.probes.describe import BY_HAND, TRAINED, UNTRAINED
+from lookalike.probes.evaluate_retrieval import evaluate_retrieval
+from lookalike.probes.invariance import measure as invariance
+from lookalike.probes.report import as_text
+from lookalike.probes.retrieval_report import name_of
 from lookalike.probes.sculpting import measure
+from lookalike.samples import Samples
 from lookalike.service.engine import Engine
 from lookalike.service.limits import Limits
 from lookalike.ssl.checkpoint import read_config
 from lookalike.ssl.embed import embed
+from lookalike.ssl.exporting import export_onnx
+from lookalike.ssl.plan import make_plan
 from lookalike.ssl.settings import TrainConfig
 from lookalike.ssl.train import train
 
@@ -62,6 +72,13 @@ def test_the_checkpoint_says_what_the_encoder_sees(folder: Path) -> None:
     assert not config.encoder.small_stem
 
 
+def test_jets_are_described_as_they_lie_unless_eight_orientations_are_asked_for(folder: Path) -> None:
+    samples = Samples(folder / "s.h5")
+    for given, wanted in ((None, 1), (8, 8)):
+        config = make_plan(samples, TrainConfig(batch_size=4, orientations=given)).checkpoint(0)
+        assert config.encoder.orientations == wanted
+
+
 def test_lists_are_answered_and_drawn(folder: Path) -> None:
     searcher = Searcher(folder / "index")
     answer = searcher.neighbors("5", 3, columns=("prongs", "m_jj"))
@@ -88,8 +105,54 @@ def test_single_jets_are_not_given_to_an_encoder_of_two(folder: Path, tmp_path: 
         embed([tmp_path / "one.h5"], folder / "ck", tmp_path / "v.h5", quiet=True, device="cpu")
 
 
-def test_what_is_made_for_pictures_says_so(folder: Path) -> None:
-    from lookalike.probes.invariance import measure as invariance
+def test_invariance_is_measured_of_jets(folder: Path) -> None:
+    """A collinear split changes no image, which is told; every other step does, and all of them together."""
+    measured = invariance([folder / "s.h5"], folder / "ck", quiet=True, device="cpu")
+    assert measured.steps == ["splits", "soft", "smearing", "resolution", "rotation"]
+    change = measured.pixel_change
+    assert change["splits"] < 1e-6
+    assert min(change[step] for step in (*measured.steps[1:], "all")) > 1e-3
+    assert not [flag for flag in measured.flags if flag.kind == "dead"]
+    assert any(note.startswith("splits: cannot change") for note in measured.notes)
+    assert set(measured.scores) == {*TRAINED, *UNTRAINED, *BY_HAND}
+    # A split moves nothing, so a copy is its original in every description.
+    for name in (*TRAINED, "pixels"):
+        assert measured.scores[name]["splits"].copy_at[0].hits == 64
+    assert "splits" in as_text(measured)
 
-    with pytest.raises(InputError, match="is done with encoders of pictures, but this one takes images of the two"):
-        invariance([folder / "s.h5"], folder / "ck")
+
+def test_retrieval_of_jets_has_baselines_of_its_own(folder: Path) -> None:
+    report = evaluate_retrieval(
+        [folder / "s.h5"],
+        label="prongs",
+        kind="categorical",
+        checkpoint=folder / "ck",
+        k=5,
+        resamples=50,
+        quiet=True,
+        device="cpu",
+    )
+    assert name_of("pixels_pca", report).startswith("raw jet images, PCA(")
+    assert name_of("hand_features", report) == "jet observables"
+    for name in ("pixels_pca", "hand_features"):
+        assert report.scores[name].metrics["precision_at_k"].value > 0.95  # chance is 0.49
+
+
+def test_an_onnx_file_makes_the_image_itself(folder: Path, tmp_path: Path) -> None:
+    """From constituents, in any number, to the vectors that were embedded."""
+    onnxruntime = pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")
+    report = export_onnx(folder / "ck", tmp_path / "m.onnx")
+    assert report.input == "float32 particles (B, P, 4) of pt, eta, phi, jet"
+    assert report.difference < 1e-5
+    session = onnxruntime.InferenceSession(tmp_path / "m.onnx", providers=["CPUExecutionProvider"])
+    particles = Samples(folder / "s.h5").objects(np.arange(5))
+    (found,) = session.run(None, {"particles": particles})
+    embedded = Embeddings(folder / "e.h5").vectors[:5]
+    np.testing.assert_allclose(found / np.linalg.norm(found, axis=1, keepdims=True), embedded, atol=1e-5)
+    (more,) = session.run(None, {"particles": np.pad(particles, ((0, 0), (0, 30), (0, 0)))})
+    np.testing.assert_allclose(more, found, rtol=1e-5, atol=1e-6)
+
+
+def test_what_is_made_for_images_says_so(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="is done with encoders of pictures and of jet images, but this one takes"):
+        of_images(Numbers(kind="record", size=1, bands=("x",), dtype="float32", scales=("linear",)), "Exporting")

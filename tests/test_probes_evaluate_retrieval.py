@@ -144,19 +144,36 @@ def test_scores_are_those_of_the_definition_on_the_reporting_half(folder: Path, 
     report = as_json(run(folder, weights=weights))
     _, half = halves()
     weight = FULL[weights] if weights else np.ones(N)
-    precision, average, correct = [], [], []
+    precision, average, gain, correct, chance = [], [], [], [], []
     for query in half:
-        same = np.array([KIND[row] == KIND[query] for row in neighbors(query, half)])
-        precision.append(same[:10].mean())
-        average.append((same.cumsum() / np.arange(1, len(same) + 1))[same].mean())
-        heard = [int(KIND[row]) for row in neighbors(query, half)[: report["knn_k"]]]
-        correct.append(KIND[query] == min(range(3), key=lambda c: (-heard.count(c), c)))
+        listed = neighbors(query, half)
+        same = [KIND[row] == KIND[query] for row in listed]
+        w = [float(weight[row]) for row in listed]
+        of_class = sum(w[i] for i in range(len(w)) if same[i])
+        chance.append(of_class / sum(w))
+        so_far = []
+        for length in range(1, len(w) + 1):
+            cancel = sum(w[:length]) <= 0 or sum(w[:length]) < 0.5 * sum(map(abs, w[:length]))
+            found = sum(w[i] for i in range(length) if same[i])
+            so_far.append(chance[-1] if cancel else found / sum(w[:length]))
+        precision.append(so_far[9])
+        average.append(sum(w[i] * so_far[i] for i in range(len(w)) if same[i]) / of_class)
+        best = sorted((w[i] for i in range(len(w)) if same[i]), reverse=True)[:10]
+        gained = sum(w[i] / np.log2(i + 2) for i in range(10) if same[i])
+        gain.append(min(gained / sum(max(each, 0) / np.log2(i + 2) for i, each in enumerate(best)), 1))
+        voices = [sum(w[i] for i in range(report["knn_k"]) if KIND[listed[i]] == c) for c in range(3)]
+        correct.append(KIND[query] == min(range(3), key=lambda c: (-voices[c], c)))
     for name, values in {
         "precision_at_k": precision,
         "mean_average_precision": average,
+        "ndcg_at_k": gain,
         "knn_accuracy": correct,
+        "chance": chance,
     }.items():
         assert report[name] == pytest.approx(np.average(values, weights=weight[half])), name
+    for kind, name in enumerate(NAMES.tolist()):
+        own = np.where(KIND[half] == kind, weight[half], 0)
+        assert report["by_class"][name]["value"] == pytest.approx(np.average(precision, weights=own))
     assert report["queries"] == sum(weight[half] != 0)
     assert report["candidates"] == len(half) - 1
 
@@ -165,14 +182,19 @@ def test_a_continuous_label_is_predicted_by_its_neighbors(folder: Path) -> None:
     report = as_json(run(folder, "age", weights="weight"))
     _, half = halves()
     weight = WEIGHT[half]
-    predicted = [AGE[neighbors(query, half)[: report["knn_k"]]].mean() for query in half]
     mean = np.average(AGE[half], weights=weight)
+    predicted = []
+    for query in half:
+        near = neighbors(query, half)[: report["knn_k"]]
+        total = sum(WEIGHT[near])  # of weights that are 0, the neighbors say nothing
+        predicted.append(sum(WEIGHT[near] * AGE[near]) / total if total > 0 else mean)
     error = np.average((AGE[half] - predicted) ** 2, weights=weight) / np.average(
         (AGE[half] - mean) ** 2, weights=weight
     )
     assert report["r2"] == pytest.approx(1 - error)
     assert report["metric"] == "r2"
     assert report["precision_at_k"] is report["ndcg_at_k"] is report["chance"] is report["classes"] is None
+    assert report["by_class"] is report["baselines"]["untrained"]["by_class"] is None
     assert report["baselines"]["untrained"]["difference"] == pytest.approx(
         report["r2"] - report["baselines"]["untrained"]["r2"]
     )
@@ -194,6 +216,11 @@ def test_the_document_has_what_is_promised(folder: Path) -> None:
     assert report["baselines"]["pixels_pca"]["components"] in (16, 64, 160)
     assert report["left_out"] == {"without_label": 0, "without_weight": 0, "without_relevant": 0}
     assert sum(report["objects"].values()) == N
+    assert list(report["by_class"]) == NAMES.tolist()
+    for name, own in report["by_class"].items():
+        assert own["interval"][0] <= own["value"] <= own["interval"][1]
+        theirs = report["baselines"]["untrained"]["by_class"][name]
+        assert theirs["difference"] == pytest.approx(own["value"] - theirs["value"])
 
 
 def test_the_same_seed_says_the_same_and_another_parts_otherwise(folder: Path) -> None:
@@ -533,3 +560,82 @@ def test_without_halves_the_table_says_that_it_flatters(folder: Path) -> None:
     assert report.queries == N
     assert "which flatters" in as_text(report)
     assert "neighbor R²" in page(report)
+
+
+def round_the_dial(minutes: NDArray[Any]) -> NDArray[Any]:
+    """Noisy vectors of times of day."""
+    angle = minutes * (2 * np.pi / 720)
+    return np.stack([np.cos(angle), np.sin(angle)], 1) + np.random.default_rng(2).normal(0, 0.2, (N, 2))
+
+
+def test_times_on_a_dial_are_scored_by_the_short_way_round(tmp_path: Path) -> None:
+    hour, minute = RNG.integers(1, 13, N), RNG.integers(0, 60, N)
+    time = (hour % 12) * 60 + minute
+    write(tmp_path, hour=hour, minute=minute, time=time + 1440.0)
+    vectors = round_the_dial(time)
+    vectors_file(tmp_path / "mine.h5", vectors)
+    report = run(tmp_path, "hour:minute", k=5)
+    assert (report.metric, report.less_is_better, report.labels.kind) == ("apart_at_k", True, "circular")
+    _, reporting = halves()
+
+    def between(a: Any, b: Any) -> Any:
+        apart = np.abs(np.asarray(a, float) - b) % 720
+        return np.minimum(apart, 720 - apart)
+
+    knn = int(report.scores["encoder"].chosen["knn_k"])
+    lists = {query: neighbors(query, reporting, vectors) for query in reporting}
+    apart = [between(time[lists[query][:5]], time[query]).mean() for query in reporting]
+    angles = {query: time[lists[query][:knn]] * (2 * np.pi / 720) for query in reporting}
+    told = {query: np.arctan2(np.sin(a).mean(), np.cos(a).mean()) * (720 / (2 * np.pi)) for query, a in angles.items()}
+    errors = [between(told[query], time[query]) for query in reporting]
+    found = report.scores["encoder"].metrics
+    assert found["apart_at_k"].value == pytest.approx(np.mean(apart))
+    assert found["prediction_error"].value == pytest.approx(np.mean(errors))
+    every = [between(time[query], time[[o for o in reporting if o != query]]).mean() for query in reporting]
+    assert report.chance == pytest.approx(np.mean(every))
+    assert found["apart_at_k"].value < 60 < report.scores["pixels_pca"].metrics["apart_at_k"].value
+    as_a_column = run(tmp_path, "time", k=5, period=720.0)
+    assert as_a_column.scores["encoder"].metrics == found
+    text = as_text(report)
+    assert "label hour:minute: circular, once round is 720" in text
+    assert "lists at random have a mean difference of 1" in text
+    assert "mean difference@5" in text
+    assert "encoder's lead over (less is better)" in text
+    ticks = re.findall(r'class="tick"[^>]*>([^<]*)<', page(report))
+    assert ticks[:6] == ["0", "50", "100", "150", "200", "250"]  # no share from 0 to 1
+    document = as_json(report)
+    assert document["less_is_better"]
+    assert document["apart_at_k"] == pytest.approx(np.mean(apart))
+    assert document["precision_at_k"] is None
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"label": "age", "kind": "circular"}, "say after how much 'age' does with --period"),
+        ({"label": "age", "kind": "continuous", "period": 1.0}, "period is above 0 and of circular labels"),
+        ({"label": "age", "period": -1.0}, "period is above 0"),
+        ({"label": "kind", "period": 2.0}, "A circular label is a number, but column 'kind' holds texts"),
+        ({"label": "kind:age"}, "Hours and minutes are numbers, but column 'kind' holds texts"),
+        ({"label": "hour:age"}, "hour"),
+        ({"label": "kind", "asking": "square"}, "Unknown class 'square'"),
+        ({"label": "age", "asking": "disk"}, "Only classes ask by themselves"),
+    ],
+    ids=str,
+)
+def test_labels_on_a_circle_and_classes_that_ask_must_fit(folder: Path, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(LookalikeError, match=re.escape(message)):
+        run(folder, **options)
+
+
+def test_one_class_may_ask_among_all(folder: Path) -> None:
+    report = run(folder, asking="edge-on")
+    _, reporting = halves()
+    asked = [query for query in reporting if NAMES[KIND[query]] == "edge-on"]
+    assert (report.queries, report.candidates) == (len(asked), len(reporting) - 1)
+    hits = [np.mean(KIND[neighbors(query, reporting)[:10]] == KIND[query]) for query in asked]
+    assert report.scores["encoder"].metrics["precision_at_k"].value == pytest.approx(np.mean(hits))
+    assert report.chance == pytest.approx((len(asked) - 1) / (len(reporting) - 1))
+    assert "all of the class edge-on" in as_text(report)
+    assert "<h2>precision@10 by class</h2>" in page(report)
+    assert "<td>edge-on</td>" in page(report)

@@ -87,6 +87,24 @@ def test_undefined_values_take_no_part(vector_set: Write, tmp_path: Path, drawn:
     assert np.isfinite([each.neighbors for each in found.bins]).all()
 
 
+def test_queries_count_by_their_weights() -> None:
+    """A weight of 2 is an event twice, one of -1 takes away what an event of 1 adds; no weight, no part."""
+    from lookalike.probes.sculpting import _correlations
+
+    rng = np.random.default_rng(3)
+    x, near, other = rng.normal(size=(3, 50))
+    near += x
+    twice = np.arange(50) % 3 == 0
+    expected = [np.corrcoef(np.append(x, x[twice]), np.append(each, each[twice]))[0, 1] for each in (near, other)]
+    found = _correlations(x, near, other, 1.0 + twice, 50, 0)
+    assert [each.value for each in found] == pytest.approx([*expected, expected[0] - expected[1]])
+    gone = [np.append(each, each[twice]) for each in (x, near, other)]  # those once more, with the opposite weight
+    rest = np.append(np.ones(50), -np.ones(int(twice.sum())))
+    expected = [np.corrcoef(x[~twice], each[~twice])[0, 1] for each in (near, other)]
+    found = _correlations(*gone, rest, 50, 0)
+    assert [each.value for each in found] == pytest.approx([*expected, expected[0] - expected[1]])
+
+
 def test_report_and_plot(vector_set: Write, tmp_path: Path, drawn: Any) -> None:
     vectors, columns = drawn
     folder = indexed(vector_set, tmp_path, vectors, columns, None)
@@ -112,3 +130,66 @@ def test_what_cannot_be_compared_is_refused(vector_set: Write, tmp_path: Path, d
         measure(folder, "mass", k=21)
     with pytest.raises(InputError, match=r"At least 20 objects .* but there are 0"):
         measure(folder, "pt")
+
+
+def slow_quantile(values: list[float], weights: list[float], at: float) -> float:
+    """The first value, in rising order, by which the weights so far have reached their share."""
+    so_far = 0.0
+    for value, weight in sorted(zip(values, weights, strict=True)):
+        so_far += weight
+        if so_far >= at * sum(weights):
+            return value
+    return max(values)
+
+
+def test_signed_weights_enter_every_sum(vector_set: Write, tmp_path: Path, drawn: Any) -> None:
+    """Against loops from the definition; lists are as they are stored."""
+    from lookalike.indexer.store import Index
+
+    vectors, columns = drawn
+    rng = np.random.default_rng(2)
+    weight = np.where(rng.random(600) < 0.1, -0.4, 1.0) * rng.uniform(0.5, 2, 600)
+    folder = indexed(vector_set, tmp_path, vectors, columns | {"w": weight}, None)
+    found = measure(folder, "pt", weights="w", k=5)
+    rows, pt = Index(folder).neighbor_row, columns["pt"]
+    queries = list(range(600))
+    average = sum(weight[q] * pt[q] for q in queries) / sum(weight[q] for q in queries)
+    near, pairs = [], []
+    for query in queries:
+        kept = rows[query, :5].tolist()
+        total = sum(weight[row] for row in kept)
+        cancel = total <= 0 or total < 0.5 * sum(abs(weight[row]) for row in kept)
+        near.append(average if cancel else sum(weight[row] * pt[row] for row in kept) / total)
+        pairs += [(pt[query], pt[row], weight[query] * weight[row]) for row in kept]
+    w = weight[queries]
+
+    def moment(values: np.ndarray) -> float:
+        return float((w * values).sum() / w.sum())
+
+    x, y = pt[queries], np.array(near)
+    above = moment(x * y) - moment(x) * moment(y)
+    spread = (moment(x * x) - moment(x) ** 2) * (moment(y * y) - moment(y) ** 2)
+    assert found.neighbors.value == pytest.approx(above / np.sqrt(spread))
+    first = found.bins[0]
+    low = [(value, each) for query, value, each in pairs if query < np.quantile(x, 0.1)]
+    for place, at in enumerate((0.16, 0.5, 0.84)):
+        wanted = slow_quantile([value for value, _ in low], [each for _, each in low], at)
+        assert first.neighbors[place] == pytest.approx(wanted)
+    plain = measure(folder, "pt", k=5)
+    ones = measure(
+        indexed(vector_set, tmp_path / "1", vectors, columns | {"w": np.ones(600)}, None), "pt", weights="w", k=5
+    )
+    assert ones.excess.value == pytest.approx(plain.excess.value)
+    holes = columns | {"w": np.where(np.arange(600) % 3 == 0, np.nan, weight)}
+    some = measure(indexed(vector_set, tmp_path / "2", vectors, holes, None), "pt", weights="w", k=5)
+    assert 380 <= some.queries <= 400  # what has no weight takes no part
+    draw(found, tmp_path / "weighted.png")
+    assert "Weighted by w." in as_text(found)
+    assert "weights" not in as_json(found)
+
+
+def test_weights_that_cancel_are_refused(vector_set: Write, tmp_path: Path, drawn: Any) -> None:
+    vectors, columns = drawn
+    folder = indexed(vector_set, tmp_path, vectors, columns | {"w": np.resize([1.0, -0.9], 600)}, None)
+    with pytest.raises(InputError, match="they cancel"):
+        measure(folder, "mass", weights="w")

@@ -215,6 +215,16 @@ def test_a_column_called_id_is_refused(tmp_path: Path) -> None:
         pass
 
 
+@pytest.mark.parametrize("name", ["a/b", "", ".", "..", "a\0b"])
+def test_a_columns_name_that_leads_elsewhere_is_refused_before_anything_is_written(tmp_path: Path, name: str) -> None:
+    with (
+        pytest.raises(InputError, match="A catalog column has a name without '/'"),
+        write_samples(tmp_path / "x.h5", ABOUT, {name: Column()}),
+    ):
+        pass
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_folder_is_no_output(tmp_path: Path) -> None:
     (tmp_path / "made").mkdir()
     (tmp_path / "made" / "kept").write_text("kept")

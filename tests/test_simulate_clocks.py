@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from lookalike.errors import InputError
-from lookalike.probes.clock import minutes_of
 from lookalike.samples import Samples
 from lookalike.simulate import write
 from lookalike.simulate.clock_faces import HANDS, MARKS, NUMERALS, Style, dial_layers
@@ -20,7 +19,7 @@ from lookalike.simulate.draws import Draws
 def test_labels_agree_and_every_time_and_style_occurs() -> None:
     clocks = Clocks(0)
     _, _, catalog = clocks.block(np.arange(200))
-    minutes = minutes_of(catalog["hour"], catalog["minute"])
+    minutes = (catalog["hour"] % 12) * 60 + catalog["minute"]
     np.testing.assert_allclose(catalog["angle"], minutes / 2)
     assert set(catalog["hour"].tolist()) == set(range(1, 13))
     assert (catalog["minute"] >= 0).all()
@@ -98,3 +97,14 @@ def test_the_file_is_marked_as_simulated_and_longer_sets_begin_alike(tmp_path: P
         write(Clocks(2), tmp_path / "c.h5", 0, quiet=True)
     with pytest.raises(InputError, match="turned by up to"):
         Clocks(0, 181)
+
+
+def test_smaller_clocks_are_the_same_ones_resized() -> None:
+    rows = np.arange(3)
+    large, small = Clocks(5).block(rows), Clocks(5, size=64).block(rows)
+    assert small[1].shape == (3, 1, 64, 64)
+    assert (small[2]["minute"] == large[2]["minute"]).all()
+    means = [images.mean(axis=(1, 2, 3)) for images in (large[1], small[1])]
+    np.testing.assert_allclose(*means, atol=1)
+    with pytest.raises(InputError, match="28 to 150 px wide, but 12"):
+        Clocks(5, size=12)

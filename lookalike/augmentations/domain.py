@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from lookalike.config import Config
 from lookalike.samples import About
@@ -76,6 +76,7 @@ class Domain:
     preprocess    : (about, settings) -> what the encoder is given, saved in the checkpoint.
     fit           : (samples, what preprocess gave) -> the same with what follows from the data themselves.
     turns         : (settings) -> whether a picture turned by any angle, and mirrored, shows the same object.
+    orientations  : over how many a small set of what turns is described by default; 1 where eight gain nothing.
     bank          : (samples, settings, seed, epoch) -> what `view` takes of other objects of the set, if anything;
                     training reads that of its seed and epoch 0, an evaluation one of its own.
     draw          : (one object (*shape) in stored units, about, stretch, size in px) -> a picture for people.
@@ -95,4 +96,5 @@ class Domain:
     windows: tuple[str, ...] = ()
     fit: Callable[[Samples, Seen], Any] = as_it_is
     turns: Callable[[Any], bool] = never
+    orientations: Literal[1, 8] = 8
     bank: ReadBank = no_bank

@@ -2,7 +2,9 @@
 
 Numbers after F.-Y. Hsieh's note on classification without labels and the card of CMS in Delphes (de Favereau et al.
 2014, https://arxiv.org/abs/1307.6346): jets and taus are measured to √((5 %·pT)² + 1.5² GeV·pT), leptons to 2 % at
-most, directions to Λ/pT with Λ = 10 GeV.
+most, directions to Λ/pT. The note's Λ of Higgs candidates is 10 GeV, which is 0.25 rad of a tau of 40 GeV; for events
+whose objects are that soft the default is 1 GeV. The missing momentum's own resolution, 0.5 √GeV·√ΣET, is ATLAS's
+(2012, https://arxiv.org/abs/1108.5602).
 """
 
 from __future__ import annotations
@@ -16,6 +18,8 @@ from lookalike.about import FEATURES, PARTICLES
 from lookalike.augmentations.domain import Domain
 from lookalike.augmentations.event_display import draw
 from lookalike.augmentations.event_input import EventRecord, fit
+from lookalike.augmentations.event_particles import COUNTS, ELEMENT, EventParticles
+from lookalike.augmentations.event_particles import SCALES as OF_ELEMENT
 from lookalike.augmentations.numbers import Numbers, Scale
 from lookalike.augmentations.preprocess import Seen
 from lookalike.config import Config
@@ -59,6 +63,26 @@ class Mirror(Config):
     phi: Probability = 0.5
 
 
+class Boost(Config):
+    """The whole event boosted along the beam, η′ = η + y with y ~ N(0, spread): who meets in the beams is not known."""
+
+    enabled: bool = True
+    spread: Annotated[float, Field(ge=0)] = 1.0
+
+
+class PileUp(Config):
+    """Other collisions of the same crossing of the beams, drawn anew.
+
+    Each component of the missing momentum is measured again, N(its value, missing·√ΣET) with missing in √GeV, and
+    PRI_met_sumet, most of which is of other collisions, is multiplied by exp N(0, spread). Of particles ΣET is the sum
+    of their transverse momenta.
+    """
+
+    enabled: bool = True
+    missing: Annotated[float, Field(ge=0)] = 0.5
+    spread: Annotated[float, Field(ge=0, le=10)] = 1.0
+
+
 class Energy(Config):
     """Transverse momenta measured again, N(pT, σ) above 0, which the missing momentum follows.
 
@@ -75,7 +99,7 @@ class Directions(Config):
     """η and φ of jets and taus measured again, N(its value, scale/pT), scale in GeV; the missing momentum follows."""
 
     enabled: bool = True
-    scale: Annotated[float, Field(ge=0)] = 10.0
+    scale: Annotated[float, Field(ge=0)] = 1.0
 
 
 class EventSettings(Config):
@@ -85,8 +109,10 @@ class EventSettings(Config):
     bands: tuple[str, ...]
     turn: Turn = Turn()
     mirror: Mirror = Mirror()
+    boost: Boost = Boost()
     energy: Energy = Energy()
     directions: Directions = Directions()
+    pile_up: PileUp = PileUp()
 
     @model_validator(mode="after")
     def _known(self) -> Self:
@@ -137,9 +163,14 @@ def columns(settings: EventSettings, bands: tuple[str, ...], present: frozenset[
 
 
 def preprocess(about: About, settings: EventSettings) -> Seen:
-    """Every number on its scale; of a record also what is derived from it."""
+    """Every number on its scale, with what is derived from it: a record's variables, the pairs of particles."""
     if settings.layout == PARTICLES:
-        return _numbers("particles", settings.bands)
+        bands = (*ELEMENT, *COUNTS)
+        scales = (*OF_ELEMENT, *("linear" for _ in COUNTS))
+        element = Numbers(kind="particles", size=len(bands), bands=bands, dtype="float32", scales=scales)
+        return EventParticles(
+            kind="event particles", size=len(settings.bands), bands=settings.bands, dtype="float32", element=element
+        )
     record = _numbers("record", (*settings.bands, *DERIVED))
     return EventRecord(
         kind="event record", size=len(settings.bands), bands=settings.bands, dtype="float32", record=record

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from pydantic import model_validator
 
 from lookalike.about import FEATURES
+from lookalike.augmentations.event_particles import EventParticles
 from lookalike.augmentations.numbers import Numbers, fitted_to, some_of
 from lookalike.augmentations.preprocess import Seen
 from lookalike.events import DERIVED
@@ -69,6 +70,8 @@ class EventRecord(Seen):
 def fit(samples: Samples, seen: Seen) -> Seen:
     """Either input of events with the mean and spread of the data's values."""
     some = some_of(samples)
+    if isinstance(seen, EventParticles):
+        return seen.model_copy(update={"element": fitted_to(seen.complete(some), seen.element)})
     if isinstance(seen, EventRecord):
         return seen.model_copy(update={"record": fitted_to(seen.complete(some), seen.record)})
     assert isinstance(seen, Numbers)

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from lookalike.augmentations.functions import asinh, cos, cosh, hypot, sinh
 from lookalike.errors import InputError
 from lookalike.events import DERIVED, PRIMITIVES
 
@@ -23,6 +24,22 @@ UNDEFINED = -999.0
 def wrapped(phi: Tensor) -> Tensor:
     """Azimuths in (−π, π]."""
     return math.pi - torch.remainder(math.pi - phi, 2 * math.pi)
+
+
+def rapidities(pt: Tensor, eta: Tensor, mass: Tensor) -> Tensor:
+    """y = arsinh(pT·sinh η / m_T) with m_T = √(pT² + m²); η itself where pT is 0."""
+    p = torch.where(pt > 0, pt, 1.0)
+    return torch.where(pt > 0, asinh(p * sinh(eta) / hypot(p, mass)), eta)
+
+
+def boosted(pt: Tensor, eta: Tensor, mass: Tensor, by: Tensor) -> Tensor:
+    """Pseudorapidities after a boost along the beam, which adds `by` to every rapidity; where pT is 0 they stay.
+
+    sinh η′ = m_T·sinh(y + by) / pT.
+    """
+    p = torch.where(pt > 0, pt, 1.0)
+    moved = asinh(hypot(p, mass) * sinh(rapidities(pt, eta, mass) + by) / p)
+    return torch.where(pt > 0, moved, eta)
 
 
 def places(bands: Sequence[str]) -> dict[str, int]:
@@ -57,13 +74,13 @@ def derived(records: Tensor, bands: Sequence[str] = tuple(PRIMITIVES)) -> Tensor
     # No jets sum up to nothing, whether or not that is written.
     all_pt = torch.where(jets == 0, 0.0, all_pt)
     found = {
-        "DER_mass_transverse_met_lep": (2 * lep[0] * met * (1 - torch.cos(lep[2] - met_phi))).clamp_min(0).sqrt(),
+        "DER_mass_transverse_met_lep": (2 * lep[0] * met * (1 - cos(lep[2] - met_phi))).clamp_min(0).sqrt(),
         "DER_mass_vis": mass(tau, lep),
         "DER_pt_h": higgs.norm(dim=1),
         "DER_deltaeta_jet_jet": _or_nan(both, (one[1] - two[1]).abs()),
         "DER_mass_jet_jet": _or_nan(both, mass(one, two)),
         "DER_prodeta_jet_jet": _or_nan(both, one[1] * two[1]),
-        "DER_deltar_tau_lep": torch.hypot(tau[1] - lep[1], wrapped(tau[2] - lep[2])),
+        "DER_deltar_tau_lep": hypot(tau[1] - lep[1], wrapped(tau[2] - lep[2])),
         "DER_pt_tot": total.norm(dim=1),
         "DER_sum_pt": tau[0] + lep[0] + all_pt,
         "DER_pt_ratio_lep_tau": lep[0] / tau[0],
@@ -75,7 +92,7 @@ def derived(records: Tensor, bands: Sequence[str] = tuple(PRIMITIVES)) -> Tensor
 
 def mass(one: tuple[Tensor, Tensor, Tensor], two: tuple[Tensor, Tensor, Tensor]) -> Tensor:
     """The invariant mass of two massless objects (pT, η, φ): √(2·pT1·pT2·(cosh Δη − cos Δφ))."""
-    square = 2 * one[0] * two[0] * (torch.cosh(one[1] - two[1]) - torch.cos(one[2] - two[2]))
+    square = 2 * one[0] * two[0] * (cosh(one[1] - two[1]) - cos(one[2] - two[2]))
     return square.clamp_min(0).sqrt()  # rounding may leave less than 0 of parallel ones
 
 
@@ -83,7 +100,7 @@ def _phi_centrality(met: Tensor, lep: Tensor, tau: Tensor) -> Tensor:
     """(A + B)/√(A² + B²): √2 in the middle between lepton and tau, 1 on either, less outside, −√2 opposite."""
     side = torch.sign(torch.sin(tau - lep))
     A, B = torch.sin(met - lep) * side, torch.sin(tau - met) * side
-    norm = torch.hypot(A, B)
+    norm = hypot(A, B)
     return torch.where(norm > 0, (A + B) / norm.clamp_min(1e-300), 0.0 * norm)
 
 
@@ -97,7 +114,7 @@ def _eta_centrality(lep: Tensor, one: Tensor, two: Tensor) -> Tensor:
 
 def _sum(*objects: tuple[Tensor, Tensor]) -> Tensor:
     """The vector sum (B, 2) of transverse momenta given as (pT, φ)."""
-    x, y = (sum(pt * turn(phi) for pt, phi in objects) for turn in (torch.cos, torch.sin))
+    x, y = (sum(pt * turn(phi) for pt, phi in objects) for turn in (cos, torch.sin))
     return torch.stack([torch.as_tensor(x), torch.as_tensor(y)], dim=1)
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
-from lookalike.augmentations.event_variables import places, wrapped
+from lookalike.augmentations.event_variables import boosted, places, wrapped
 from lookalike.events import TYPES
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ LEPTONIC = ("lepton", "electron", "muon", "photon")
 MET = TYPES.index("met")
 LARGEST_PHI = 3.1415925  # the largest float32 that is no more than π
 LEAST_PT = 1e-6  # GeV, so that what is there stays above 0 in float32
+SIGMAS = 6.0  # beyond which no factor is drawn
 
 
 class Objects(NamedTuple):
@@ -50,8 +51,13 @@ def normal_above_zero(mean: Tensor, std: Tensor, u: Tensor) -> Tensor:
     return torch.where(std > 0, x, mean).clamp_min(LEAST_PT)
 
 
-def turned(objects: Objects, met_phi: Tensor, draws: Draws, settings: EventSettings) -> tuple[Objects, Tensor]:
-    """The whole event, its missing momentum (B,) too, turned about the beam and mirrored; azimuths are not wrapped."""
+def turned(
+    objects: Objects, met_phi: Tensor, draws: Draws, settings: EventSettings, mass: Tensor | None = None
+) -> tuple[Objects, Tensor]:
+    """The whole event, its missing momentum (B,) too, turned about the beam, mirrored and boosted along it.
+
+    Azimuths are not wrapped. mass : of the objects (B, n) in GeV, 0 by default.
+    """
     pt, eta, phi = objects
     if settings.mirror.enabled:
         eta_sign = 1 - 2.0 * (draws.uniform("mirror_eta") < settings.mirror.eta)  # (B,)
@@ -60,6 +66,9 @@ def turned(objects: Objects, met_phi: Tensor, draws: Draws, settings: EventSetti
     if settings.turn.enabled:
         angle = 2 * math.pi * draws.uniform("turn")  # (B,)
         phi, met_phi = phi + angle[:, None], met_phi + angle
+    if settings.boost.enabled:
+        by = settings.boost.spread * draws.normal("boost", 1).double()  # (B, 1)
+        eta = eta + by if mass is None else boosted(pt, eta, mass, by)
     return Objects(pt, eta, phi), met_phi
 
 
@@ -94,6 +103,14 @@ def missing(met: Tensor, phi: Tensor, change: Tensor) -> tuple[Tensor, Tensor]:
     return torch.hypot(x, y), torch.atan2(y, x)
 
 
+def piled(met: Tensor, phi: Tensor, sum_et: Tensor, draws: Draws, settings: EventSettings) -> tuple[Tensor, Tensor]:
+    """The missing momentum (B,) and its azimuth measured again, each component with σ = missing·√ΣET, in GeV."""
+    if not settings.pile_up.enabled:
+        return met, phi
+    noise = draws.normal("pile_up", 2).double() * (settings.pile_up.missing * sum_et.clamp_min(0).sqrt())[:, None]
+    return missing(met, phi, noise)
+
+
 def _transverse(pt: Tensor, phi: Tensor, there: Tensor) -> Tensor:
     """Σ p⃗T (B, 2) of the objects that are there."""
     x = torch.where(there, pt * torch.cos(phi), 0.0).sum(1)
@@ -114,7 +131,7 @@ def record_view(records: Tensor, draws: Draws, settings: EventSettings) -> Tenso
     """One view (B, F) float32 of records (B, F) of primitives; what is undefined (NaN) stays so.
 
     PRI_jet_all_pt follows the two listed jets, which change places where the second comes out above the first;
-    PRI_jet_num and PRI_met_sumet are kept.
+    PRI_jet_num is kept.
     """
     at = places(settings.bands)
     x = records.double().clone()  # (B, F)
@@ -130,8 +147,13 @@ def record_view(records: Tensor, draws: Draws, settings: EventSettings) -> Tenso
     order = torch.tensor([0, 1, 2, 3], device=x.device) + swap[:, None] * torch.tensor([0, 0, 1, -1], device=x.device)
     for columns, values in zip(where, (after.pt, after.eta, _angle(after.phi)), strict=True):
         x[:, columns] = values.gather(1, order)
+    listed = torch.nan_to_num(after.pt).sum(1)  # (B,)
+    met, met_phi = piled(met, met_phi, x[:, at["PRI_met_sumet"]] if "PRI_met_sumet" in at else listed, draws, settings)
     x[:, at["PRI_met"]], x[:, at["PRI_met_phi"]] = met, _angle(met_phi)
     x[:, at["PRI_jet_all_pt"]] = (x[:, at["PRI_jet_all_pt"]] + jets).clamp_min(0)
+    if "PRI_met_sumet" in at and settings.pile_up.enabled:
+        more = draws.normal("sum_et").double().clamp(-SIGMAS, SIGMAS)  # (B,)
+        x[:, at["PRI_met_sumet"]] *= torch.exp(settings.pile_up.spread * more)
     return x.float()
 
 
@@ -141,10 +163,13 @@ def particles_view(particles: Tensor, draws: Draws, settings: EventSettings) -> 
     kind, there = x[..., 4], x[..., 0] > 0  # (B, P)
     is_met = (kind == MET) & there
     missing_pt, missing_phi = ((x[..., part] * is_met).sum(1) for part in (0, 2))  # (B,), of at most one particle
-    objects, missing_phi = turned(Objects(*(x[..., part] for part in range(3))), missing_phi, draws, settings)
+    objects, missing_phi = turned(
+        Objects(*(x[..., part] for part in range(3))), missing_phi, draws, settings, x[..., 3]
+    )
     objects = objects._replace(pt=torch.where(is_met, 0.0, objects.pt))
     after, change = measured(objects, _any_of(kind, HADRONIC), _any_of(kind, LEPTONIC), draws, settings)
     met, met_phi = missing(missing_pt, missing_phi, change)
+    met, met_phi = piled(met, met_phi, after.pt.sum(1), draws, settings)
     pt = torch.where(is_met, met.clamp_min(LEAST_PT)[:, None], after.pt)
     eta = torch.where(is_met, x[..., 1], after.eta)
     phi = _angle(torch.where(is_met, met_phi[:, None], after.phi))

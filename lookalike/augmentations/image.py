@@ -1,20 +1,19 @@
 """Plain pictures: the augmentations of MoCo v2 (Chen et al. 2020, arXiv:2003.04297), scaled to the picture's size.
 
-Random resized crop, color jitter, gray, Gaussian blur, horizontal flip, in that order.
+Random resized crop and horizontal flip, color jitter, gray, Gaussian blur, in that order; where asked for, the crop is
+turned, and dark and bright are swapped before the jitter.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from math import log
-from typing import TYPE_CHECKING, Annotated, Literal, Self
-
-from pydantic import Field, model_validator
+from math import log, pi
+from typing import TYPE_CHECKING
 
 from lookalike.augmentations.domain import Domain
 from lookalike.augmentations.drawing import draw
-from lookalike.augmentations.preprocess import Preprocess, one_per_band
-from lookalike.config import Config
+from lookalike.augmentations.image_settings import Crop, ImageSettings
+from lookalike.augmentations.preprocess import Preprocess, central
 from lookalike.errors import InputError
 from lookalike.samples import About
 
@@ -26,87 +25,6 @@ if TYPE_CHECKING:
 
 IMAGENET = 224  # px, the picture size that MoCo v2's blur is stated for
 ATTEMPTS = 10  # crops drawn before the largest central one is taken, as torchvision does
-
-
-Positive = Annotated[float, Field(gt=0)]
-Share = Annotated[float, Field(gt=0, le=1)]
-
-
-class Crop(Config):
-    """A random part of the picture, by area and by width over height, enlarged to the whole size."""
-
-    enabled: bool = True
-    area: tuple[Share, Share] = (0.2, 1.0)
-    ratio: tuple[Positive, Positive] = (3 / 4, 4 / 3)
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Self:
-        if self.area[0] > self.area[1] or self.ratio[0] > self.ratio[1]:
-            raise ValueError("area and ratio are (low, high) with low at most high")
-        return self
-
-
-class Jitter(Config):
-    """Brightness, contrast, saturation (factors U(1 − x, 1 + x)) and hue (turned by U(−x, x) of a circle)."""
-
-    enabled: bool = True
-    probability: Annotated[float, Field(ge=0, le=1)] = 0.8
-    brightness: Annotated[float, Field(ge=0, le=1)] = 0.4
-    contrast: Annotated[float, Field(ge=0, le=1)] = 0.4
-    saturation: Annotated[float, Field(ge=0, le=1)] = 0.4
-    hue: Annotated[float, Field(ge=0, le=0.5)] = 0.1
-
-
-class Gray(Config):
-    """Colors dropped with the given probability."""
-
-    enabled: bool = True
-    probability: Annotated[float, Field(ge=0, le=1)] = 0.2
-
-
-class Blur(Config):
-    """Gaussian blur with σ from U(low, high) px, stated for pictures of 224 px and scaled with the size."""
-
-    enabled: bool = True
-    probability: Annotated[float, Field(ge=0, le=1)] = 0.5
-    low: Annotated[float, Field(ge=0)] = 0.1
-    high: Annotated[float, Field(ge=0)] = 2.0
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Self:
-        if self.low > self.high:
-            raise ValueError("low is at most high")
-        return self
-
-
-class Flip(Config):
-    """Left and right swapped with the given probability."""
-
-    enabled: bool = True
-    probability: Annotated[float, Field(ge=0, le=1)] = 0.5
-
-
-class ImageSettings(Config):
-    """How a plain picture becomes a view. Colors are changed where the three bands are R, G, B (`color`)."""
-
-    bands: tuple[str, ...]
-    dtype: Literal["float32", "uint8"] = "uint8"
-    size: int = Field(gt=0)
-    color: bool = True
-    clip: tuple[float, float] | None = None
-    crop: Crop = Crop()
-    jitter: Jitter = Jitter()
-    gray: Gray = Gray()
-    blur: Blur = Blur()
-    flip: Flip = Flip()
-    divisor: Positive = 255.0
-    mean: float | tuple[float, ...] = 0.45  # of all bands or of each; as is std
-    std: Positive | tuple[Positive, ...] = 0.25
-
-    @model_validator(mode="after")
-    def _one_per_band(self) -> Self:
-        one_per_band(self.bands, mean=self.mean, std=self.std)
-        return self
 
 
 def default_settings(
@@ -129,13 +47,17 @@ def view(
     settings: ImageSettings,
     bank: Bank | None = None,
 ) -> torch.Tensor:
-    """One augmented view (B, C, size, size) float32 of each picture (B, C, H, W), stored units."""
+    """One augmented view (B, C, size, size) float32 of the center of each picture (B, C, H, W), stored units."""
     from lookalike.augmentations import ops
 
     if images.shape[1] != len(settings.bands):
         raise InputError(f"Pictures have the bands {', '.join(settings.bands)}, but {images.shape[1]} were given.")
     draws = draws.to(images.device)
-    x = _cropped(images.float(), draws, settings)  # (B, C, h, w)
+    x = _cropped(central(images, settings.size).float(), draws, settings)  # (B, C, h, w)
+    if settings.negative.enabled:
+        assert settings.clip is not None
+        chosen = draws.uniform("negative") < settings.negative.probability  # (B,)
+        x[chosen] = sum(settings.clip) - x[chosen]
     if settings.jitter.enabled:
         _jitter_(x, draws, settings)
     if settings.color and settings.gray.enabled:
@@ -170,7 +92,7 @@ def crop_boxes(draws: Draws, crop: Crop, height: int, width: int) -> torch.Tenso
 
 
 def _cropped(images: torch.Tensor, draws: Draws, settings: ImageSettings) -> torch.Tensor:
-    """The crop, enlarged to the view's size, and the flip, in one interpolation."""
+    """The crop, enlarged to the view's size, the turn and the flip, in one interpolation."""
     import torch
 
     from lookalike.augmentations import ops
@@ -181,9 +103,14 @@ def _cropped(images: torch.Tensor, draws: Draws, settings: ImageSettings) -> tor
     else:
         boxes = torch.tensor([0.0, 0.0, W, H], dtype=torch.float64, device=images.device).expand(len(images), 4)
     matrix = torch.diag_embed(boxes[:, 2:] / settings.size)  # (B, 2, 2)
+    if settings.turn.enabled:
+        angle = (2 * draws.uniform("turn") - 1) * (settings.turn.degrees * pi / 180)  # (B,)
+        cos, sin = angle.cos(), angle.sin()
+        turned = torch.stack([torch.stack([cos, -sin], 1), torch.stack([sin, cos], 1)], 1)  # (B, 2, 2)
+        matrix = matrix @ turned.to(matrix)
     if settings.flip.enabled:
         flipped = draws.uniform("flip") < settings.flip.probability
-        matrix[:, 0, 0] *= 1.0 - 2.0 * flipped
+        matrix[:, :, 0] *= (1.0 - 2.0 * flipped)[:, None]
     return ops.resample(images, matrix, boxes[:, :2], settings.size, outside="border")
 
 
@@ -264,6 +191,11 @@ def preprocess(about: About, settings: ImageSettings) -> Preprocess:
     )
 
 
+def turns(settings: ImageSettings) -> bool:
+    """Whether views are turned by any angle and mirrored, so that their objects have no up or down."""
+    return settings.turn.enabled and settings.turn.degrees == 180 and settings.flip.enabled
+
+
 IMAGE = Domain(
     name="image",
     settings_type=ImageSettings,
@@ -273,4 +205,5 @@ IMAGE = Domain(
     preprocess=preprocess,
     draw=draw,
     stretches=("auto", "native", "linear", "asinh", "log", "zscale"),
+    turns=turns,
 )

@@ -81,7 +81,8 @@ class Smearing(Config):
 class Resolution(Config):
     """pT′ ~ N(pT, f(pT)), f(pT) = √((constant·pT)² + stochastic²·pT) GeV, truncated at > 0 (Delphes' CMS card).
 
-    of : `jets` scales all of a jet's constituents by its own pT′/pT; `constituents` draws for each of them.
+    of : `jets` scales all of a jet's constituents by its own pT′/pT; `constituents` draws for each of them, as a
+    calorimeter does for each tower.
     """
 
     enabled: bool = True
@@ -204,4 +205,6 @@ JET = Domain(
     stretches=STRETCHES,
     windows=("log(pt):0.1", "m_jj:100"),
     turns=turns,
+    default_encoder="resnet10",
+    orientations=1,  # eight gained nothing: docs/training.md
 )

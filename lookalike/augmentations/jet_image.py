@@ -62,6 +62,10 @@ class JetImage(Seen):
         return self.jets
 
     @property
+    def blind(self) -> tuple[str, ...]:
+        return ("splits",)  # both parts of a constituent lie in one pixel, until they are smeared
+
+    @property
     def numbers(self) -> int:
         return self.jets * self.size**2
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from lookalike.augmentations.jet import Resolution, Rotation, Smearing, Soft, Splits, Translation
 
 JETS = 2
+OUTSIDE = 2.0  # in η and φ, a shift out of any jet: farther, one soft constituent would turn its second moments
 FARTHEST = 8.0  # standard deviations, beyond which rounding makes a normal infinite
 
 
@@ -80,9 +81,10 @@ def _polar(p: Tensor) -> Tensor:
 
 
 def smear_(x: Tensor, draws: Draws, smearing: Smearing) -> None:
-    """η′ ~ N(η, Λ/pT), φ′ ~ N(φ, Λ/pT)."""
+    """η′ ~ N(η, Λ/pT), φ′ ~ N(φ, Λ/pT), shifts beyond OUTSIDE set to it."""
     sigma = torch.where(x[..., 0] > 0, smearing.scale / x[..., 0], 0.0)  # (B, P)
     shift = draws.normal("smear", x.shape[1], 2).to(x.dtype) * sigma[..., None]  # (B, P, 2)
+    shift = shift.clamp(-OUTSIDE, OUTSIDE)
     x[..., 1] += shift[..., 0]
     x[..., 2] = wrapped(x[..., 2] + shift[..., 1])
 

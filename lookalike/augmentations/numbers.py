@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 Scale = Annotated[str, Field(pattern=r"linear|log|asinh|angle|unseen|one of [1-9]\d?")]
 FITTED = 50_000  # most objects whose mean and spread are taken
+PARTICLES_FITTED = 2_000_000  # most places of particles that these may have together
 
 
 class Numbers(Seen):
@@ -63,6 +64,9 @@ class Numbers(Seen):
     @property
     def numbers(self) -> int:
         return self.values + (len(self.seen) if self.kind == "record" else 1)
+
+    def length(self, shape: tuple[int, ...]) -> int:
+        return self.numbers * (1 if self.kind == "record" else shape[0])
 
     @property
     def told(self) -> str:
@@ -127,11 +131,12 @@ def fitted(samples: Samples, seen: Seen) -> Seen:
 
 
 def some_of(samples: Samples) -> torch.Tensor:
-    """FITTED stored objects at most, evenly spread, in float64."""
+    """FITTED stored objects at most, fewer where they are long lists, evenly spread, in float64."""
     import numpy as np
     import torch
 
-    rows = np.unique(np.linspace(0, len(samples) - 1, min(len(samples), FITTED)).astype(np.int64))
+    most = FITTED if len(samples.shape) == 1 else min(FITTED, max(1, PARTICLES_FITTED // samples.shape[0]))
+    rows = np.unique(np.linspace(0, len(samples) - 1, min(len(samples), most)).astype(np.int64))
     return torch.from_numpy(samples.objects(rows)).double()
 
 

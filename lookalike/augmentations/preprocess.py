@@ -46,9 +46,18 @@ class Seen(Config):
         return 1
 
     @property
+    def blind(self) -> tuple[str, ...]:
+        """The augmentations that, done alone, cannot change the input, because of how it is made."""
+        return ()
+
+    @property
     @abstractmethod
     def numbers(self) -> int:
         """How many numbers an mlp is given of one object, or a set encoder of one particle."""
+
+    def length(self, shape: tuple[int, ...]) -> int:
+        """How many numbers the encoder is given of one object of this stored shape."""
+        return self.numbers
 
     @property
     @abstractmethod
@@ -127,14 +136,18 @@ class Preprocess(Seen):
 
     def given(self, objects: torch.Tensor) -> torch.Tensor:
         """The central crop, mapped: (B, C, H, W) float32 or uint8 in stored units -> (B, C, size, size)."""
-        top = (objects.shape[2] - self.size) // 2
-        left = (objects.shape[3] - self.size) // 2
-        x = objects[:, :, top : top + self.size, left : left + self.size].float()  # (B, C, h, w)
+        x = central(objects, self.size).float()  # (B, C, h, w)
         if self.kind == "lupton":
             return lupton(x, self.scales, self.m, self.Q)
         if self.kind == "scaled":
             return (x / self.divisor - by_band(self.mean, x)) / by_band(self.std, x)
         return x
+
+
+def central(images: torch.Tensor, size: int) -> torch.Tensor:
+    """The central size × size px of pictures (B, C, H, W), of the two middles of an even rest the upper left."""
+    top, left = (images.shape[2] - size) // 2, (images.shape[3] - size) // 2
+    return images[:, :, top : top + size, left : left + size]
 
 
 def of_pictures(seen: Seen, what: str) -> Preprocess:

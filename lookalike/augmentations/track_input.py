@@ -66,6 +66,9 @@ class TrackHits(Seen):
     def numbers(self) -> int:
         return self.scaled + (4 * len(TURNS) if self.sample == HITS else 0) + 2
 
+    def length(self, shape: tuple[int, ...]) -> int:
+        return self.numbers * shape[0]
+
     @property
     def told(self) -> str:
         return "hits with their companions" if self.sample == HITS else "tracks as their hits"

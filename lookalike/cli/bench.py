@@ -1,4 +1,4 @@
-"""Commands that measure: bench train, bench embed, bench invariance."""
+"""Commands that measure: bench train, bench embed, bench invariance, bench domains."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from lookalike.cli.common import Json, app
+from lookalike.cli.common import Json, app, say
 from lookalike.wording import counted
 
 group = typer.Typer(no_args_is_help=True, help="Measure speed beside a limit and rivals in the same run.")
@@ -103,3 +103,31 @@ def invariance(
     for point in report["curve"]:
         shares = [f"{point[way]['value']:.3f} ({point[way]['low']:.3f}–{point[way]['high']:.3f})" for way in WAYS]
         print(f"  {point['epoch']:5} {point['seconds']:7.0f} s  " + "  ".join(f"{text:28}" for text in shares).rstrip())
+
+
+@group.command()
+def domains(
+    cases: Annotated[Path, typer.Argument(help="The cases, .toml or .json, as benchmarks/domains.toml has them.")],
+    *,
+    work: Annotated[
+        Path, typer.Option(help="Folder for what the cases make; a case that is done there is not redone.")
+    ],
+    data: Annotated[Path | None, typer.Option(help="Folder of real data; cases that need it are skipped else.")] = None,
+    case: Annotated[list[str] | None, typer.Option(help="Only this one; repeatable.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Write the table as Markdown, its plot (.png) beside it.")] = None,
+    json: Json = False,
+) -> None:
+    """Each domain from samples to served lists, and what they are worth (hours with benchmarks/domains.toml).
+
+    Example: lookalike bench domains benchmarks/domains.toml --work results --out docs/results.md
+    """
+    from lookalike.bench.domains import read_cases, run_cases
+    from lookalike.bench.domains_report import as_json, as_text, draw, write_markdown
+
+    found = run_cases(read_cases(cases, case or ()), work, data, say=say)
+    if out is not None:
+        picture = out.with_suffix(".png")
+        draw(found, picture)
+        write_markdown(found, out, picture)
+        say(f"table: {out}, plot: {picture}")
+    print(jsonlib.dumps(as_json(found)) if json else as_text(found))

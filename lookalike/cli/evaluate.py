@@ -71,12 +71,20 @@ def invariance(
 def retrieval(
     samples: Files,
     *,
-    label: Annotated[str, typer.Option(help="Catalog column that says which objects are alike.")],
+    label: Annotated[
+        str, typer.Option(help="Column that says which objects are alike; hour:minute of two, the time on a dial.")
+    ],
     checkpoint: Annotated[Path | None, typer.Option(help="Folder of a trained encoder.")] = None,
     embeddings: Annotated[Path | None, typer.Option(help="Vectors of these samples, in place of embedding.")] = None,
     k: Annotated[int, typer.Option("-k", min=1, help="Length of the lists looked at.")] = 10,
-    kind: Annotated[str | None, typer.Option(help="categorical or continuous (default: by the values)")] = None,
-    weights: Annotated[str | None, typer.Option(help="Column of what each query counts.")] = None,
+    kind: Annotated[
+        str | None, typer.Option(help="categorical, continuous or circular (default: by the values)")
+    ] = None,
+    period: Annotated[float | None, typer.Option(help="Of circular labels, once round: 360 of degrees.")] = None,
+    asking: Annotated[
+        str | None, typer.Option("--class", help="Only objects of this class ask; all are found.")
+    ] = None,
+    weights: Annotated[str | None, typer.Option(help="Column of how many events each object stands for.")] = None,
     split: Annotated[str, typer.Option(help="half: choose on one half, report the other; none: no halves.")] = "half",
     tune: Annotated[bool, typer.Option("--tune/--report", help="Show the tuning half, or the reporting one.")] = False,
     max_overlap: Annotated[
@@ -114,6 +122,8 @@ def retrieval(
         embeddings=embeddings,
         k=k,
         kind=kind,
+        period=period,
+        asking=asking,
         weights=weights,
         split=split,
         tune=tune,
@@ -142,6 +152,7 @@ def sculpting(
     *,
     column: Annotated[str, typer.Option(help="Catalog column of numbers, such as m_jj or mass.")],
     k: Annotated[int, typer.Option("-k", min=1, help="Neighbors of each object.")] = 10,
+    weights: Annotated[str | None, typer.Option(help="Column of how many events each object stands for.")] = None,
     max_queries: Annotated[
         int, typer.Option(min=20, help="Objects that ask; of more, a random part by --seed.")
     ] = 5000,
@@ -161,7 +172,7 @@ def sculpting(
 
     from lookalike.probes.sculpting import as_json, as_text, draw, measure
 
-    found = measure(index, column, k=k, max_queries=max_queries, samples=samples, seed=seed)
+    found = measure(index, column, k=k, weights=weights, max_queries=max_queries, samples=samples, seed=seed)
     if plot is not None:
         draw(found, plot)
         say(f"plot: {plot}")

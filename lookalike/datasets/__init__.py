@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["DOMAINS", "SOURCES", "IngestReport", "Source", "ingest"]
 
 DOMAINS = ("galaxy", "image", "jet", "event", "track")
+PICTURES = frozenset({"galaxy", "image"})  # domains that take the same arrays
 
 ARRAYS = frozenset(
     {"catalog", "id_column", "size", "skip_bad", "bands", "unit", "pixel_scale", "permute", "array", "bands_last"}
@@ -73,7 +74,7 @@ SOURCES: dict[str, Source] = {
         ),
         Source(
             "jets",
-            "jets' constituents in HDF5, NumPy, Parquet, ROOT or HepMC; LHC Olympics, JetNet and EnergyFlow layouts",
+            "jets' constituents in HDF5, NumPy, Parquet, ROOT, HepMC or LHE; LHC Olympics, JetNet, EnergyFlow layouts",
             "jet",
             frozenset({"id_column", "size", "bands", "unit", "mode", "radius", "min_pt", "max_eta"}),
         ),
@@ -134,7 +135,7 @@ def ingest(
     domain      : field whose augmentations apply, one of DOMAINS; each source has a default.
     catalog     : table of the objects (CSV, Parquet, FITS, VOTable, ECSV); every column is kept.
     id_column   : column to make ids from, several joined by `:`.
-    size        : side of the stored pictures in px; jets: the most constituents stored of an object.
+    size        : side of the stored pictures in px; jets, events: the most particles stored of an object.
     crop        : images only: keep so many px around each picture's center, before resizing.
     skip_bad    : leave out unreadable or odd files, counted and listed, where they would be an error.
     bands, unit : names and flux unit of the bands, where the files do not say; jets: names of a constituent's numbers,
@@ -143,7 +144,6 @@ def ingest(
     mode        : fits: `cutouts` or `positions`; jets: `jets` or `events`; found out from the files by default.
     radius, min_pt, max_eta : jets, of events that are clustered: R of anti-kT, and what the two leading jets must pass
                   (GeV; |η|).
-    mode        : fits only: `cutouts` or `positions`; found out from the files by default.
     layout      : higgsml only: `features` (the default) or `particles`.
     columns     : events only: TOML or JSON file that says what the columns are.
     sample      : trackml only: `hits` (the default) or `tracks`.
@@ -167,6 +167,10 @@ def ingest(
     chosen = domain or described.domain
     if chosen not in DOMAINS:
         raise unknown("domain", chosen, DOMAINS)
+    if chosen != described.domain and not {chosen, described.domain} <= PICTURES:
+        raise InputError(
+            f"`ingest {source}` makes samples of the domain {described.domain}, but --domain {chosen} was given."
+        )
     given = {
         "catalog": Path(catalog) if catalog is not None else None,
         "id_column": id_column,

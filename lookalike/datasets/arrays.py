@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +27,7 @@ from lookalike.samples import KINDS, About, Column
 from lookalike.samples_writer import write_samples
 from lookalike.wording import counted
 
-BLOCK_BYTES = 32 * 1024**2
+BLOCK_BYTES, BLOCK_ROWS = 32 * 1024**2, 65536
 MEMBER = "images"  # the array of a file of several that holds the pictures
 
 
@@ -55,11 +55,29 @@ class Array(Held, ABC):
     @property
     def rows(self) -> int:
         """How many rows make a block."""
-        return max(1, BLOCK_BYTES // max(1, self.row_bytes))
+        return max(1, min(BLOCK_ROWS, BLOCK_BYTES // max(1, self.row_bytes)))
 
     @abstractmethod
     def blocks(self) -> Iterator[NDArray[Any]]:
         """Consecutive rows (n, …) in native byte order."""
+
+
+class RowNames(Sequence[str]):
+    """Rows counted from 0 as ids, each made when asked for, since a file may declare any number of them."""
+
+    def __init__(self, count: int) -> None:
+        self._rows = range(count)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @overload
+    def __getitem__(self, row: int) -> str: ...
+    @overload
+    def __getitem__(self, row: slice) -> list[str]: ...
+    def __getitem__(self, row: int | slice) -> str | list[str]:
+        found = self._rows[row]
+        return str(found) if isinstance(found, int) else [str(each) for each in found]
 
 
 Columns = dict[str, NDArray[Any]]  # columns (N,) that lie beside an array in its file
@@ -110,10 +128,11 @@ def ingest_arrays(
     whole = first.dtype == np.uint8
     if not whole and first.dtype.newbyteorder("=") != np.float32:
         ledger.note(f"{first.dtype} pixels are stored as float32.")
+    ids: Sequence[str]
     if options.id_column:
         ids = table.ids(options.id_column)
     else:
-        ids = table.ids("id") if "id" in table.values else [str(row) for row in range(total)]
+        ids = table.ids("id") if "id" in table.values else RowNames(total)
     table = without_reserved(table, ids, ledger)
     stored = stored_as(size, "uint8" if whole else "float32", "exact" if options.size is None else "crop")
     about = About(
@@ -138,9 +157,9 @@ def ingest_arrays(
                 images = permuted(images, about)
                 start += len(block)
                 if whole:
-                    writer.append([ids[row] for row in rows], np.ascontiguousarray(images), table.take(rows))
+                    writer.append([ids[row] for row in rows.tolist()], np.ascontiguousarray(images), table.take(rows))
                 else:
-                    filled, fraction, keep = measured(as_float32(images), [ids[row] for row in rows], ledger)
+                    filled, fraction, keep = measured(as_float32(images), [ids[row] for row in rows.tolist()], ledger)
                     kept = rows[keep]
                     if len(kept):
                         catalog = table.take(kept) | {"masked_fraction": fraction}

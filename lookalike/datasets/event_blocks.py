@@ -101,7 +101,7 @@ class EventTable:
         )
         for batch in reader:
             if batch.num_rows:
-                yield {name: _from_arrow(batch.column(name)) for name in names}
+                yield {name: _from_arrow(batch.column(name), name) for name in names}
 
     def _open_parquet(self) -> None:
         from pyarrow import parquet
@@ -115,7 +115,7 @@ class EventTable:
 
     def _parquet(self, names: list[str]) -> Iterator[Block]:
         for batch in self._file.iter_batches(BLOCK_ROWS, columns=names):
-            yield {name: _from_arrow(batch.column(name)) for name in names}
+            yield {name: _from_arrow(batch.column(name), name) for name in names}
 
     def _open_tree(self, tree: str | None) -> None:
         uproot = hep("uproot")
@@ -168,6 +168,7 @@ def reading(path: Path) -> Iterator[None]:
         raise
     except Exception as error:  # each reader raises its own
         text = (str(error).strip() or type(error).__name__).splitlines()[0]
+        text = re.sub(r"\bRow #(\d+)", r"line \1", text)  # which counts the line of names
         raise InputError(f"{path} cannot be read: {text[:300]}", code="bad_file") from None
 
 
@@ -178,7 +179,7 @@ def _csv_header(path: Path) -> list[str]:
     import pyarrow
 
     with pyarrow.input_stream(str(path), compression="detect") as stream:
-        first = stream.read(1 << 20).decode("utf-8-sig").partition("\n")[0]
+        first = stream.read(1 << 20).partition(b"\n")[0].decode("utf-8-sig")
     names = next(csv.reader([first.rstrip("\r")]), [])
     if not names:
         raise InputError(f"{path} holds no rows.")
@@ -196,24 +197,26 @@ def _csv_rows(path: Path) -> int:
     return max(0, lines + (last != b"\n") - 1)
 
 
-def _from_arrow(column: Any) -> Values:
+def _from_arrow(column: Any, name: str) -> Values:
     """An Arrow column as numbers, NaN for null, as texts, or as Jagged."""
     import pyarrow
     from pyarrow import types
 
     kind = column.type
     if types.is_list(kind) or types.is_large_list(kind):
-        flat = _from_arrow(column.flatten())
+        flat = _from_arrow(column.flatten(), name)
         if isinstance(flat, Jagged):
-            raise InputError("A column holds lists of lists, not numbers or lists of numbers.")
+            raise InputError(f"Column {name!r} holds lists of lists, not numbers or lists of numbers.")
         counts = column.value_lengths().fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)
         return Jagged(counts, flat)
+    if types.is_dictionary(kind):  # as a table's categories are stored
+        return _from_arrow(column.dictionary_decode(), name)
     if types.is_boolean(kind):
-        return _from_arrow(column.cast(pyarrow.int8()))
+        return _from_arrow(column.cast(pyarrow.int8()), name)
     if types.is_integer(kind) and not column.null_count:
         return np.asarray(column.to_numpy(zero_copy_only=False))
     if types.is_integer(kind) or types.is_floating(kind):
         return np.asarray(column.cast(pyarrow.float64()).to_numpy(zero_copy_only=False))
     if types.is_string(kind) or types.is_large_string(kind):
         return np.array(["" if value is None else value.strip() for value in column.to_pylist()], dtype=str)
-    raise InputError(f"A column holds {kind}, not numbers, texts or lists of numbers.")
+    raise InputError(f"Column {name!r} holds {kind}, not numbers, texts or lists of numbers.")

@@ -2,14 +2,14 @@
 
     id = ["run", "luminosityBlock", "event"]      # joined by `:`
     weight = "genWeight"
-    unit = "GeV"                                  # of momenta, masses and energies, or MeV
+    unit = "GeV"                                  # of columns of momenta, masses and energies, or MeV
     undefined = [-999]
     [[objects]]                                   # one for each kind of object
     type = "jet"                                  # met, jet, tau, lepton, electron, muon, photon or other
     pt = "Jet_pt"                                 # a column of numbers, or of lists of them
     eta = "Jet_eta"
     phi = "Jet_phi"
-    mass = "Jet_mass"                             # a column, a number, or left out: neglected
+    mass = "Jet_mass"                             # a column, a number in GeV, or left out: neglected
     btag = "Jet_btagDeepFlavB"                    # only where there is one
     [met]
     pt = "MET_pt"
@@ -24,6 +24,8 @@ the columns of the Higgs challenge's primitives, and events are stored as its re
 
 from __future__ import annotations
 
+import re
+from math import inf
 from pathlib import Path
 from typing import Literal, Self
 
@@ -40,6 +42,7 @@ IDS = (("run", "luminosityBlock", "event"), ("run", "lumi", "event"), ("Run", "E
 # How NanoAOD calls the collections; only what the file has is taken.
 NANO = {"Jet": "jet", "Tau": "tau", "Electron": "electron", "Muon": "muon", "Photon": "photon"}
 NANO_BTAG = ("Jet_btagDeepFlavB", "Jet_btagPNetB")
+LIGHT, LIGHTEST_HEAVY = ("tau", "lepton", "electron", "muon", "photon"), 2.0  # GeV, more than any of them has
 NANO_MET = ("MET", "PuppiMET", "PFMET")
 
 
@@ -66,6 +69,8 @@ class ObjectColumns(Config):
             raise ValueError("the mass follows from px, py, pz and energy")
         if self.type == "met":
             raise ValueError("the missing momentum is named under [met]")
+        if isinstance(self.mass, float) and not 0 <= self.mass <= (LIGHTEST_HEAVY if self.type in LIGHT else inf):
+            raise ValueError(f"the mass of a {self.type} is a number in GeV, and {self.mass:g} GeV is none of it")
         return self
 
     def named(self, parts: tuple[str, ...]) -> list[str]:
@@ -124,6 +129,8 @@ class EventMap(Config):
             raise ValueError("a map names [[objects]], with [met] where there is one, or else [features]")
         if odd := sorted(set(self.features) - set(PRIMITIVES)):
             raise ValueError(f"features are primitives of the Higgs challenge, and {odd[0]} is none")
+        if odd := [name for name in self.catalog if not re.fullmatch(r"[A-Za-z0-9_]+", name)]:
+            raise ValueError(f"a name in the catalog has letters, digits and _ alone, but {odd[0]!r} was given")
         missing = [name for name in PRIMITIVES if name not in self.features and name != "PRI_met_sumet"]
         if self.features and missing:
             raise ValueError(f"features need all primitives but PRI_met_sumet, and {missing[0]} is missing")

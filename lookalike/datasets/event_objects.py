@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.datasets.event_blocks import Block, EventTable, Jagged
-from lookalike.datasets.event_map import CARTESIAN, EventMap, MetColumns, ObjectColumns
-from lookalike.datasets.event_rules import FARTHEST, Bools, Faults, Floats, azimuths, by_row
+from lookalike.datasets.event_map import CARTESIAN, POLAR, EventMap, MetColumns, ObjectColumns
+from lookalike.datasets.event_rules import FARTHEST, HUGE, SOFTEST, Bools, Faults, Floats, azimuths, by_row
 from lookalike.errors import InputError
 from lookalike.events import PARTICLE, TYPES
 
@@ -18,6 +18,7 @@ MET = TYPES.index("met")
 CUT = "events with more particles than are stored, of which the softest are left out"
 LIGHT = "masses below 0, stored as 0"
 STILL = "events without missing momentum, which is then no particle"
+ABSENT = "objects that are undefined, and so not there"
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,11 @@ class Particles:
     @property
     def is_met(self) -> Bools:
         return np.asarray(self.numbers[:, 4] == MET)
+
+    def of(self, good: Bools) -> Particles:
+        """Those of some rows (n,) of the block."""
+        kept = good[self.owner]
+        return Particles(self.owner[kept], self.numbers[kept])
 
     def sum_pt(self, n: int) -> Floats:
         """Σ pT (n,) of each event's objects."""
@@ -126,21 +132,24 @@ def _objects(
         pt, eta, phi = (values[str(name)] for name in (each.pt, each.eta, each.phi))
         mass = values[each.mass] if isinstance(each.mass, str) else np.full(len(pt), (each.mass or 0.0) / scale)
     btag = values[each.btag] if each.btag is not None else np.zeros(len(pt))
-    if not lists:  # an object that is undefined is not there
-        there = ~np.isnan(pt)
+    if not lists:  # an object that is undefined throughout is not there
+        there = ~np.all([np.isnan(values[name]) for name in each.named(CARTESIAN) or each.named(POLAR)], axis=0)
+        if absent := int(np.count_nonzero(~there)):
+            faults.ledger.counts[ABSENT] += absent
         owner = owner[there]
         pt, eta, phi, mass, btag = (part[there] for part in (pt, eta, phi, mass, btag))
     name = each.columns[0]
-    whole = np.isfinite(pt) & np.isfinite(eta) & np.isfinite(phi) & np.isfinite(mass)
+    btag = np.where(btag > 0, btag, 0.0)  # taggers write -1 and less where they say nothing
+    whole = np.isfinite(pt) & np.isfinite(eta) & np.isfinite(phi) & np.isfinite(mass) & np.isfinite(btag)
     faults.refuse(by_row(~whole, faults, owner), f"a {each.type} ({name}) has an undefined momentum.")
-    faults.refuse(by_row(pt <= 0, faults, owner), f"a {each.type} ({name}) has a pT that is not above 0.")
+    faults.refuse(by_row(pt * scale < SOFTEST, faults, owner), f"a {each.type} ({name}) has a pT that is not above 0.")
+    beyond = (pt * scale > HUGE) | (mass * scale > HUGE) | (btag > HUGE)
+    faults.refuse(by_row(beyond, faults, owner), f"a {each.type} ({name}) has a momentum, mass or tag above {HUGE:g}.")
     faults.refuse(by_row(np.abs(eta) > FARTHEST, faults, owner), f"a {each.type} ({name}) is beyond |η| = 10.")
     phi = azimuths(phi, f"that of a {each.type} ({name})", faults, owner)
     if light := int(np.count_nonzero(mass < 0)):
         faults.ledger.counts[LIGHT] += light
     kind = np.full(len(pt), float(TYPES.index(each.type)))
-    # Taggers write -1 and less where they say nothing.
-    btag = np.where(btag > 0, btag, 0.0)
     return Particles(owner, np.stack([pt * scale, eta, phi, np.maximum(mass, 0) * scale, kind, btag], axis=1))
 
 
@@ -151,10 +160,11 @@ def _met(block: Block, met: MetColumns, undefined: tuple[float, ...], scale: flo
     pt, phi = (one, two) if met.pt is not None else (np.hypot(one, two), np.arctan2(two, one))
     faults.refuse(~np.isfinite(pt) | ~np.isfinite(phi), "the missing momentum is undefined.")
     faults.refuse(pt < 0, "the missing momentum is negative.")
+    faults.refuse(pt * scale > HUGE, f"the missing momentum is above {HUGE:g} GeV.")
     phi = azimuths(phi, "that of the missing momentum", faults)
-    if still := int(np.count_nonzero(pt == 0)):
+    if still := int(np.count_nonzero((pt >= 0) & (pt * scale < SOFTEST))):
         faults.ledger.counts[STILL] += still
-    there = np.flatnonzero(pt > 0)
+    there = np.flatnonzero(pt * scale >= SOFTEST)
     numbers = np.zeros((len(there), len(PARTICLE)))
     numbers[:, 0], numbers[:, 2], numbers[:, 4] = pt[there] * scale, phi[there], MET
     return Particles(there, numbers)
@@ -164,7 +174,7 @@ def _flat(block: Block, names: list[str]) -> dict[str, Floats]:
     found = {}
     for name in names:
         values = block[name]
-        if isinstance(values, Jagged) or values.dtype.kind == "U":
+        if isinstance(values, Jagged) or values.dtype.kind not in "fiub":
             raise InputError(f"A number for each event is needed, but column {name!r} holds others.")
         found[name] = np.array(values, np.float64)
     return found
@@ -173,6 +183,8 @@ def _flat(block: Block, names: list[str]) -> dict[str, Floats]:
 def _aligned(block: Block, names: list[str], faults: Faults) -> tuple[Owners, dict[str, Floats]]:
     """The rows (M,) that lists' values belong to, and the values; rows whose lists differ in length are refused."""
     lists = {name: values for name in names if isinstance(values := block[name], Jagged)}
+    if odd := [name for name, values in lists.items() if values.values.dtype.kind not in "fiub"]:
+        raise InputError(f"Lists of numbers are needed, but those of column {odd[0]!r} hold others.")
     first = lists[names[0]].counts
     same: Bools = np.ones(len(first), bool)
     for name in names:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lookalike.about import is_id
 from lookalike.datasets.contract import Ledger
 from lookalike.errors import InputError
 
@@ -18,6 +21,8 @@ NAMED = 5  # rows of each kind that are named
 ROUNDING = 0.01  # rad, by which azimuths rounded to two digits may pass π
 FARTHEST = 10.0  # |η|: beyond, a particle of the beam's momentum has less than 1 GeV across it
 TYPICAL = (0.5, 3000.0)  # GeV: the median momentum of any experiment's objects lies between
+HARDEST = 7000.0  # GeV: half of the LHC's 14 TeV, which hardly an object can have
+SOFTEST, HUGE = 1e-6, 1e9  # GeV: beyond, a float32 would make 0 or infinity of a momentum or its square
 MEV = 1e-3  # GeV
 UNITS = {"GeV": 1.0, "MeV": MEV}
 WRAPPED = "azimuths brought between -π and π"
@@ -31,6 +36,7 @@ class Faults:
         self.good: Bools = np.ones(0, bool)  # of the block at hand
         self._start = 0
         self._found: dict[str, tuple[int, list[int]]] = {}  # by rule: how many, and the first rows
+        self._judged = False  # whether the unit of momenta was
 
     def begin(self, rows: int) -> None:
         """The next block of rows (n,)."""
@@ -51,6 +57,18 @@ class Faults:
         self.good[rows] = False
         number, first = self._found.get(reason, (0, []))
         self._found[reason] = number + len(rows), [*first, *named][:NAMED]
+
+    def refuse_ids(self, ids: Sequence[str]) -> None:
+        """Leave out rows (n,) whose id breaks the rule of ids."""
+        bad = np.array([not is_id(name) for name in ids], bool)
+        if bad.any():
+            example = ids[int(bad.argmax())][:80]
+            self.refuse(bad, f"the id is not 1 to 64 characters of A-Z a-z 0-9 . _ : + -, but {example!r}.")
+
+    def check_unit(self, pt: Floats, unit: str | None, scale: float) -> None:
+        """Refuse a file whose momenta (n,), as stored, are of another unit: by its first block that has any."""
+        if not self._judged:
+            self._judged = refuse_unit(pt, unit, scale, self.path)
 
     def end(self) -> None:
         """Tell what was left out of the file."""
@@ -84,32 +102,46 @@ def by_row(bad: Bools, faults: Faults, owner: NDArray[np.int64] | None) -> Bools
     return rows
 
 
-def refuse_unit(pt: Floats, unit: str | None, scale: float, path: Path) -> None:
+def refuse_unit(pt: Floats, unit: str | None, scale: float, path: Path) -> bool:
     """InputError where momenta (n,) as stored cannot be in the unit they are taken for; nothing is guessed.
 
     unit : the one that was given or that the file names; None where GeV was assumed. scale : its size in GeV.
+    Returns whether there was a momentum to judge by, which those that are undefined or not above 0 are not.
     """
+    pt = pt[np.isfinite(pt) & (pt > 0)]
     if not len(pt):
-        return
-    median = float(np.median(pt)) * scale
-    if unit is None and median > TYPICAL[1]:
+        return False
+    median, large = (float(each) * scale for each in np.quantile(pt, [0.5, 0.99]))
+    if unit is None and (median > TYPICAL[1] or large > HARDEST):
+        share, above = ("half", median) if median > TYPICAL[1] else ("one in a hundred", large)
         raise InputError(
-            f"Momenta are in GeV unless said otherwise, but half of those in {path} are above "
-            f"{median:,.0f}: if they are in MeV say --unit MeV, else --unit GeV."
+            f"Momenta are in GeV unless said otherwise, but {share} of those in {path} are above "
+            f"{above:,.0f}: if they are in MeV say --unit MeV, else --unit GeV."
         )
     if unit == "MeV" and median < TYPICAL[0]:
         raise InputError(
             f"Momenta of {path} are said to be in MeV, but half of them would be below {median:.2g} GeV; "
             "if they are in GeV say --unit GeV."
         )
+    return True
 
 
 def energy_unit(given: str | None, stated: set[str], path: Path) -> tuple[str | None, float]:
-    """The unit of momenta and its size in GeV: as given, or as the file's own attributes say, else None and 1."""
-    known = {name for name in stated if name in UNITS}
-    unit = given or (next(iter(known)) if len(known) == 1 else None)
-    if unit is None and known:
-        raise InputError(f"{path} says {' and '.join(sorted(known))} of its momenta; say which with --unit.")
-    if unit is not None and unit not in UNITS:
-        raise InputError(f"Momenta are in {' or '.join(UNITS)}, but the unit {unit!r} was given.")
+    """The unit of momenta and its size in GeV: as given, or as the file's own attributes say, else None and 1.
+
+    InputError where a file names several units of energy, or one that is not read, or another than was given.
+    """
+    names = {name.lower(): name for name in UNITS}
+    if given is not None and given.lower() not in names:
+        raise InputError(f"Momenta are in {' or '.join(UNITS)}, but the unit {given!r} was given.")
+    known = {name for name in stated if re.fullmatch(r"[kMGTP]?eV(/c2?)?", name, re.IGNORECASE)}
+    said = {names.get(name.lower().partition("/")[0], name) for name in known}
+    if odd := sorted(said - set(UNITS)):
+        raise InputError(f"{path} says that its momenta are in {odd[0]!r}; momenta are in {' or '.join(UNITS)}.")
+    wanted = None if given is None else names[given.lower()]
+    if len(said) > 1:
+        raise InputError(f"{path} says {' and '.join(sorted(said))} of its momenta, which are to be in one unit.")
+    unit = next(iter(said), wanted)
+    if wanted is not None and wanted != unit:
+        raise InputError(f"{path} says that its momenta are in {unit}, but the unit {wanted} was given.")
     return unit, 1.0 if unit is None else UNITS[unit]

@@ -19,8 +19,9 @@ from lookalike.datasets.contract import Ledger, Options
 from lookalike.datasets.event_blocks import Block, EventTable, Jagged
 from lookalike.datasets.event_map import EventMap, id_columns, nano_map, read_map
 from lookalike.datasets.event_objects import listed_objects, multiplicity, packed
-from lookalike.datasets.event_rules import Faults, Floats, energy_unit, refuse_unit
+from lookalike.datasets.event_rules import Faults, Floats, energy_unit
 from lookalike.datasets.higgsml import LISTED, checked_records, in_gev
+from lookalike.datasets.table import first_repeated
 from lookalike.errors import InputError
 from lookalike.events import PARTICLE, PRIMITIVES, units
 from lookalike.files import existing_files
@@ -45,6 +46,8 @@ def ingest(files: list[Path], out: Path, options: Options, ledger: Ledger) -> No
         table.texts = frozenset(each.column for each in kept.values() if each.text)
         table.texts |= frozenset(id_columns(table, chosen, options.id_column))
         table.need([*chosen.columns, *id_columns(table, chosen, options.id_column)])
+    _refuse_same_names([table for table in tables if not id_columns(table, chosen, options.id_column)])
+    gaps = _with_gaps(tables, chosen)
     columns = {name: Column(each.unit, each.description) for name, each in kept.items()}
     if chosen.objects:
         columns |= {name: column for name, column in MADE.items() if name not in columns}
@@ -62,7 +65,7 @@ def ingest(files: list[Path], out: Path, options: Options, ledger: Ledger) -> No
     with writer_of as writer, progress("events", total, "events", quiet=options.quiet) as advance:
         for table in tables:
             faults = Faults(table.path, ledger)
-            for objects, ids, catalog in _events(table, chosen, options, faults, places, len(tables) > 1):
+            for objects, ids, catalog in _events(table, chosen, options, faults, places, gaps, len(tables) > 1):
                 if faults.good.any():
                     good = faults.good
                     named = {name: values[good] for name, values in catalog.items() if name in columns}
@@ -72,13 +75,42 @@ def ingest(files: list[Path], out: Path, options: Options, ledger: Ledger) -> No
     _tell(writer, ledger)
 
 
+def _refuse_same_names(tables: list[EventTable]) -> None:
+    """InputError where files whose rows are numbered would make the same ids."""
+    if (twice := first_repeated(id_from_name(table.path.name) for table in tables)) is not None:
+        raise InputError(
+            f"Two files make the same ids, {twice}:0 and on; rename one, or name columns with --id-column."
+        )
+
+
+def _with_gaps(tables: list[EventTable], chosen: EventMap) -> frozenset[str]:
+    """Catalog columns of whole numbers where some are undefined or missing: kept as fractions, with NaN for those."""
+    found: set[str] = set()
+    names = [each.column for each in chosen.kept.values()]
+    for table in tables:
+        if names and table.ending != ".csv":  # whose numbers are all fractions
+            for block in table.blocks(names):
+                for name, values in block.items():
+                    if not isinstance(values, Jagged) and (
+                        values.dtype.kind == "f" or (values.dtype.kind in "iu" and _is_undefined(values, chosen).any())
+                    ):
+                        found.add(name)
+    return frozenset(found)
+
+
 def _tell(writer: SamplesWriter, ledger: Ledger) -> None:
     if writer.about.layout == FEATURES:
         ledger.note(f"{len(writer):,} events are stored as records of {len(writer.about.bands)} primitives.")
 
 
 def _events(
-    table: EventTable, chosen: EventMap, options: Options, faults: Faults, places: int, many: bool
+    table: EventTable,
+    chosen: EventMap,
+    options: Options,
+    faults: Faults,
+    places: int,
+    gaps: frozenset[str],
+    many: bool,
 ) -> Iterator[tuple[NDArray[np.float32], list[str], dict[str, NDArray[Any]]]]:
     """Blocks of a file: objects (n, *shape), ids and columns (n,) of all rows, good ones and bad."""
     given = options.unit or chosen.unit
@@ -92,16 +124,19 @@ def _events(
     for block in table.blocks([*chosen.columns, *names]):
         n = _length(block)
         faults.begin(n)
-        catalog = _catalog(block, chosen, faults)
+        ids = _ids(block, names, start, table.path if many else None)
+        faults.refuse_ids(ids)
+        catalog = _catalog(block, chosen, gaps, faults)
         if chosen.features:
-            objects = _records(block, chosen, table, (unit, scale), faults, first=start == 0)
+            objects = _records(block, chosen, (unit, scale), faults)
         else:
             found = listed_objects(block, chosen, scale, faults)
-            if start == 0:
-                refuse_unit(found.pt[~found.is_met] / scale, unit, scale, table.path)
+            faults.check_unit(found.pt[~found.is_met & faults.good[found.owner]] / scale, unit, scale)
             objects = packed(found, n, places, faults)
+            faults.refuse(objects[:, 0, 0] == 0, "the event has no object at all.")
+            found = found.of(faults.good)
             catalog = {SUM_PT: found.sum_pt(n), MASS: found.mass(n)} | catalog
-        yield objects, _ids(block, names, start, table.path if many else None), catalog
+        yield objects, ids, catalog
         start += n
 
 
@@ -124,14 +159,15 @@ def _ids(block: Block, names: tuple[str, ...], start: int, path: Path | None) ->
     return [":".join(row) for row in zip(*parts, strict=True)]
 
 
-def _catalog(block: Block, chosen: EventMap, faults: Faults) -> dict[str, NDArray[Any]]:
+def _catalog(block: Block, chosen: EventMap, gaps: frozenset[str], faults: Faults) -> dict[str, NDArray[Any]]:
     """The catalog's columns (n,); numbers that the map calls undefined are NaN, and every weight is a number."""
     found: dict[str, NDArray[Any]] = {}
     for name, each in chosen.kept.items():
         values = block[each.column]
         if isinstance(values, Jagged):
             raise InputError(f"A catalog column has one value for each event, but {each.column!r} holds lists.")
-        found[name] = values if values.dtype.kind in "iuU" else defined(values, chosen)
+        whole = values.dtype.kind in "iu" and each.column not in gaps
+        found[name] = values if whole or values.dtype.kind == "U" else defined(values, chosen)
     if "weight" in found and found["weight"].dtype.kind != "U":
         faults.refuse(~np.isfinite(found["weight"].astype(np.float64)), "The weight is no finite number.")
     return found
@@ -140,13 +176,16 @@ def _catalog(block: Block, chosen: EventMap, faults: Faults) -> dict[str, NDArra
 def defined(values: NDArray[Any], chosen: EventMap) -> Floats:
     """Numbers with NaN in place of those that stand for nothing."""
     numbers = np.array(values, np.float64)
-    numbers[np.isin(numbers, chosen.undefined)] = np.nan
+    numbers[_is_undefined(numbers, chosen)] = np.nan
     return numbers
 
 
-def _records(
-    block: Block, chosen: EventMap, table: EventTable, unit: tuple[str | None, float], faults: Faults, *, first: bool
-) -> NDArray[np.float32]:
+def _is_undefined(values: NDArray[Any], chosen: EventMap) -> NDArray[np.bool_]:
+    """Which numbers the map calls undefined."""
+    return np.isin(values.astype(np.float64), chosen.undefined)
+
+
+def _records(block: Block, chosen: EventMap, unit: tuple[str | None, float], faults: Faults) -> NDArray[np.float32]:
     """The challenge's records (n, F) of a block."""
     given = {}
     for name, column in chosen.features.items():
@@ -154,10 +193,10 @@ def _records(
         if isinstance(values, Jagged) or values.dtype.kind == "U":
             raise InputError(f"A primitive has one number for each event, but {column!r} holds others.")
         given[name] = in_gev(defined(values, chosen), PRIMITIVES[name], unit[1])
-    if first:
-        momenta = np.concatenate([given["PRI_tau_pt"], given["PRI_lep_pt"]])
-        refuse_unit(momenta[momenta > 0] / unit[1], unit[0], unit[1], table.path)
     if more := int(np.count_nonzero(given["PRI_jet_num"] > LISTED)):
         faults.ledger.counts[f"events of more than {LISTED} jets, stored as {LISTED}"] += more
         given["PRI_jet_num"] = np.minimum(given["PRI_jet_num"], LISTED)
-    return checked_records(given, faults)
+    records = checked_records(given, faults)
+    taken = np.concatenate([given[f"PRI_{name}_pt"][faults.good] for name in ("tau", "lep")])
+    faults.check_unit(taken / unit[1], *unit)
+    return records

@@ -15,9 +15,18 @@ from numpy.typing import NDArray
 
 from lookalike.about import FEATURES, PARTICLES, About, Column
 from lookalike.datasets.contract import Ledger, Options
-from lookalike.datasets.event_blocks import Block, EventTable
-from lookalike.datasets.event_rules import FARTHEST, Bools, Faults, Floats, azimuths, energy_unit, refuse_unit
-from lookalike.errors import unknown
+from lookalike.datasets.event_blocks import Block, EventTable, Jagged
+from lookalike.datasets.event_rules import (
+    FARTHEST,
+    HUGE,
+    SOFTEST,
+    Bools,
+    Faults,
+    Floats,
+    azimuths,
+    energy_unit,
+)
+from lookalike.errors import InputError, unknown
 from lookalike.events import ALL_DERIVED, PARTICLE, PRIMITIVES, TYPES, units
 from lookalike.files import existing_files
 from lookalike.progress import progress
@@ -33,6 +42,7 @@ EXTRA = {
     "KaggleWeight": ("kaggle_weight", Column("", "the weight within its part of the contest")),
 }
 OBJECTS = (("tau", "tau", 0), ("lepton", "lep", 0), ("jet", "jet_leading", 1), ("jet", "jet_subleading", 2))
+MOMENTA = [name for name, column in PRIMITIVES.items() if column.unit == "GeV"]
 LISTED = 3  # the files' largest number of jets, which stands for more
 
 
@@ -62,13 +72,10 @@ def ingest(files: list[Path], out: Path, options: Options, ledger: Ledger) -> No
     ):
         for table in tables:
             faults = Faults(table.path, ledger)
-            _, scale = energy_unit(options.unit, set(), table.path)
-            for number, block in enumerate(table.blocks(["EventId", *PRIMITIVES, *extra])):
-                if number == 0:
-                    first = np.concatenate([_number(block, f"PRI_{name}_pt") for name in ("tau", "lep")])
-                    refuse_unit(first[first > 0], options.unit, scale, table.path)
+            unit = energy_unit(options.unit, {table.unit(name) for name in MOMENTA}, table.path)
+            for block in table.blocks(["EventId", *PRIMITIVES, *extra]):
                 faults.begin(len(block["EventId"]))  # type: ignore[arg-type]
-                _append(writer, block, extra, scale, faults, layout)
+                _append(writer, block, extra, unit, faults, layout)
                 advance(len(faults.good))
             faults.end()
 
@@ -85,12 +92,22 @@ def _shared(names: list[str], tables: list[EventTable], ledger: Ledger) -> list[
     return kept
 
 
-def _append(writer: SamplesWriter, block: Block, extra: list[str], scale: float, faults: Faults, layout: str) -> None:
+def _append(
+    writer: SamplesWriter,
+    block: Block,
+    extra: list[str],
+    unit: tuple[str | None, float],
+    faults: Faults,
+    layout: str,
+) -> None:
     """Store a block's events, those that keep to the rules."""
-    ids = np.asarray(block["EventId"])
+    ids, scale = np.asarray(block["EventId"]).astype(str), unit[1]
     faults.refuse(np.char.str_len(ids) == 0, "EventId is blank.")
+    faults.refuse_ids(ids.tolist())
     given = {name: in_gev(_number(block, name), PRIMITIVES[name], scale) for name in PRIMITIVES}
     records = checked_records(given, faults)
+    taken = np.concatenate([given[f"PRI_{name}_pt"][faults.good] for name in ("tau", "lep")])
+    faults.check_unit(taken / scale, *unit)
     catalog: dict[str, NDArray[Any]] = {}
     for name in extra:
         if name in ALL_DERIVED:
@@ -109,7 +126,10 @@ def _append(writer: SamplesWriter, block: Block, extra: list[str], scale: float,
 
 
 def _number(block: Block, name: str) -> Floats:
-    values = np.array(block[name], np.float64)
+    found = block[name]
+    if isinstance(found, Jagged) or found.dtype.kind == "U":
+        raise InputError(f"Column {name!r} must hold a number for each event, but holds others.")
+    values = np.array(found, np.float64)
     values[values == UNDEFINED] = np.nan
     return values
 
@@ -137,19 +157,23 @@ def checked_records(given: dict[str, Floats], faults: Faults) -> NDArray[np.floa
         parts = {part: found[f"PRI_{name}_{part}"] for part in ("pt", "eta", "phi")}
         for part, values in parts.items():
             faults.refuse(
-                np.isfinite(values) != there,
+                (np.isfinite(values) != there) | np.isinf(values),
                 f"PRI_{name}_{part} is not defined where PRI_jet_num says that there is such a {kind}, or the reverse.",
             )
-        faults.refuse(there & (parts["pt"] <= 0), f"PRI_{name}_pt is not above 0.")
+        faults.refuse(there & (parts["pt"] < SOFTEST), f"PRI_{name}_pt is not above 0.")
         faults.refuse(there & (np.abs(parts["eta"]) > FARTHEST), f"PRI_{name}_eta is beyond ±{FARTHEST:g}.")
         found[f"PRI_{name}_phi"] = azimuths(parts["phi"], f"PRI_{name}_phi", faults)
     found["PRI_met_phi"] = azimuths(found["PRI_met_phi"], "PRI_met_phi", faults)
     for name in ("PRI_met", "PRI_met_sumet", "PRI_jet_all_pt"):
         if name in found:
             faults.refuse(found[name] < 0, f"{name} is negative.")
+    for name in MOMENTA:
+        if name in found:
+            faults.refuse(found[name] > HUGE, f"{name} is above {HUGE:g} GeV.")
     swapped: Bools = found["PRI_jet_subleading_pt"] > found["PRI_jet_leading_pt"]
     faults.refuse(swapped, "PRI_jet_subleading_pt is above PRI_jet_leading_pt.")
-    return np.stack([found[name] for name in PRIMITIVES if name in found], axis=1).astype(np.float32)
+    good = faults.good[:, None]  # what is refused may be too large for a float32
+    return np.where(good, np.stack([found[name] for name in PRIMITIVES if name in found], axis=1), 0).astype(np.float32)
 
 
 def particles(records: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from math import pi
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lookalike.datasets.contract import Ledger, listed
 from lookalike.errors import InputError, LookalikeError
 from lookalike.samples import Column
 
@@ -91,6 +92,13 @@ class Part:
     events: bool = False
     unit: str | None = None
     columns: dict[str, Column] = field(default_factory=dict)
+
+
+def note_other_lengths(path: Path, shapes: Mapping[str, tuple[int, ...]], parts: list[Part], ledger: Ledger) -> None:
+    """Tell which arrays of one dimension are no columns, since they have not one value of each object."""
+    lengths = {part.n for part in parts}
+    if odd := [name for name, shape in shapes.items() if len(shape) == 1 and shape[0] not in lengths]:
+        ledger.note(f"Left out of {path.name}, having not one value of each object: {listed(odd)}.")
 
 
 def from_padded(first: int, values: dict[str, Floats], columns: dict[str, NDArray[Any]]) -> Block:

@@ -22,9 +22,9 @@ from lookalike.about import id_from_name
 from lookalike.attributes import as_text
 from lookalike.datasets.contract import Ledger, Options
 from lookalike.datasets.hdf5_guard import guarded, is_plain
-from lookalike.datasets.jet_blocks import Block, Part, as_jet, from_padded, reading, with_angles
+from lookalike.datasets.jet_blocks import Block, Part, as_jet, from_padded, note_other_lengths, reading, with_angles
 from lookalike.datasets.jet_names import among, in_order
-from lookalike.datasets.table import clean_name, plain_values
+from lookalike.datasets.table import clean_names, plain_values
 from lookalike.errors import InputError
 from lookalike.samples import Column
 
@@ -42,7 +42,10 @@ def parts(path: Path, options: Options, ledger: Ledger) -> list[Part]:
             return [_olympics(stem, path, file, table, options)]
         if {"particle_features", "jet_features"} <= set(file):
             return [_jetnet(stem, path, file, ledger)]
-        return [_arrays(stem, path, file, options)]
+        found = [_arrays(stem, path, file, options)]
+        shapes = {name: item.shape or () for name, item in file.items() if isinstance(item, h5py.Dataset)}
+        note_other_lengths(path, shapes, found, ledger)
+        return found
 
 
 def _steps(n: int, row_bytes: int) -> Iterator[tuple[int, int]]:
@@ -97,7 +100,8 @@ def _olympics(name: str, path: Path, file: h5py.File, group: str, options: Optio
 
     events = options.mode != "jets"
     described = {"label": LABEL} if labelled else {}
-    return Part(name, str(path), n, width // 3, blocks, events, unit=_unit(file[group]) or "GeV", columns=described)
+    unit = _unit(file[group]) or None
+    return Part(name, str(path), n, width // 3, blocks, events, unit=unit, columns=described)
 
 
 def _labels(values: NDArray[Any]) -> NDArray[np.int64]:
@@ -163,11 +167,9 @@ def _arrays(name: str, path: Path, file: h5py.File, options: Options) -> Part:
         raise InputError(f"{path} holds no constituents: its data sets are empty.")
     if any(data[member].dtype.kind not in "fiuO" for member, _ in chosen.values()):
         raise InputError(f"{path}: the numbers of constituents must be numbers.", code="bad_file")
-    columns = {
-        clean_name(key): key
-        for key, item in data.items()
-        if item.shape == (n,) and is_plain(item.dtype) and key not in {member for member, _ in chosen.values()}
-    }
+    members = {member for member, _ in chosen.values()}
+    beside = [key for key, item in data.items() if item.shape == (n,) and is_plain(item.dtype) and key not in members]
+    columns = {name: key for key, name in clean_names(beside, str(path)).items()}
     ragged = not deep and most is None
 
     def blocks() -> Iterator[Block]:

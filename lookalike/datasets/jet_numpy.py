@@ -23,10 +23,10 @@ from numpy.typing import NDArray
 from lookalike.about import id_from_name
 from lookalike.datasets.arrays import Held
 from lookalike.datasets.contract import Ledger, Options
-from lookalike.datasets.jet_blocks import Block, Part, as_jet, from_padded, with_angles
+from lookalike.datasets.jet_blocks import Block, Part, as_jet, from_padded, note_other_lengths, with_angles
 from lookalike.datasets.jet_names import QUANTITIES, among, in_order, quantity
 from lookalike.datasets.numpy_arrays import read_header, reading
-from lookalike.datasets.table import clean_name, plain_values
+from lookalike.datasets.table import clean_names, plain_values
 from lookalike.errors import InputError
 from lookalike.samples import Column
 
@@ -38,10 +38,19 @@ OFFSETS = "_offsets"
 
 def parts(path: Path, options: Options, ledger: Ledger) -> list[Part]:
     """The parts of an .npy or .npz file; InputError where it holds no constituents."""
-    stem = id_from_name(path.name)
     if path.suffix.lower() == ".npy":
-        return [_padded(stem, _npy(path), options, {})]
+        return [_padded(id_from_name(path.name), _npy(path), options, {})]
     arrays = _members(path)
+    found = _parts(path, arrays, options, ledger)
+    note_other_lengths(
+        path, {name: array.shape for name, array in arrays.items() if OFFSETS not in name}, found, ledger
+    )
+    return found
+
+
+def _parts(path: Path, arrays: dict[str, Held], options: Options, ledger: Ledger) -> list[Part]:
+    """The parts of an .npz file of these arrays."""
+    stem = id_from_name(path.name)
     for array in arrays.values():
         if array.dtype.kind not in "fiubSU":
             raise InputError(f"{array.where} holds {array.dtype}; constituents are real numbers.", code="bad_file")
@@ -129,13 +138,14 @@ def _whole(array: Held) -> NDArray[Any]:
 
 def _columns(arrays: dict[str, Held], n: int, labels: dict[str, str]) -> dict[str, NDArray[Any]]:
     """The arrays (N,) as catalog columns."""
-    found = {}
-    for name, array in arrays.items():
-        if array.shape == (n,) and quantity(name) not in QUANTITIES:
-            values = plain_values(_whole(array))
-            if values is not None:
-                found[labels.get(name, clean_name(name))] = values
-    return found
+    beside = {
+        name if labels.get(name) in arrays else labels.get(name, name): array
+        for name, array in arrays.items()
+        if array.shape == (n,) and quantity(name) not in QUANTITIES
+    }
+    names = clean_names(beside, str(next(iter(arrays.values())).path) if arrays else "")
+    read = {names[name]: plain_values(_whole(array)) for name, array in beside.items()}
+    return {name: values for name, values in read.items() if values is not None}
 
 
 def _steps(n: int, row_bytes: int) -> Iterator[tuple[int, int]]:
@@ -174,6 +184,8 @@ def _by_quantity(name: str, path: Path, arrays: dict[str, Held], options: Option
     """Arrays (N, P), one for each quantity."""
     flat = {member: array for member, array in arrays.items() if len(array.shape) == 2}
     chosen = {key: flat[member] for key, member in among(flat, options.bands, str(path)).items()}
+    if odd := [array for array in chosen.values() if array.dtype.kind not in "fiu"]:
+        raise InputError(f"{odd[0].where} holds {odd[0].dtype}; constituents are real numbers.", code="bad_file")
     shapes = {array.shape for array in chosen.values()}
     if len(shapes) > 1 or 0 in next(iter(shapes)):
         told = ", ".join(f"{array.member} {array.shape}" for array in chosen.values())
@@ -205,6 +217,8 @@ def _ragged(name: str, group: str, arrays: dict[str, Held]) -> Part:
             f"{offsets_of.where} needs one array beside it that is named by its numbers, such as {group}_pt_eta_phi."
         )
     array, words = arrays[named[0][0]], named[0][1]
+    if array.dtype.kind not in "fiu":
+        raise InputError(f"{array.where} holds {array.dtype}; constituents are real numbers.", code="bad_file")
     if len(array.shape) != 2 or array.shape[1] != len(words):
         raise InputError(f"{array.where} is {array.shape}, but its name says (M, {len(words)}).", code="bad_file")
     offsets = _whole(offsets_of)

@@ -13,7 +13,7 @@ from lookalike.about import id_from_name
 from lookalike.datasets.contract import Ledger, Options
 from lookalike.datasets.jet_blocks import Block, Part, as_jet, reading, with_angles
 from lookalike.datasets.jet_names import among
-from lookalike.datasets.table import clean_name, plain_values
+from lookalike.datasets.table import clean_names, plain_values
 from lookalike.errors import InputError
 from lookalike.samples import Column
 
@@ -33,6 +33,7 @@ def parts(path: Path, options: Options, ledger: Ledger) -> list[Part]:
     lists = [field.name for field in schema if is_list(field.type)]
     chosen = among(lists, options.bands, str(path))
     plain = [field.name for field in schema if _is_plain(field.type)]
+    names = clean_names(plain, str(path))
     left_out = [name for name in schema.names if name not in plain and name not in lists]
     if left_out:
         ledger.note(f"Left out of {path.name}, being no columns of numbers or texts: {', '.join(left_out[:12])}.")
@@ -41,12 +42,12 @@ def parts(path: Path, options: Options, ledger: Ledger) -> list[Part]:
         first = 0
         with reading(path, "Parquet"), parquet.ParquetFile(path) as again:
             for batch in again.iter_batches(ROWS, columns=[*chosen.values(), *plain]):
-                yield _block(path, first, batch, chosen, plain)
+                yield _block(path, first, batch, chosen, names)
                 first += batch.num_rows
 
     momentum = schema.field(chosen.get("pt") or chosen["px"])
     unit = {**(schema.metadata or {}), **(momentum.metadata or {})}.get(b"unit", b"").decode("utf-8", "replace")
-    columns = {clean_name(name): Column() for name in plain}
+    columns = {name: Column() for name in names.values()}
     stem = id_from_name(path.name)
     return [Part(stem, str(path), n, None, blocks, options.mode == "events", unit=unit or None, columns=columns)]
 
@@ -58,7 +59,7 @@ def _is_plain(kind: Any) -> bool:
     return bool(texts or types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind))
 
 
-def _block(path: Path, first: int, batch: Any, chosen: dict[str, str], plain: list[str]) -> Block:
+def _block(path: Path, first: int, batch: Any, chosen: dict[str, str], names: dict[str, str]) -> Block:
     from pyarrow import compute
 
     values: dict[str, NDArray[Any]] = {}
@@ -77,13 +78,13 @@ def _block(path: Path, first: int, batch: Any, chosen: dict[str, str], plain: li
         flat = column.flatten()
         values[key] = flat.cast("float64").to_numpy(zero_copy_only=False)  # null becomes NaN
     assert counts is not None
-    own = {clean_name(name): _values(batch.column(name)) for name in plain}
+    own = {new: _values(batch.column(name), f"{path}: {name!r}", first) for name, new in names.items()}
     values = with_angles(values)
     jet = as_jet(values["jet"]) if "jet" in values else None
     return Block(first, counts, values["pt"], values["eta"], values["phi"], jet=jet, columns=own)
 
 
-def _values(column: Any) -> NDArray[Any]:
+def _values(column: Any, where: str, first: int) -> NDArray[Any]:
     """A column (n,) as float64, int64 or str; a missing number is NaN, a missing text empty."""
     from pyarrow import types
 
@@ -93,7 +94,8 @@ def _values(column: Any) -> NDArray[Any]:
     if types.is_floating(column.type):
         return np.asarray(column.cast("float64").to_numpy(zero_copy_only=False), np.float64)
     if column.null_count:
-        raise InputError(f"A column of whole numbers has {column.null_count} without a value; save it as fractions.")
+        row = first + int(np.flatnonzero(column.is_null().to_numpy(zero_copy_only=False))[0])
+        raise InputError(f"{where} is a column of whole numbers, but row {row} has none; save it as fractions.")
     found = plain_values(column.to_numpy(zero_copy_only=False))
     assert found is not None
     return found

@@ -19,7 +19,7 @@ from lookalike.about import id_from_name
 from lookalike.datasets.contract import Ledger, Options
 from lookalike.datasets.jet_blocks import Block, Part, as_jet, reading, with_angles
 from lookalike.datasets.jet_names import among
-from lookalike.datasets.table import clean_name, plain_values
+from lookalike.datasets.table import clean_names, plain_values
 from lookalike.errors import InputError
 from lookalike.installing import install_extra
 from lookalike.samples import Column
@@ -43,7 +43,7 @@ def parts(path: Path, options: Options, ledger: Ledger) -> list[Part]:
     kept = scalars if len(scalars) <= COLUMNS else [branch for branch in EVENT if branch in scalars]
     if len(kept) < len(scalars):
         ledger.note(f"Of {len(scalars):,} numbers of each event in {path.name}, {', '.join(kept) or 'none'} are kept.")
-    columns = {clean_name(branch): branch for branch in kept}
+    columns = {name: branch for branch, name in clean_names(kept, str(path)).items()}
     lists = {branch for branch, kind in branches.items() if _is_list(kind)}
     collection = next((each for each in COLLECTIONS if _pf_branches(each) <= lists), None)
     if options.bands or options.mode == "events" or collection is None:
@@ -123,6 +123,9 @@ def _block(
         which, of = arrays[f"{collection}PFCands_pFCandsIdx"][(of == 0) | (of == 1)], of[(of == 0) | (of == 1)]
         picked = {key: values[which] for key, values in picked.items()}
         jet = np.asarray(ak.flatten(of), np.int64)
+        if ak.any(which < 0):  # which would count from the end
+            row = first + int(np.flatnonzero(np.asarray(ak.any(which < 0, axis=1)))[0])
+            raise InputError(f"{path} row {row}: {collection}PFCands_pFCandsIdx is below 0.", code="bad_file")
     counts = np.asarray(ak.num(next(iter(picked.values()))), np.int64)
     for key, values in picked.items():
         if (odd := np.flatnonzero(np.asarray(ak.num(values)) != counts)).size:

@@ -20,6 +20,7 @@ GHOST = 1e-4  # GeV: particles of less were put in to measure areas, and are non
 STEEPEST = 10.0  # |η|: no detector sees as far
 HUGE = 1e9  # GeV: beyond any unit of anything, and before squares overflow
 TURN = 2 * pi + 1e-3
+SHOWN = 100  # objects that show what a file's columns are
 LISTED = 1000  # objects of one reason that are named
 REASONS = (
     "a momentum or angle that is not finite",
@@ -73,7 +74,8 @@ def check_scale(block: Block, part: Part, unit: str, *, told: bool) -> None:
 def cleaned(block: Block, part: Part, ledger: Ledger) -> Block:
     """The objects that can be used, φ within (−π, π], particles without momentum and ghosts left out.
 
-    InputError where more than half of a block cannot be used, since then the columns are others than was thought.
+    InputError where more than half of a part's first block, or of SHOWN objects, cannot be used though they hold
+    something: then the columns are others than was thought.
     """
     finite = np.isfinite(block.pt) & np.isfinite(block.eta) & np.isfinite(block.phi)
     ghost = finite & (block.pt >= 0) & (block.pt < GHOST)
@@ -92,10 +94,11 @@ def cleaned(block: Block, part: Part, ledger: Ledger) -> Block:
 
 def _tell(block: Block, part: Part, worst: NDArray[np.integer], ledger: Ledger) -> None:
     bad = np.flatnonzero(worst < len(REASONS))
-    if len(bad) > max(1, len(block) // 2):
-        commonest = REASONS[int(np.bincount(worst[bad]).argmax())]
+    odd = bad[worst[bad] != REASONS.index("no constituent")]  # an event may well have no jet
+    if len(odd) > max(1, len(block) // 2) and (block.first == 0 or len(block) >= SHOWN):
+        commonest = REASONS[int(np.bincount(worst[odd]).argmax())]
         raise InputError(
-            f"{part.where}: {len(bad):,} of {counted(len(block), 'object')} from row {block.first} on cannot be used, "
+            f"{part.where}: {len(odd):,} of {counted(len(block), 'object')} from row {block.first} on cannot be used, "
             f"most with {commonest}: are these the numbers that were meant? --bands names them in stored order.",
             code="bad_file",
         )

@@ -1,5 +1,5 @@
 """Jets: constituents of single jets, or of events clustered with anti-kT, from HDF5, NumPy,
-Parquet, ROOT and HepMC.
+Parquet, ROOT, HepMC and LHE.
 
 Stored are the constituents (P, 4) of pt, eta, phi, jet by falling pT, zeros after the last, with pt, eta, phi, mass of
 each jet and m_jj as columns. Each format has a module of its own that gives `jet_blocks.Part`s.
@@ -40,6 +40,8 @@ FORMATS = {
     ".hepmc": "jet_hepmc",
     ".hepmc2": "jet_hepmc",
     ".hepmc3": "jet_hepmc",
+    ".lhe": "jet_lhe",
+    ".lhe.gz": "jet_lhe",
 }
 MODES = ("jets", "events")
 BANDS, BAND_UNITS = ("pt", "eta", "phi", "jet"), ("GeV", "", "rad", "")
@@ -67,7 +69,7 @@ def ingest(files: list[Path], out: Path, options: Options, ledger: Ledger) -> No
 
 
 def _parts(path: Path, options: Options, ledger: Ledger) -> list[Part]:
-    ending = path.suffix.lower()
+    ending = "".join(path.suffixes[-2:] if path.suffix == ".gz" else path.suffixes[-1:]).lower()
     if ending not in FORMATS:
         raise InputError(f"Jets come in files that end in {', '.join(FORMATS)}, but {path} was given.")
     module = importlib.import_module(f"lookalike.datasets.{FORMATS[ending]}")
@@ -91,11 +93,13 @@ def _refuse_cuts(parts: Sequence[Part], options: Options) -> None:
 
 @dataclass(frozen=True)
 class _Plan:
-    """What all parts share. jets : of each object. places : P. columns : of the files, under their stored names."""
+    """What all parts share. jets : of each object. places : P, of which `room` are left free. columns : of the files,
+    under their stored names."""
 
     parts: list[Part]
     jets: int
     places: int
+    room: int
     columns: dict[str, str]  # stored name -> the file's
     described: dict[str, Column]
 
@@ -121,12 +125,14 @@ class _Plan:
             ledger.note(f"The files' own columns of names that are made here are kept under others: {listed(renamed)}.")
         texts = {stored: parts[0].columns[name] for stored, name in columns.items()}
         source = {"source": SOURCE} if len(parts) > 1 else {}
-        return cls(parts, jets, options.size or places, columns, own | texts | source)
+        room = 0 if options.size else ROOM * jets
+        return cls(parts, jets, options.size or places, room, columns, own | texts | source)
 
 
 def _has_two(parts: Sequence[Part]) -> bool:
     """Whether constituents say which jet they are of."""
-    return any(next(part.blocks()).jet is not None for part in parts)
+    first = (next(part.blocks(), None) for part in parts)
+    return any(block is not None and block.jet is not None for block in first)
 
 
 def _write(plan: _Plan, out: Path, options: Options, ledger: Ledger) -> None:
@@ -144,7 +150,7 @@ def _write(plan: _Plan, out: Path, options: Options, ledger: Ledger) -> None:
         survey=survey,
         preprocess={"most": plan.places},
     )
-    cut = _Cut()
+    cut = Cut()
     with (
         write_samples(out, about, plan.described, replace=options.overwrite) as writer,
         progress("jets", sum(part.n for part in plan.parts), "objects", quiet=options.quiet) as advance,
@@ -152,17 +158,16 @@ def _write(plan: _Plan, out: Path, options: Options, ledger: Ledger) -> None:
         for part in plan.parts:
             for read, block in _blocks(part, plan, options, ledger):
                 if len(block):
-                    writer.append(
-                        _ids(block, part, plan, options), _stored(block, plan, cut), _catalog(block, part, plan)
-                    )
+                    constituents = stored(block, plan.places, cut, plan.room)
+                    writer.append(_ids(block, part, plan, options), constituents, _catalog(block, part, plan))
                 advance(read)
     if cut.objects:
         more = counted(cut.objects, "object has", "objects have")
         ledger.tell(
             "objects with constituents left out",
             cut.objects,
-            f"{more} more than {plan.places} constituents: the softest, {cut.share:.2%} of their pT, are not stored "
-            "(--size stores more).",
+            f"{more} more than {plan.places - plan.room} constituents: the softest, {cut.share:.2%} of their pT, are "
+            "not stored (--size stores more).",
         )
 
 
@@ -210,7 +215,7 @@ def _catalog(block: Block, part: Part, plan: _Plan) -> dict[str, NDArray[Any]]:
 
 
 @dataclass
-class _Cut:
+class Cut:
     """How many objects had more constituents than places, and how much of their pT was not stored."""
 
     objects: int = 0
@@ -222,19 +227,22 @@ class _Cut:
         return self.lost / self.total if self.total else 0.0
 
 
-def _stored(block: Block, plan: _Plan, cut: _Cut) -> NDArray[np.float32]:
-    """The constituents (n, P, 4) by falling pT, the softest left out where there are more than P."""
+def stored(block: Block, places: int, cut: Cut, room: int = 0) -> NDArray[np.float32]:
+    """The constituents (n, P, 4) by falling pT, P = `places`, of which `room` are left free.
+
+    The softest are left out where there are more, and added to `cut`.
+    """
     of = block.of
     jet = block.jet if block.jet is not None else np.zeros(len(of))
     order = np.lexsort((-block.pt, of))
     rank = np.arange(len(of)) - np.repeat(np.cumsum(block.counts) - block.counts, block.counts)
-    kept = rank < plan.places
+    kept = rank < places - room
     if not kept.all():
-        over = block.counts > plan.places
+        over = block.counts > places - room
         cut.objects += int(over.sum())
         cut.lost += float(block.pt[order][~kept].sum())
         cut.total += float(block.pt[over[of]].sum())
     rows = np.stack([block.pt, block.eta, block.phi, jet], axis=1)[order]
-    stored = np.zeros((len(block), plan.places, len(BANDS)), np.float32)
-    stored[of[kept], rank[kept]] = rows[kept]
-    return stored
+    found = np.zeros((len(block), places, len(BANDS)), np.float32)
+    found[of[kept], rank[kept]] = rows[kept]
+    return found

@@ -166,6 +166,10 @@ def _columns(path: Path, array: NumpyArray, ledger: Ledger) -> Columns:
                     f"Array {member!r} of {path.name} is left out: it is no column of {array.shape[0]:,} values."
                 )
             else:
-                note_lost_numbers(member, plain, path.name, ledger)
-                found[member] = plain
+                column = member.rpartition("/")[2]
+                if not column or column in found:
+                    ledger.note(f"Array {member!r} of {path.name} is left out: its name is taken.")
+                    continue
+                note_lost_numbers(column, plain, path.name, ledger)
+                found[column] = plain
     return found

@@ -241,6 +241,17 @@ def clean_name(name: str) -> str:
     return clean.lower() if clean.lower() in KNOWN else clean
 
 
+def clean_names(names: Iterable[str], where: str) -> dict[str, str]:
+    """The column's name of each name; InputError where two become one, of which one would be lost."""
+    found = {name: clean_name(name) for name in names}
+    if (twice := first_repeated(found.values())) is not None:
+        both = [name for name, clean in found.items() if clean == twice]
+        raise InputError(
+            f"{where}: the columns {both[0]!r} and {both[1]!r} would both be called {twice!r}; rename one."
+        )
+    return found
+
+
 def merged(own: Table, catalog: Table | None, ledger: Ledger) -> Table:
     """The catalog's columns after a source's own; a name both have keeps the source's, the other gets `_catalog`."""
     if catalog is None:

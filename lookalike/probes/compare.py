@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from lookalike.augmentations import get_domain
 from lookalike.augmentations.draws import Draws
 from lookalike.augmentations.inputs import encoder_input
+from lookalike.augmentations.preprocess import central
 from lookalike.probes.features import hand_features, raw_pixels, standardized
 from lookalike.probes.retrieval import found_again
 from lookalike.progress import progress
@@ -62,7 +63,7 @@ def compare_representations(
             own = {name: values[rows] for name, values in catalog.items()}  # (B,) each
             draws = Draws(seed, COPY_EPOCH, rows, view=0)
             copies = domain.view(images, own, draws, settings, bank)  # (B, C, h, w)
-            centers = _central(images, config.preprocess.size)
+            centers = central(images, config.preprocess.size)
             for name, function in describe.items():
                 stored.setdefault(name, []).append(function(centers))
                 copied.setdefault(name, []).append(function(copies))
@@ -79,8 +80,3 @@ def compare_representations(
 def _embed(encoder: Encoder, x: torch.Tensor) -> NDArray[np.float32]:
     with torch.inference_mode():
         return encoder(x)[0].numpy()  # type: ignore[no-any-return]
-
-
-def _central(images: torch.Tensor, size: int) -> torch.Tensor:
-    top, left = (images.shape[2] - size) // 2, (images.shape[3] - size) // 2
-    return images[:, :, top : top + size, left : left + size]

@@ -10,8 +10,10 @@ import torch
 from numpy.typing import NDArray
 
 from lookalike.augmentations.inputs import encoder_input
+from lookalike.augmentations.jet_image import JetImage
 from lookalike.probes.directions import Directions, standardization
 from lookalike.probes.features import hand_features, raw_pixels
+from lookalike.probes.jet_features import jet_features
 from lookalike.ssl.checkpoint import CheckpointConfig, has_head, load_encoder
 from lookalike.ssl.encoders import Encoder
 from lookalike.ssl.hardware import pick_device
@@ -44,7 +46,10 @@ class Describer:
             self.notes = ["projection: the encoder was imported without a head, so it has none."]
 
     def __call__(self, images: torch.Tensor) -> Vectors:
-        """Vectors (B, D) by name, in the order of `names`, for images (B, C, h, w) as large as the encoder's view."""
+        """Vectors (B, D) by name, in the order of `names`, for images (B, C, h, w) as large as the encoder's view.
+
+        Of jets for their constituents (B, P, 4), whose `pixels` are those of the image that the encoder is given.
+        """
         plain = images.cpu().numpy()
         x = encoder_input(images, self.config.preprocess)
         found: Vectors = {}
@@ -53,8 +58,12 @@ class Describer:
                 layers = encoder(x)  # (B, D), (B, projection)
             vectors = dict(zip(names, layers, strict=True))
             found |= {name: layer.float().cpu().numpy() for name, layer in vectors.items() if name in self.names}
-        found["pixels"] = raw_pixels(plain).astype(np.float32)
-        found["hand_features"] = hand_features(plain, self.top)
+        if isinstance(self.config.preprocess, JetImage):
+            found["pixels"] = raw_pixels(x.cpu().numpy()).astype(np.float32)
+            found["hand_features"] = jet_features(plain, self.config.preprocess.jets)
+        else:
+            found["pixels"] = raw_pixels(plain).astype(np.float32)
+            found["hand_features"] = hand_features(plain, self.top)
         return found
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from lookalike.about import About
 from lookalike.augmentations.domain import Domain
-from lookalike.augmentations.preprocess import of_pictures
+from lookalike.augmentations.preprocess import Preprocess
 from lookalike.probes.checks import KINDS, Check, galaxy_checks, settings_checks
 from lookalike.probes.colors import color_checks
 from lookalike.probes.published import EBV, NOISE, PSF, Stated
@@ -53,8 +53,9 @@ def judged(
 ) -> Judged:
     """Test the steps that are on against what is stated of them, and the encoder's input against the viewer."""
     about, notes = samples.about, []
-    checks = color_checks(domain, of_pictures(config.preprocess, "Measuring invariance"), about)
-    if not checks:
+    seen = config.preprocess
+    checks = color_checks(domain, seen, about) if isinstance(seen, Preprocess) else []
+    if not checks and isinstance(seen, Preprocess):
         notes.append("colors: not compared, since these data are drawn with a stretch of each picture's own.")
     if domain.name != "galaxy":
         notes.append(

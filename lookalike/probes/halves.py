@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from lookalike.errors import InputError
 from lookalike.indexer.footprints import Footprints
 from lookalike.probes.labels import Labels, reporting_half
+from lookalike.probes.ranking import shares
 from lookalike.samples import Samples
 from lookalike.wording import counted
 
@@ -25,7 +26,8 @@ class Part:
     """The objects of one half: their places (M,) among the labelled ones, values and weights (M,), the rows of the half
     that ask (Q,), how many ask in vain, and what each row may not find (places within the half).
 
-    candidates, alike : (M,) how many each row may find, and how many of those are of its class (all, if continuous).
+    share : (M,) of what each row may find the part of its own class (1 if continuous), by weight: what a list at random
+    is to hold. found : (M,) the weights of what is found, None where all count the same.
     Values that are continuous, and the weights, are scaled by a power of 2 each, which no score depends on.
     """
 
@@ -35,8 +37,8 @@ class Part:
     queries: Rows
     alone: int
     left_out: list[Rows] | None
-    candidates: Rows
-    alike: Rows
+    share: Floats
+    found: Floats | None
 
 
 def halves(samples: Samples, labels: Labels, split: str, seed: int) -> dict[str, Rows]:
@@ -73,47 +75,77 @@ def overlapping(samples: Samples, rows: Rows, view: int, limit: float | None) ->
     return [places[places >= 0] for places in over]
 
 
-def make_part(labels: Labels, places: Rows, barred: list[Rows] | None, max_queries: int | None, seed: int) -> Part:
-    """One half, after checking that those who ask there can tell anything; InputError where they cannot."""
-    values, weights = labels.values[places], labels.weights[places]
+def make_part(
+    labels: Labels,
+    places: Rows,
+    barred: list[Rows] | None,
+    max_queries: int | None,
+    seed: int,
+    asked_by: int | None = None,
+) -> Part:
+    """One half, after checking that those who ask there can tell anything; InputError where they cannot.
+
+    asked_by : only objects of this class ask.
+    """
+    values, weights = labels.values[places], _scaled(labels.weights[places])
     left_out = None
-    candidates = np.full(len(places), len(places) - 1)
-    alike = np.bincount(values)[values] - 1 if labels.categorical else candidates.copy()
     if barred is not None:
         inside = np.full(len(labels.rows), -1)
         inside[places] = np.arange(len(places))
         left_out = [inside[barred[place]][inside[barred[place]] >= 0] for place in places]
-        for row, others in enumerate(left_out):
-            candidates[row] -= len(others)
-            alike[row] -= np.count_nonzero(values[others] == values[row]) if labels.categorical else len(others)
-    answerable, counting = alike > 0, weights != 0
+    classes = values if labels.categorical else np.zeros(len(places), np.int64)
+    number, size, total = (_to_find(classes, of, left_out) for of in (np.ones_like(weights), np.abs(weights), weights))
+    share = np.where(number[1] > 0, number[0] / np.maximum(number[1], 1), 0.0)
+    answerable, counting = number[0] > 0, weights != 0
+    if asked_by is not None:
+        counting &= values == asked_by
+    _refuse_few(answerable & counting, labels)
+    if labels.weighted:
+        refuse_cancelling(weights[answerable & counting])
+        share = shares(total[0], total[1], size[1], share)
+        answerable &= shares(total[0], total[0], size[0], 0.0) > 0
+        _refuse_few(answerable & counting, labels)
     queries = np.flatnonzero(answerable & counting)
-    if len(queries) < FEWEST:
-        raise InputError(
-            f"At least {FEWEST} objects must have another to find (of their own class, and a weight other than 0), but "
-            f"{len(queries)} of {len(places)} with a {labels.column!r} have."
-        )
     if max_queries is not None and max_queries < len(queries):
         queries = np.sort(np.random.default_rng(seed).permutation(queries)[:max_queries])
-    _refuse_cancelling(_scaled(weights[queries]))
-    if len(np.unique(values[queries])) == 1:
+    refuse_cancelling(weights[queries])
+    if len(np.unique(values[queries])) == 1 and asked_by is None:
         who = counted(len(queries), "object that asks", "objects that ask")
         asking = f"the {who}" if max_queries is not None else "one half"
         option = "--max-queries and --split" if max_queries is not None else "--split"
         raise InputError(f"Labels must differ, but column {labels.column!r} does not within {asking}; see {option}.")
     return Part(
         places,
-        values if labels.categorical else _scaled(values),
-        _scaled(weights),
+        _scaled(values) if labels.kind == "continuous" else values,
+        weights,
         queries,
         int(np.count_nonzero(~answerable & counting)),
         left_out,
-        candidates,
-        alike,
+        share,
+        weights if labels.weighted else None,
     )
 
 
-def _refuse_cancelling(weights: Floats) -> None:
+def _refuse_few(asking: NDArray[np.bool_], labels: Labels) -> None:
+    """InputError where too few of a half's objects (M,) can ask."""
+    if (number := np.count_nonzero(asking)) < FEWEST:
+        raise InputError(
+            f"At least {FEWEST} objects must have another to find (of their own class, and a weight other than 0; "
+            f"weights of a class must not cancel), but {number} of {len(asking)} with a {labels.column!r} have."
+        )
+
+
+def _to_find(classes: Rows, amounts: Floats, left_out: list[Rows] | None) -> tuple[Floats, Floats]:
+    """Of amounts (M,), the sums (M,) over the others of a row's class, and over all others, that it may find."""
+    same = np.bincount(classes, amounts)[classes] - amounts
+    every = amounts.sum() - amounts
+    for row, others in enumerate(left_out or ()):
+        same[row] -= amounts[others[classes[others] == classes[row]]].sum()
+        every[row] -= amounts[others].sum()
+    return same, every
+
+
+def refuse_cancelling(weights: Floats) -> None:
     """InputError where weights of both signs leave a sum whose resamples may be 0, by which means are divided."""
     total, spread = float(weights.sum()), float(np.sqrt(np.square(weights).sum()))
     if (weights < 0).any() and total < CANCELLING * spread:

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from lookalike.augmentations import get_domain
 from lookalike.augmentations.domain import Domain
 from lookalike.augmentations.draws import Draws
-from lookalike.augmentations.preprocess import of_pictures
+from lookalike.augmentations.inputs import encoder_input, of_images
+from lookalike.augmentations.preprocess import Preprocess, Seen, central
 from lookalike.errors import InputError
 from lookalike.indexer.footprints import Footprints
 from lookalike.probes.checks import ODDS
@@ -94,7 +95,7 @@ def measure(
     if len(samples) < 2 or objects < 2:
         raise InputError(f"At least 2 objects are compared, but there are {min(len(samples), objects)}.")
     describer = Describer(checkpoint, device)
-    of_pictures(describer.config.preprocess, "Measuring invariance")
+    of_images(describer.config.preprocess, "Measuring invariance")
     names, notes = describer.names, check_fits(samples, describer.config, checkpoint) + describer.notes
     domain = get_domain(describer.config.domain)
     settings, whole, told = _settings(domain, describer.config, samples)
@@ -125,6 +126,9 @@ def measure(
                 scores[name][augmentation] = scored(found, overlaps)
                 if (found.rivals[places] > 0).any():
                     in_crowds[name][augmentation] = scored(found.at(places), overlaps[places])
+    blind = [step for step in steps if step in describer.config.preprocess.blind]
+    if blind:
+        notes.append(f"{', '.join(blind)}: cannot change the encoder's input alone, and is not called dead for it.")
     verdict = judged(domain, samples, rows, describer.config, settings, steps)
     separation = {step: max(scores[name][step].separation for name in names) for step in [*steps, TOGETHER]}
     return Invariance(
@@ -139,7 +143,7 @@ def measure(
         places,
         change,
         verdict,
-        flags_of(change, separation, verdict.checks, steps),
+        flags_of(change, separation, verdict.checks, [step for step in steps if step not in blind]),
         {"seed": seed, "max_overlap": max_overlap, "odds": ODDS, "device": str(describer.device)},
         notes + verdict.notes,
     )
@@ -170,15 +174,16 @@ class Copies:
 
     def originals(self, advance: Callable[[int], object]) -> tuple[Vectors, NDArray[np.float64]]:
         """The originals as the index sees them, (N, D) by description, and the share of their light off center (N,)."""
-        if self.samples.dtype != np.uint8:
+        seen_as = self.describer.config.preprocess
+        if self.samples.dtype != np.uint8 and isinstance(seen_as, Preprocess):
             self.describer.top = self._top()
         parts: list[Vectors] = []
         shares = []
         for rows in self._blocks():
             images, _ = self.batches.fetch(rows)  # (B, C, H, W)
-            seen = _central(images, self.describer.config.preprocess.size)
+            seen = _central(images, seen_as)
             parts.append(self.describer(seen))
-            shares.append(off_center(seen.cpu().numpy()))
+            shares.append(off_center(seen.cpu().numpy()) if isinstance(seen_as, Preprocess) else np.zeros(len(rows)))
             advance(len(rows))
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}, np.concatenate(shares)
 
@@ -190,12 +195,15 @@ class Copies:
         for rows in self._blocks():
             images, catalog = self.batches.fetch(rows)  # (B, C, H, W), {column: (B,)}
             if self.whole:
-                images = _central(images, self.describer.config.preprocess.size)
+                images = _central(images, self.describer.config.preprocess)
             draws = Draws(self.seed, COPY_EPOCH, torch.from_numpy(rows).to(images.device), view=0)
             copies = self.domain.view(images.clone(), catalog, draws, on, self.bank)  # (B, C, h, w)
             if not bool(copies.isfinite().all()):
                 raise InputError(f"Augmented copies have finite pixels, but {name} gives some that are not.")
-            changes.append(pixel_change(copies, self.domain.view(images, catalog, draws, off)))
+            plain = self.domain.view(images, catalog, draws, off)
+            changes.append(
+                pixel_change(*(_as_pixels(each, self.describer.config.preprocess) for each in (copies, plain)))
+            )
             parts.append(self.describer(copies))
             advance(len(rows))
         vectors = {each: np.concatenate([part[each] for part in parts]) for each in parts[0]}
@@ -283,6 +291,13 @@ def _barred(samples: Samples, rows: Rows, size: int, limit: float) -> tuple[list
     return barred, notes
 
 
-def _central(images: torch.Tensor, size: int) -> torch.Tensor:
-    top, left = (images.shape[2] - size) // 2, (images.shape[3] - size) // 2
-    return images[:, :, top : top + size, left : left + size]
+def _as_pixels(views: torch.Tensor, seen: Seen) -> torch.Tensor:
+    """Views as pictures: what they are, or the images of the jets whose constituents they are."""
+    return views if isinstance(seen, Preprocess) else encoder_input(views, seen)
+
+
+def _central(images: torch.Tensor, seen: Seen) -> torch.Tensor:
+    """The crop of stored pictures that the encoder is given; constituents as they are."""
+    if not isinstance(seen, Preprocess):
+        return images
+    return central(images, seen.size)

@@ -10,9 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.errors import InputError, unknown
+from lookalike.probes.ams import CLASSES
 from lookalike.samples import Samples
 
-KINDS = ("categorical", "continuous")
+KINDS = ("categorical", "continuous", "circular")
+DIAL = 720.0  # minutes of 12 hours
 FEW = 20  # whole numbers of at most so many different values are classes
 
 
@@ -21,9 +23,9 @@ class Labels:
     """The n objects that have a label (and, where weights are asked for, a weight).
 
     rows    : (n,) rows of the samples, increasing.
-    values  : (n,) int64 classes 0 to len(classes) − 1, or float64 where `kind` is continuous.
+    values  : (n,) int64 classes 0 to len(classes) − 1, float64 where `kind` is continuous, rad where it is circular.
     classes : their names, none where continuous.
-    weights : (n,) of either sign, as simulated events have them; 1 without a column of weights.
+    weights : (n,) of either sign, as simulated events have them; 1 without a column of weights, which `weighted` tells.
     """
 
     column: str
@@ -34,23 +36,45 @@ class Labels:
     weights: NDArray[np.float64]
     without_label: int
     without_weight: int
+    weighted: bool = False
+    period: float = 0.0  # of circular labels, once round in their own unit
 
     @property
     def categorical(self) -> bool:
         return self.kind == "categorical"
 
+    @property
+    def signal(self) -> bool:
+        """Whether these are the signal and background of weighted events, of which significance speaks."""
+        return self.weighted and self.classes == CLASSES
 
-def read_labels(samples: Samples, column: str, *, kind: str | None = None, weights: str | None = None) -> Labels:
+
+def read_labels(
+    samples: Samples,
+    column: str,
+    *,
+    kind: str | None = None,
+    period: float | None = None,
+    weights: str | None = None,
+) -> Labels:
     """The labels in a catalog column; a blank text and a number that is not finite are none.
 
     Blanks around a text are no part of it: “spiral ” and “spiral” are one class.
 
-    kind : "categorical" or "continuous"; None decides: texts, and whole numbers of at most FEW different values, are
-    classes. InputError where no two labels differ, or texts are to be continuous.
+    column : one name, or `hour:minute` of two columns, which is the time on a dial of 12 hours, in minutes.
+    kind   : "categorical", "continuous" or "circular"; None decides: texts, and whole numbers of at most FEW different
+             values, are classes; what has a period is circular.
+    period : of circular labels, once round. InputError where no two labels differ, texts are to be numbers, or kind
+             and period do not go together.
     """
     if kind is not None and kind not in KINDS:
         raise unknown("kind", kind, KINDS)
-    given = samples.column(column)
+    given, dial = _given(samples, column)
+    period = period or dial
+    if period is not None and (not np.isfinite(period) or period <= 0 or kind not in (None, "circular")):
+        raise InputError(f"A period is above 0 and of circular labels, but {period:g} was given for {kind or column}.")
+    if kind == "circular" and period is None:
+        raise InputError(f"Circular labels come round again: say after how much {column!r} does with --period.")
     text = given.dtype.kind == "U"
     if text:
         given = np.char.strip(given)
@@ -58,12 +82,14 @@ def read_labels(samples: Samples, column: str, *, kind: str | None = None, weigh
     weight = np.ones(len(samples)) if weights is None else _weights(samples, weights)
     rows = np.flatnonzero(has & np.isfinite(weight))
     values = given[rows]
-    kind = kind or ("categorical" if text or _few_whole_numbers(values) else "continuous")
-    if text and kind == "continuous":
-        raise InputError(f"A continuous label is a number, but column {column!r} holds texts; give --kind categorical.")
+    kind = kind or ("circular" if period else "categorical" if text or _few_whole_numbers(values) else "continuous")
+    if text and kind != "categorical":
+        raise InputError(f"A {kind} label is a number, but column {column!r} holds texts; give --kind categorical.")
+    if period is not None:
+        values = np.mod(values.astype(np.float64), period) * (2 * np.pi / period)
     distinct, classes = np.unique(values, return_inverse=True)
     if len(distinct) < 2:
-        found = "has no value for any object" if not len(distinct) else f"is {distinct[0]} for every object"
+        found = "has no value for any object" if not len(distinct) else f"is {given[rows][0]} for every object"
         raise InputError(f"Labels must differ, but column {column!r} {found}.")
     categorical = kind == "categorical"
     return Labels(
@@ -75,7 +101,30 @@ def read_labels(samples: Samples, column: str, *, kind: str | None = None, weigh
         weight[rows],
         without_label=int(np.count_nonzero(~has)),
         without_weight=int(np.count_nonzero(has & ~np.isfinite(weight))),
+        weighted=weights is not None,
+        period=period or 0.0,
     )
+
+
+def class_of(labels: Labels, name: str) -> int:
+    """The number of a class; InputError with the choices where there is none of that name."""
+    if not labels.categorical:
+        raise InputError(f"Only classes ask by themselves, but the label {labels.column} is {labels.kind}.")
+    if name not in labels.classes:
+        raise unknown("class", name, labels.classes)
+    return labels.classes.index(name)
+
+
+def _given(samples: Samples, column: str) -> tuple[NDArray[Any], float | None]:
+    """The values (N,) of a column, or the minutes of two columns of hours and minutes, and once round of these."""
+    names = column.split(":")
+    if column in samples.columns or len(names) != 2:
+        return samples.column(column), None
+    hour, minute = (samples.column(name) for name in names)
+    for name, values in zip(names, (hour, minute), strict=True):
+        if values.dtype.kind == "U":
+            raise InputError(f"Hours and minutes are numbers, but column {name!r} holds texts.")
+    return hour * 60.0 + minute, DIAL
 
 
 def _few_whole_numbers(values: NDArray[Any]) -> bool:

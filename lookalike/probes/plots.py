@@ -1,4 +1,4 @@
-"""Plots as inline SVG: intervals on a common axis from 0 to 1, and quantile bars. Colors are the page's own (CSS)."""
+"""Plots as inline SVG: intervals on a common axis, and quantile bars. Colors are the page's own (CSS)."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ class Bar:
     says: str
 
 
-def interval_plot(rows: Sequence[tuple[str, Sequence[Mark]]], title: str) -> str:
-    """A row of marks with whiskers for each label, from 0 to 1."""
-    return _plot([(label, [_marked(mark) for mark in marks]) for label, marks in rows], 0.0, title)
+def interval_plot(rows: Sequence[tuple[str, Sequence[Mark]]], title: str, high: float = 1.0) -> str:
+    """A row of marks with whiskers for each label, from 0 to `high`."""
+    return _plot([(label, [_marked(mark, high) for mark in marks]) for label, marks in rows], 0.0, high, title)
 
 
 def quantile_plot(rows: Sequence[tuple[str, Sequence[Bar]]], low: float, title: str) -> str:
     """A row of quantile bars for each label, from `low` to 1."""
-    return _plot([(label, [_barred(bar, low) for bar in bars]) for label, bars in rows], low, title)
+    return _plot([(label, [_barred(bar, low) for bar in bars]) for label, bars in rows], low, 1.0, title)
 
 
 def legend(names: Sequence[str] | Mapping[int, str]) -> str:
@@ -64,9 +64,9 @@ class _At:
         return f'<g transform="translate(0 {y:.1f})">{self.template}</g>'
 
 
-def _plot(rows: Sequence[tuple[str, Sequence[_At]]], low: float, title: str) -> str:
+def _plot(rows: Sequence[tuple[str, Sequence[_At]]], low: float, high: float, title: str) -> str:
     height = TOP + BOTTOM + sum(_row_height(len(marks)) for _, marks in rows)
-    parts = [_axis(low, height)]
+    parts = [_axis(low, high, height)]
     y = float(TOP)
     for place, (label, marks) in enumerate(rows):
         row = _row_height(len(marks))
@@ -87,25 +87,26 @@ def _row_height(marks: int) -> int:
     return LINE * marks + 12
 
 
-def _axis(low: float, height: float) -> str:
+def _axis(low: float, high: float, height: float) -> str:
     bottom = height - BOTTOM
     parts = []
     for step in range(6):
-        value = low + step * (1 - low) / 5
-        x = _x(value, low)
+        value = low + step * (high - low) / 5
+        x = _x(value, low, high)
         parts.append(f'<line class="grid" x1="{x:.1f}" y1="{TOP}" x2="{x:.1f}" y2="{bottom}"/>')
-        parts.append(f'<text class="tick" x="{x:.1f}" y="{bottom + 18}">{value:.2g}</text>')
+        parts.append(f'<text class="tick" x="{x:.1f}" y="{bottom + 18}">{value:.3g}</text>')
     return "".join(parts)
 
 
-def _x(value: float, low: float = 0.0) -> float:
-    inside = min(max(value, low), 1.0)
-    return LEFT + (inside - low) / (1 - low) * (WIDTH - LEFT - RIGHT)
+def _x(value: float, low: float = 0.0, high: float = 1.0) -> float:
+    inside = min(max(value, low), high)
+    return LEFT + (inside - low) / (high - low) * (WIDTH - LEFT - RIGHT)
 
 
-def _marked(mark: Mark) -> _At:
-    whisker = f'<line class="s{mark.series} whisker" x1="{_x(mark.low):.1f}" y1="0" x2="{_x(mark.high):.1f}" y2="0"/>'
-    return _At(f"<g><title>{escape(mark.says)}</title>{whisker}{_shape(mark.series, _x(mark.value), 0)}</g>")
+def _marked(mark: Mark, high: float) -> _At:
+    left, at, right = (_x(value, 0.0, high) for value in (mark.low, mark.value, mark.high))
+    whisker = f'<line class="s{mark.series} whisker" x1="{left:.1f}" y1="0" x2="{right:.1f}" y2="0"/>'
+    return _At(f"<g><title>{escape(mark.says)}</title>{whisker}{_shape(mark.series, at, 0)}</g>")
 
 
 def _barred(bar: Bar, low: float) -> _At:

@@ -18,6 +18,7 @@ Rows = NDArray[np.int64]
 
 CELLS = 1 << 22  # similarities held at once
 BASE = 4096  # objects whose vectors are widened to float64 at once
+HEARD = 0.5  # Σ w over Σ |w|, below which signed weights cancel: more than a quarter of their size is negative
 
 
 def unit_vectors(vectors: NDArray[Any]) -> NDArray[np.float32]:
@@ -78,71 +79,116 @@ def _similarity(unit: NDArray[np.float32], rows: Rows) -> NDArray[np.float32]:
     return similarity + np.float32(0)  # −0 sorts as 0
 
 
-def precision_at_k(relevant: NDArray[np.bool_], count: Rows, k: int) -> Floats:
+def shares(above: Floats, below: Floats, size: Floats, otherwise: Floats | float) -> Floats:
+    """Quotients of sums of signed weights, Σ w·x / Σ w; `otherwise` where the weights cancel.
+
+    above, below, size : Σ w·x, Σ w and Σ |w|, of shapes that fit. Weights cancel where Σ w is 0 or less, or less than
+    HEARD·Σ |w|: the quotient of so small a remainder says nothing.
+    """
+    heard = (below > 0) & (below >= HEARD * size)
+    return np.where(heard, above / np.where(heard, below, 1.0), otherwise)
+
+
+def precision_at_k(
+    relevant: NDArray[np.bool_],
+    count: Rows,
+    k: int,
+    weights: Floats | None = None,
+    otherwise: Floats | float = np.nan,
+) -> Floats:
     """The share of relevant objects among the first k (B,), or among all candidates where there are fewer.
 
-    relevant : (B, N) in rank order, False beyond the candidates. NaN for a query without candidates.
+    relevant : (B, N) in rank order, False beyond the candidates. weights : (B, N) of these objects, default 1 each; the
+    share is Σ w·rel / Σ w, and `otherwise` (B,) where weights cancel, see `shares`. NaN for a query without candidates.
     """
-    length = np.minimum(k, count)
-    found: Floats = np.where(length > 0, relevant[:, :k].sum(axis=1) / np.maximum(length, 1), np.nan)
-    return found
+    if weights is None:
+        length = np.minimum(k, count)
+        found: Floats = np.where(length > 0, relevant[:, :k].sum(axis=1) / np.maximum(length, 1), np.nan)
+        return found
+    first = np.where(np.arange(relevant.shape[1])[:k] < count[:, None], weights[:, :k], 0.0)  # (B, k)
+    share = shares((first * relevant[:, :k]).sum(1), first.sum(1), np.abs(first).sum(1), otherwise)
+    return np.where(count > 0, share, np.nan)
 
 
-def average_precision(relevant: NDArray[np.bool_]) -> Floats:
+def average_precision(
+    relevant: NDArray[np.bool_],
+    weights: Floats | None = None,
+    otherwise: Floats | float = np.nan,
+) -> Floats:
     """The mean, over the relevant objects, of the precision at the rank where each is found (B,).
 
     relevant : (B, N) in rank order. NaN for a query without a relevant object. Its mean over the queries is the mean
     average precision (Manning, Raghavan and Schütze 2008, section 8.4).
+    weights : (B, N) of these objects, 0 beyond the candidates; default 1 each. The mean is then Σ w·rel·P / Σ w·rel,
+    with P = Σ w·rel / Σ w over the ranks so far; `otherwise` (B,) stands for what cancels, see `shares`.
     """
-    hits = relevant.cumsum(axis=1)  # (B, N)
-    precision = np.where(relevant, hits / np.arange(1, relevant.shape[1] + 1), 0.0)
-    total = relevant.sum(axis=1)
-    average: Floats = np.where(total > 0, precision.sum(axis=1) / np.maximum(total, 1), np.nan)
-    return average
+    if weights is None:
+        hits = relevant.cumsum(axis=1)  # (B, N)
+        precision = np.where(relevant, hits / np.arange(1, relevant.shape[1] + 1), 0.0)
+        total = relevant.sum(axis=1)
+        average: Floats = np.where(total > 0, precision.sum(axis=1) / np.maximum(total, 1), np.nan)
+        return average
+    gained, size = weights * relevant, np.abs(weights)  # (B, N)
+    other = np.reshape(otherwise, (-1, 1))
+    so_far = shares(gained.cumsum(1), weights.cumsum(1), size.cumsum(1), other)
+    mean = shares((gained * so_far).sum(1), gained.sum(1), (size * relevant).sum(1), otherwise)
+    return np.where(relevant.any(axis=1), mean, np.nan)
 
 
-def ndcg_at_k(relevant: NDArray[np.bool_], k: int) -> Floats:
+def ndcg_at_k(relevant: NDArray[np.bool_], k: int, weights: Floats | None = None) -> Floats:
     """Normalized discounted cumulative gain of the first k (B,): Σ rel / log2(rank + 1) over the largest it can be.
 
-    relevant : (B, N) in rank order, of gain 1. NaN for a query without a relevant object (Järvelin, Kekäläinen 2002).
+    relevant : (B, N) in rank order, of gain 1, or `weights` (B, N). NaN for a query without a relevant object of gain
+    above 0 (Järvelin, Kekäläinen 2002).
     """
     k = min(k, relevant.shape[1])
     discount = 1 / np.log2(np.arange(2, k + 2))  # (k,)
-    best = np.concatenate([[0.0], discount.cumsum()])[np.minimum(relevant.sum(axis=1), k)]  # (B,)
-    gained = relevant[:, :k] @ discount
+    if weights is None:
+        best = np.concatenate([[0.0], discount.cumsum()])[np.minimum(relevant.sum(axis=1), k)]  # (B,)
+        gained = relevant[:, :k] @ discount
+    else:
+        gains = weights * relevant  # (B, N)
+        largest = -np.partition(-gains, k - 1, axis=1)[:, :k]
+        best = np.sort(largest, axis=1)[:, ::-1].clip(min=0) @ discount
+        gained = gains[:, :k] @ discount
     ndcg: Floats = np.where(best > 0, np.minimum(gained / np.where(best > 0, best, 1.0), 1.0), np.nan)  # of rounding
     return ndcg
 
 
-def neighbor_votes(labels: NDArray[np.int64], count: Rows, ks: Sequence[int], classes: int) -> NDArray[np.int64]:
+def neighbor_votes(
+    labels: NDArray[np.int64], count: Rows, ks: Sequence[int], classes: int, weights: Floats | None = None
+) -> NDArray[np.int64]:
     """The class most of the first k neighbors have, for each of several k (B, len(ks)); a tie goes to the lower class.
 
     labels : (B, n) classes 0 to `classes` − 1 in rank order, n at least the largest k. Beyond a query's candidates
-    none votes.
+    none votes. weights : (B, n) of the votes, of either sign, default 1 each: the class of the largest sum.
     """
-    votes = np.zeros((len(labels), classes), np.int64)
+    votes = np.zeros((len(labels), classes))
     winners = np.empty((len(labels), len(ks)), np.int64)
     done = 0
     for place in np.argsort(ks).tolist():
         for rank in range(done, ks[place]):
             voting = np.flatnonzero(rank < count)
-            votes[voting, labels[voting, rank]] += 1
+            votes[voting, labels[voting, rank]] += 1 if weights is None else weights[voting, rank]
         done = max(done, ks[place])
         winners[:, place] = votes.argmax(axis=1)
     return winners
 
 
-def neighbor_means(values: Floats, count: Rows, ks: Sequence[int]) -> Floats:
+def neighbor_means(
+    values: Floats, count: Rows, ks: Sequence[int], weights: Floats | None = None, otherwise: float = np.nan
+) -> Floats:
     """The mean of the first k neighbors' values, for each of several k (B, len(ks)).
 
     values : (B, n) in rank order, n at least the largest k. Of fewer candidates, the mean of those; NaN of none.
+    weights : (B, n) of these, default 1 each: Σ w·v / Σ w, and `otherwise` where weights cancel, see `shares`.
     """
-    most = max(ks)
+    most, ends = max(ks), np.asarray(ks) - 1
     inside = np.arange(most) < count[:, None]  # (B, n)
-    sums = np.where(inside, values[:, :most], 0.0).cumsum(axis=1)
-    length = np.minimum(np.asarray(ks), count[:, None])  # (B, len(ks))
-    means: Floats = np.where(length > 0, sums[:, np.asarray(ks) - 1] / np.maximum(length, 1), np.nan)
-    return means
+    weight = np.where(inside, 1.0 if weights is None else weights[:, :most], 0.0)
+    sums = np.where(inside, weight * values[:, :most], 0.0).cumsum(axis=1)[:, ends]  # (B, len(ks))
+    means = shares(sums, weight.cumsum(axis=1)[:, ends], np.abs(weight).cumsum(axis=1)[:, ends], otherwise)
+    return np.where(count[:, None] > 0, means, np.nan)
 
 
 def weighted_mean(values: Floats, weights: Floats) -> float:

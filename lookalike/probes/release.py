@@ -23,7 +23,7 @@ from lookalike.samples import Samples
 from lookalike.ssl.checkpoint import CONFIG, MODEL, CheckpointConfig, load_encoder, read_config, save_encoder
 from lookalike.ssl.embed import embed_objects
 from lookalike.ssl.encoders import Encoder
-from lookalike.ssl.exporting import random_pixels
+from lookalike.ssl.random_objects import random_pixels
 
 CARD = "CARD.md"
 OBJECTS = 256  # whose similarities are compared

@@ -11,13 +11,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lookalike.about import PARTICLES
 from lookalike.augmentations.inputs import encoder_input
+from lookalike.augmentations.jet_image import JetImage
 from lookalike.augmentations.preprocess import Preprocess, Seen
 from lookalike.embeddings import Embeddings
 from lookalike.errors import InputError, unknown
 from lookalike.probes.describe import untrained
 from lookalike.probes.features import hand_features, raw_pixels, standardized
+from lookalike.probes.jet_features import jet_features
 from lookalike.probes.principal import objects_fitted, principal_components
 from lookalike.probes.ranking import unit_vectors
 from lookalike.progress import progress
@@ -121,7 +122,7 @@ def represent(
         fitted=len(fitted),
         view=config.preprocess.size,
         architecture=config.encoder.name,
-        layout=preprocess.layout,
+        layout="jets" if isinstance(preprocess, JetImage) else preprocess.layout,
         encoder_hash=config.content_hash,
         notes=tuple(notes),
     )
@@ -161,20 +162,15 @@ def _stored(path: Path, samples: Samples, config: CheckpointConfig, checkpoint: 
     return embeddings
 
 
-def _length(samples: Samples, preprocess: Seen) -> int:
-    """How many numbers the encoder is given of one object."""
-    return preprocess.numbers * (samples.shape[0] if preprocess.layout == PARTICLES else 1)
-
-
 def _fit_rows(samples: Samples, rows: Rows, preprocess: Seen, seed: int) -> Rows:
     """Which objects the principal components are fitted on, increasing; no label is looked at."""
-    n = objects_fitted(len(rows), _length(samples, preprocess))
+    n = objects_fitted(len(rows), preprocess.length(samples.shape))
     return np.sort(np.random.default_rng(seed).permutation(rows)[:n])
 
 
 def _pixels(samples: Samples, rows: Rows, preprocess: Seen, advance: Callable[[int], None]) -> NDArray[np.float32]:
     """What the encoder sees of these objects, as vectors (n, D)."""
-    found = np.empty((len(rows), _length(samples, preprocess)), np.float32)
+    found = np.empty((len(rows), preprocess.length(samples.shape)), np.float32)
     for start in range(0, len(rows), BLOCK):
         block = samples.objects(rows[start : start + BLOCK])
         found[start : start + len(block)] = _seen(block, preprocess).reshape(len(block), -1)
@@ -190,8 +186,10 @@ def _seen(images: NDArray[Any], preprocess: Seen) -> NDArray[np.float32]:
 
 
 def _by_hand(images: NDArray[Any], x: NDArray[np.float32], preprocess: Seen, white: float) -> NDArray[np.float64]:
-    """What describes objects without training: of pictures the usual features, of particles sums and maxima, of
-    records their very numbers."""
+    """What describes objects without training: of pictures the usual features, of jets theirs, of particles sums and
+    maxima, of records their very numbers."""
+    if isinstance(preprocess, JetImage):
+        return jet_features(images, preprocess.jets)
     if isinstance(preprocess, Preprocess):
         return hand_features(_visible(images, x, preprocess), white)
     return (x if x.ndim == 2 else np.hstack([x.sum(axis=1), x.max(axis=1)])).astype(np.float64)

@@ -15,6 +15,7 @@ from lookalike.probes.plots import Mark, interval_plot, legend
 from lookalike.probes.report_html import STYLE
 from lookalike.probes.retrieval_report import head_lines, name_of, signed, title
 
+SHARES = ("precision_at_k", "mean_average_precision", "ndcg_at_k", "knn_accuracy", "r2")
 COLORS = ("#0b62c4", "#b23a00", "#6b7280", "#0f7a45")
 
 
@@ -63,13 +64,6 @@ def page(report: RetrievalReport) -> str:
     """The page as text."""
     metrics = list(report.scores["encoder"].metrics)
     names = {name: name_of(name, report) for name in report.scores}
-    rows = []
-    for metric in metrics:
-        marks = []
-        for place, (name, score) in enumerate(report.scores.items()):
-            each = score.metrics[metric]
-            marks.append(Mark(place, each.value, each.low, each.high, f"{names[name]}: {each}"))
-        rows.append((title(metric, report.k), marks))
     heads = [title(metric, report.k) for metric in metrics]
     scores = [
         (names[name], *(str(score.metrics[metric]) for metric in metrics)) for name, score in report.scores.items()
@@ -86,15 +80,51 @@ def page(report: RetrievalReport) -> str:
             *(f'<p class="faint">{escape(line)}</p>' for line in head_lines(report)),
             "<h2>Scores</h2>",
             legend(list(names.values())),
-            interval_plot(rows, f"Retrieval by {report.labels.column}"),
+            *_plots(report, names),
             _table(["", *heads], scores),
             "<h2>The encoder's lead, paired</h2>",
             _table(["over", *heads], leads),
+            *_by_class(report, names),
             *(f'<p class="faint">{escape(note)}</p>' for note in report.representations.notes),
             "</body></html>",
             "",
         ]
     )
+
+
+def _plots(report: RetrievalReport, names: dict[str, str]) -> list[str]:
+    """The shares on one axis from 0 to 1, and each score in a unit of its own on one as long as it needs."""
+    shares, others = [], []
+    for metric in report.scores["encoder"].metrics:
+        found = {name: score.metrics[metric] for name, score in report.scores.items()}
+        marks = [
+            Mark(place, each.value, each.low, each.high, f"{names[name]}: {each}")
+            for place, (name, each) in enumerate(found.items())
+        ]
+        if metric in SHARES:
+            shares.append((title(metric, report.k), marks))
+        else:
+            others.append((title(metric, report.k), marks))
+    about = f"Retrieval by {report.labels.column}"
+    parts = [interval_plot(shares, about)] if shares else []
+    return parts + [
+        interval_plot([row], f"{about}: {row[0]}", _round_up(max(m.high for m in row[1]))) for row in others
+    ]
+
+
+def _round_up(value: float) -> float:
+    """The next of 1, 2, 2.5, 5 and 10 times a power of ten."""
+    power = 10.0 ** np.floor(np.log10(value)) if value > 0 else 1.0
+    return float(next((step * power for step in (1.0, 2.0, 2.5, 5.0) if value <= step * power), 10 * power))
+
+
+def _by_class(report: RetrievalReport, names: dict[str, str]) -> list[str]:
+    """The table of precision by class, where there are classes."""
+    classes = list(report.scores["encoder"].by_class)
+    if not classes:
+        return []
+    rows = [(each, *(str(score.by_class[each]) for score in report.scores.values())) for each in classes]
+    return [f"<h2>{title('precision_at_k', report.k)} by class</h2>", _table(["asked by", *names.values()], rows)]
 
 
 def _table(head: list[str], rows: list[tuple[str, ...]]) -> str:

@@ -11,8 +11,26 @@ from lookalike.probes.evaluate_retrieval import BASELINES, RetrievalReport, Scor
 from lookalike.wording import counted
 
 SCHEMA = 1
-METRICS = ("precision_at_k", "mean_average_precision", "ndcg_at_k", "knn_accuracy", "r2")
-SHORT = {"mean_average_precision": "MAP", "knn_accuracy": "kNN accuracy", "r2": "neighbor R²"}
+IN_A_ROW = 4  # classes
+METRICS = (
+    "precision_at_k",
+    "mean_average_precision",
+    "ndcg_at_k",
+    "knn_accuracy",
+    "r2",
+    "ams",
+    "apart_at_k",
+    "prediction_error",
+)
+LESS_IS_BETTER = ("apart_at_k", "prediction_error")
+AT_K = {"precision_at_k": "precision", "ndcg_at_k": "nDCG", "apart_at_k": "mean difference"}
+SHORT = {
+    "mean_average_precision": "MAP",
+    "knn_accuracy": "kNN accuracy",
+    "r2": "neighbor R²",
+    "ams": "AMS",
+    "prediction_error": "kNN error",
+}
 
 
 def as_json(report: RetrievalReport) -> dict[str, Any]:
@@ -30,8 +48,10 @@ def as_json(report: RetrievalReport) -> dict[str, Any]:
         "kind": labels.kind,
         "k": report.k,
         "metric": report.metric,
+        "less_is_better": report.less_is_better,
         **_values(encoder),
         "interval": _interval(encoder.metrics[report.metric]),
+        "by_class": _by_class(encoder),
         "intervals": _intervals(encoder.metrics),
         "chance": report.chance,
         "knn_k": encoder.chosen["knn_k"],
@@ -62,9 +82,21 @@ def _baseline(report: RetrievalReport, score: Score) -> dict[str, Any]:
         **score.chosen,
         **_values(score),
         "intervals": _intervals(score.metrics),
+        "by_class": _by_class(score),
         "differences": {name: _number(each.value) for name, each in score.difference.items()},
         "difference_intervals": _intervals(score.difference),
     }
+
+
+def _by_class(score: Score) -> dict[str, dict[str, Any]] | None:
+    """precision@k of the queries of each class, and of a baseline the encoder's lead; null where there are none."""
+    found: dict[str, dict[str, Any]] = {}
+    for name, each in score.by_class.items():
+        found[name] = {"value": _number(each.value), "interval": _interval(each)}
+        if name in score.by_class_difference:
+            apart = score.by_class_difference[name]
+            found[name] |= {"difference": _number(apart.value), "difference_interval": _interval(apart)}
+    return found or None
 
 
 def _values(score: Score) -> dict[str, float | None]:
@@ -85,7 +117,7 @@ def _number(value: float) -> float | None:
 
 def title(metric: str, k: int) -> str:
     """A metric's name for people."""
-    return {"precision_at_k": f"precision@{k}", "ndcg_at_k": f"nDCG@{k}"}.get(metric) or SHORT[metric]
+    return f"{AT_K[metric]}@{k}" if metric in AT_K else SHORT[metric]
 
 
 def name_of(name: str, report: RetrievalReport) -> str:
@@ -93,6 +125,7 @@ def name_of(name: str, report: RetrievalReport) -> str:
     chosen = report.scores[name].chosen
     raw, by_hand = {
         "images": ("pixels", "radial profile + colors"),
+        "jets": ("jet images", "jet observables"),
         "particles": ("particles", "sums + maxima of numbers"),
         "features": ("numbers", "the numbers themselves"),
     }[report.representations.layout]
@@ -107,7 +140,10 @@ def name_of(name: str, report: RetrievalReport) -> str:
 def head_lines(report: RetrievalReport) -> list[str]:
     """What was asked, of whom, and who was left out."""
     labels, sizes = report.labels, report.sizes
-    kind = counted(len(labels.classes), "class", "classes") if labels.categorical else "continuous"
+    kind = counted(len(labels.classes), "class", "classes") if labels.categorical else labels.kind
+    if labels.period:
+        kind += f", once round is {labels.period:g}"
+    random = "a mean difference of" if report.less_is_better else "precision"
     weights = report.settings["weights"]
     lines = [f"label {labels.column}: {kind}, {counted(len(labels.rows), 'object has', 'objects have')} one"]
     if report.half == "all":
@@ -122,7 +158,8 @@ def head_lines(report: RetrievalReport) -> list[str]:
     lines.append(
         f"{counted(report.queries, 'query', 'queries')} among {counted(report.candidates, 'other')} each"
         + (f", weighted by {weights}" if weights else "")
-        + (f"; lists at random have precision {report.chance:.3f}" if report.chance is not None else "")
+        + (f", all of the class {asking}" if (asking := report.settings["asking"]) else "")
+        + (f"; lists at random have {random} {report.chance:.3f}" if report.chance is not None else "")
         + "."
     )
     told = {
@@ -142,10 +179,18 @@ def as_text(report: RetrievalReport) -> str:
     lines = [*head_lines(report), "", _row("", [title(metric, report.k) for metric in metrics], wide)]
     for name, score in report.scores.items():
         lines.append(_row(names[name], [str(score.metrics[metric]) for metric in metrics], wide))
-    lines += ["", "encoder's lead over"]
+    lines += ["", "encoder's lead over (less is better)" if report.less_is_better else "encoder's lead over"]
     for name in BASELINES:
         apart = report.scores[name].difference
         lines.append(_row(names[name], [signed(apart[metric]) for metric in metrics], wide))
+    if classes := list(report.scores["encoder"].by_class):
+        heads = [f"of {name}" for name in classes]
+        lines += ["", f"{title('precision_at_k', report.k)} of the queries of each class"]
+        for first in range(0, len(classes), IN_A_ROW):
+            lines.append(_row("", heads[first : first + IN_A_ROW], wide))
+            for name, score in report.scores.items():
+                cells = [str(score.by_class[each]) for each in classes[first : first + IN_A_ROW]]
+                lines.append(_row(names[name], cells, wide))
     resamples = report.settings["resamples"]
     assert isinstance(resamples, int)
     lines += ["", f"Intervals: {LEVEL:.0%}, paired bootstrap over queries, {counted(resamples, 'resample')}."]

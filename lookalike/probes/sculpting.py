@@ -6,6 +6,7 @@ the similarity leaves the column's distribution as the window made it, and a bum
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,7 +18,9 @@ from numpy.typing import NDArray
 from lookalike.errors import InputError, unknown
 from lookalike.indexer.store import Index
 from lookalike.indexer.windows import everyone, ranges
-from lookalike.probes.bootstrap import LEVEL, RESAMPLES, Estimate, resampled_sums
+from lookalike.probes.bootstrap import RESAMPLES, Estimate, estimate, resampled_sums
+from lookalike.probes.halves import refuse_cancelling
+from lookalike.probes.ranking import shares, weighted_mean
 from lookalike.samples import Samples
 from lookalike.wording import counted
 
@@ -61,6 +64,7 @@ class Sculpting:
     bins: tuple[Bin, ...]
     values: tuple[Floats, Floats]
     notes: tuple[str, ...] = ()
+    weights: tuple[Floats, Floats] | None = None  # of the pairs that `values` are of
 
 
 def measure(
@@ -68,6 +72,7 @@ def measure(
     column: str,
     *,
     k: int = 10,
+    weights: str | None = None,
     max_queries: int = QUERIES,
     samples: Sequence[Path] | None = None,
     resamples: int = RESAMPLES,
@@ -76,13 +81,19 @@ def measure(
     """Compare the lists of an index folder with random objects of the same windows, in one column of numbers.
 
     k : neighbors of each query, as far as are stored. max_queries : of more objects, a random part by `seed`.
-    InputError for an unknown column or one of texts, and where fewer than 2·BINS objects can be compared.
+    weights : column of how many events each object stands for, of either sign: as a query in every sum over queries, as
+    what is found in the mean Σ w·x / Σ w of a query's pairs, and a pair by the product of both in quantiles and plot.
+    An object without a weight takes no part.
+    InputError for an unknown column or one of texts, where fewer than 2·BINS objects can be compared, and where the
+    weights of the queries nearly cancel.
     """
     index = Index(Path(folder))
     data = index.open_samples(list(samples) if samples else None)
     if k < 1 or k > index.k:
         raise InputError(f"k is from 1 to the {index.k} neighbors that are stored, but {k} was given.")
     values = _numbers(data, column)
+    weight = np.ones(len(values)) if weights is None else _numbers(data, weights)
+    values = np.where(np.isfinite(weight), values, np.nan)
     random = np.random.default_rng(seed)
     of, found, drawn = _pairs(index, data, values, k, max_queries, random)
     queries = np.unique(of)
@@ -95,8 +106,14 @@ def measure(
     notes: tuple[str, ...] = ()
     if window is not None and window.column == column:
         notes = (f"{column} is the column of the window itself, which holds neighbors near the query's value.",)
-    near, random_ones = (_means(of, queries, values[each]) for each in (found, drawn))
-    neighbors, by_window, excess = _correlations(values[queries], near, random_ones, resamples, seed)
+    if weights is not None:
+        refuse_cancelling(weight[queries])
+    mean = weighted_mean(values[queries], weight[queries])
+    near, random_ones = (_means(of, queries, values[each], weight[each], mean) for each in (found, drawn))
+    neighbors, by_window, excess = _correlations(values[queries], near, random_ones, weight[queries], resamples, seed)
+    pairs = None if weights is None else (weight[of] * weight[found], weight[of] * weight[drawn])
+    if weights is not None:
+        notes = (*notes, f"Weighted by {weights}.")
     return Sculpting(
         column,
         data.columns[column].unit,
@@ -106,9 +123,10 @@ def measure(
         neighbors,
         by_window,
         excess,
-        _bins(values, of, found, drawn),
+        _bins(values, of, found, drawn, pairs),
         (values[found], values[drawn]),
         notes,
+        pairs,
     )
 
 
@@ -142,43 +160,64 @@ def _pairs(
     return of[kept], lists[kept], other[kept]
 
 
-def _means(of: Rows, queries: Rows, values: Floats) -> Floats:
-    """The mean (Q,) of the values of each query's pairs."""
+def _means(of: Rows, queries: Rows, values: Floats, weights: Floats, otherwise: float) -> Floats:
+    """The mean (Q,) of the values of each query's pairs, by weight; `otherwise` where weights cancel, see `shares`."""
     place = np.searchsorted(queries, of)
-    total: Floats = np.bincount(place, values, len(queries)) / np.bincount(place, minlength=len(queries))
-    return total
+    above, below, size = (
+        np.bincount(place, each, len(queries)).astype(np.float64) for each in (weights * values, weights, abs(weights))
+    )
+    return shares(above, below, size, otherwise)
 
 
 def _correlations(
-    x: Floats, near: Floats, random: Floats, resamples: int, seed: int
+    x: Floats, near: Floats, random: Floats, weights: Floats, resamples: int, seed: int
 ) -> tuple[Estimate, Estimate, Estimate]:
-    """The Pearson correlations of x (Q,) with each, and their difference, with paired bootstrap intervals."""
+    """The Pearson correlations of x (Q,) with each, and their difference, with paired bootstrap intervals.
+
+    All moments are Σ w·… / Σ w; where signed weights leave a variance that is not above 0, there is no correlation.
+    """
     parts = [(each - each.mean()) / (each.std() or 1.0) for each in (x, near, random)]
     terms = np.stack(
         [np.ones_like(x), *parts, *(part**2 for part in parts), *(parts[0] * part for part in parts[1:])], axis=1
     )
-    sums = resampled_sums(terms, resamples, seed)
+    sums = resampled_sums(terms * weights[:, None], resamples, seed)
     mean = sums[:, 1:] / sums[:, :1]  # of x, near, random, of their squares, of x·near, x·random
-    spread = np.sqrt(np.maximum(mean[:, 3:6] - mean[:, :3] ** 2, 1e-300))
+    variance = mean[:, 3:6] - mean[:, :3] ** 2
+    floor = np.where((weights > 0).all(), 1e-300, np.nan)
+    spread = np.sqrt(np.where(variance > 0, variance, floor))
     found = [(mean[:, 5 + i] - mean[:, 0] * mean[:, i]) / (spread[:, 0] * spread[:, i]) for i in (1, 2)]
-    return _estimate(found[0]), _estimate(found[1]), _estimate(found[0] - found[1])
+    return estimate(found[0]), estimate(found[1]), estimate(found[0] - found[1])
 
 
-def _estimate(values: Floats) -> Estimate:
-    """The first value with the central LEVEL of the others, its resamples."""
-    low, high = np.quantile(values[1:], [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Estimate(float(values[0]), float(low), float(high))
+def weighted_quantiles(values: Floats, weights: Floats, at: Sequence[float]) -> list[float]:
+    """The smallest of values (m,) up to which the weights sum up to each share of their total; NaN where that is ≤ 0.
+
+    Signed weights may make the sums fall for a while; what was once reached counts.
+    """
+    order = np.argsort(values, kind="stable")
+    sums = np.maximum.accumulate(weights[order].cumsum())
+    total = float(weights.sum())
+    if not total > 0:
+        return [math.nan] * len(at)
+    places = np.searchsorted(sums, np.asarray(at) * total)
+    return [float(value) for value in values[order][np.minimum(places, len(values) - 1)]]
 
 
-def _bins(values: Floats, of: Rows, found: Rows, drawn: Rows) -> tuple[Bin, ...]:
-    """The quantiles of what is found, by tenths of the queries' values."""
+def _bins(values: Floats, of: Rows, found: Rows, drawn: Rows, weights: tuple[Floats, Floats] | None) -> tuple[Bin, ...]:
+    """The quantiles of what is found, by tenths of the queries' values; weights of both sorts of pairs."""
     edges = np.unique(np.quantile(values[np.unique(of)], np.linspace(0, 1, BINS + 1)))
     place = np.clip(np.searchsorted(edges, values[of], side="right") - 1, 0, max(len(edges) - 2, 0))
     made = []
     for number in range(max(len(edges) - 1, 1)):
         inside = place == number
         if inside.any():
-            quantiles = [tuple(np.quantile(values[each[inside]], QUANTILES).tolist()) for each in (found, drawn)]
+            both = [values[each[inside]] for each in (found, drawn)]
+            quantiles = [tuple(np.quantile(each, QUANTILES).tolist()) for each in both]
+            if weights is not None:
+                weighed = [
+                    weighted_quantiles(each, w[inside], QUANTILES) for each, w in zip(both, weights, strict=True)
+                ]
+                quantiles = [tuple(each) for each in weighed]
             low, high = float(edges[number]), float(edges[min(number + 1, len(edges) - 1)])
             queries = np.unique(of[inside])
             made.append(Bin(low, float(np.median(values[queries])), high, len(queries), *quantiles))
@@ -186,9 +225,19 @@ def _bins(values: Floats, of: Rows, found: Rows, drawn: Rows) -> tuple[Bin, ...]
 
 
 def as_json(found: Sculpting) -> dict[str, Any]:
-    """The comparison without the pooled values."""
-    shown = {name: value for name, value in asdict(found).items() if name != "values"}
-    return shown | {"bins": [asdict(each) for each in found.bins], "notes": list(found.notes)}
+    """The comparison without the pooled values; what is undefined is null."""
+    shown: dict[str, Any] = _defined(asdict(found))
+    del shown["values"], shown["weights"]
+    return shown
+
+
+def _defined(value: Any) -> Any:
+    """The same with null for numbers that are not finite, and lists for tuples."""
+    if isinstance(value, dict):
+        return {name: _defined(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_defined(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def as_text(found: Sculpting) -> str:
@@ -225,12 +274,22 @@ def draw(found: Sculpting, path: Path) -> None:
     grid = figure.add_gridspec(2, 2, height_ratios=(3, 1))
     top, below, right = (figure.add_subplot(place) for place in (grid[0, 0], grid[1, 0], grid[:, 1]))
     edges = np.histogram_bin_edges(np.quantile(found.values[1], [0.002, 0.998]), 40)
-    counts = [np.histogram(values, edges)[0].astype(float) for values in found.values]
+    weights = found.weights or tuple(np.ones_like(values) for values in found.values)
+    both = list(zip(found.values, weights, strict=True))
+    counts = [np.histogram(values, edges, weights=weight)[0] for values, weight in both]
+    squares = np.histogram(found.values[0], edges, weights=weights[0] ** 2)[0]
     for count, label, color in zip(counts, ("neighbors", "window"), ("#0b62c4", "#6b7280"), strict=True):
-        top.stairs(count / max(count.sum(), 1), edges, label=label, color=color, fill=label == "window", alpha=0.7)
+        top.stairs(
+            count / (count.sum() if count.sum() > 0 else 1),
+            edges,
+            label=label,
+            color=color,
+            fill=label == "window",
+            alpha=0.7,
+        )
     filled = counts[1] > 0
     ratio = np.where(filled, counts[0] / np.where(filled, counts[1], 1), np.nan)
-    error = np.where(filled, np.sqrt(counts[0]) / np.where(filled, counts[1], 1), np.nan)
+    error = np.where(filled, np.sqrt(squares) / np.where(filled, counts[1], 1), np.nan)
     below.errorbar((edges[1:] + edges[:-1]) / 2, ratio, error, fmt=".", color="#0b62c4")
     below.axhline(1, color="black", lw=0.8)
     below.set(xlabel=name, ylabel="ratio", ylim=(0, 2))

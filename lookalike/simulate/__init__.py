@@ -6,7 +6,11 @@ An object follows from the seed and its row alone, so a longer set begins with a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import multiprocessing
+import os
+from collections import deque
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -23,6 +27,8 @@ from lookalike.provenance import WAYS_OUT, build_record, read_record, recorded_h
 from lookalike.samples import Samples
 from lookalike.samples_writer import write_samples
 
+Rows = tuple[list[str], NDArray[Any], dict[str, NDArray[Any]]]  # ids, what is stored, columns
+
 
 class Maker(Protocol):
     """A simulated set: what it is, and any block of its rows."""
@@ -34,7 +40,7 @@ class Maker(Protocol):
     about: About
     columns: dict[str, Column]
 
-    def block(self, rows: NDArray[np.int64]) -> tuple[list[str], NDArray[Any], dict[str, NDArray[Any]]]:
+    def block(self, rows: NDArray[np.int64]) -> Rows:
         """Ids, what is stored of each object (n, *shape), and catalog columns (n,) of some rows."""
         ...
 
@@ -48,11 +54,14 @@ class Made:
     content_hash: str
 
 
-def write(maker: Maker, out: Path, n: int, *, overwrite: bool = False, quiet: bool = False) -> Made:
+def write(maker: Maker, out: Path, n: int, *, processes: int = 1, overwrite: bool = False, quiet: bool = False) -> Made:
     """Write the first n objects of a simulated set as a samples file, with its build record.
 
-    InputError where n is below 1, or where `out` holds something else and may not be replaced.
+    processes : how many share the work; the objects are the same whatever it is.
+    InputError where n or processes is below 1, or where `out` holds something else and may not be replaced.
     """
+    if processes < 1:
+        raise InputError(f"At least 1 process simulates, but --processes {processes} was given.")
     if n < 1:
         raise InputError(f"At least 1 object is simulated, but -n {n} was given.")
     out = Path(out)
@@ -66,13 +75,40 @@ def write(maker: Maker, out: Path, n: int, *, overwrite: bool = False, quiet: bo
         write_samples(out, maker.about, maker.columns, replace=overwrite) as writer,
         progress(command, n, "objects", quiet=quiet) as advance,
     ):
-        for start in range(0, n, maker.rows_at_once):
-            rows = np.arange(start, min(start + maker.rows_at_once, n), dtype=np.int64)
-            writer.append(*maker.block(rows))
-            advance(len(rows))
+        for block in _blocks(maker, n, processes):
+            writer.append(*block)
+            advance(len(block[0]))
     made = Samples(out)
     write_record(out, build_record(command, settings=settings, inputs={}, content_hash=made.content_hash))
     return Made(out, n, made.content_hash)
+
+
+def cores() -> int:
+    """How many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _blocks(maker: Maker, n: int, processes: int) -> Iterator[Rows]:
+    """The blocks of n objects in order, made by so many processes, which are never far ahead of the writer."""
+    starts = range(0, n, maker.rows_at_once)
+    parts = (np.arange(start, min(start + maker.rows_at_once, n), dtype=np.int64) for start in starts)
+    processes = min(processes, len(starts))
+    if processes == 1:
+        yield from map(maker.block, parts)
+        return
+    # Not forked: another thread of this process may hold a lock that nobody would ever release.
+    with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
+        waiting: deque[Future[Rows]] = deque()
+        try:
+            for rows in parts:
+                waiting.append(pool.submit(maker.block, rows))
+                if len(waiting) > 2 * processes:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
 
 
 def _refuse_other(out: Path, command: str, settings: Mapping[str, Any]) -> None:

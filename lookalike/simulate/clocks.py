@@ -1,4 +1,4 @@
-"""Simulated analog clocks, gray and 150 px wide, with the time each shows: a labeled set whose truth is continuous.
+"""Simulated analog clocks, gray, up to 150 px, with the time each shows: a labeled set whose truth is continuous.
 
 A dial is turned, tilted and moved; its face, rim, marks, numerals and hands are of many styles; light falls from one
 side, glass reflects, hands cast shadows; then blur, contrast and noise. Edges are smooth, since each shape is drawn
@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from lookalike.about import About, Column
 from lookalike.datasets.cutouts import stored_as
@@ -18,7 +19,8 @@ from lookalike.errors import InputError
 from lookalike.simulate.clock_faces import HANDS, MARKS, NUMERALS, Style, dial_layers
 from lookalike.simulate.draws import Draws
 
-SIZE = 150  # px
+SIZE = 150  # px, of the photograph; what is stored may be smaller
+SMALLEST = 28
 HOURS, MINUTES = 12, 60
 
 COLUMNS = {
@@ -41,11 +43,13 @@ class Clocks:
     noun = "clocks"
     rows_at_once = 32
 
-    def __init__(self, seed: int, turn: float = 25.0) -> None:
+    def __init__(self, seed: int, turn: float = 25.0, size: int = SIZE) -> None:
         if not 0 <= turn <= 180:
             raise InputError(f"Dials are turned by up to 0 to 180 degrees, but {turn:g} was given.")
-        self.seed, self.turn = seed, turn
-        self.settings: dict[str, Any] = {"turn": turn}
+        if not SMALLEST <= size <= SIZE:
+            raise InputError(f"Clocks are {SMALLEST} to {SIZE} px wide, but {size} was given.")
+        self.seed, self.turn, self.size = seed, turn, size
+        self.settings: dict[str, Any] = {"turn": turn, "size": size}
         self.columns = COLUMNS
         self.about = About(
             domain="image",
@@ -54,16 +58,16 @@ class Clocks:
             source=f"SIMULATED analog clocks, not photographs (lookalike simulate clocks, seed {seed})",
             license="drawn by a program, so nobody's data",
             survey={"name": "simulated", "simulated": True},
-            preprocess=stored_as(SIZE, "uint8", "exact"),
+            preprocess=stored_as(size, "uint8", "exact" if size == SIZE else "resize"),
         )
 
     def block(self, rows: NDArray[np.int64]) -> tuple[list[str], NDArray[np.uint8], dict[str, NDArray[Any]]]:
-        """Ids, pictures (n, 1, 150, 150) and catalog columns (n,) of some rows."""
+        """Ids, pictures (n, 1, size, size) and catalog columns (n,) of some rows."""
         draws = Draws(self.seed, rows)
         minutes = np.minimum((draws.uniform("time") * HOURS * MINUTES).astype(np.int64), HOURS * MINUTES - 1)
         turn = draws.uniform("turn", low=-self.turn, high=self.turn)
         style = Style.drawn(draws)
-        images = _photographed(_dial(draws, style, minutes, np.deg2rad(turn)), draws)
+        images = _shrunk(_photographed(_dial(draws, style, minutes, np.deg2rad(turn)), draws), self.size)
         catalog = {
             "hour": (minutes // MINUTES - 1) % HOURS + 1,
             "minute": minutes % MINUTES,
@@ -136,6 +140,14 @@ def _photographed(picture: Picture, draws: Draws) -> NDArray[np.uint8]:
     seen = toned + noise * draws.normal("noise", SIZE, SIZE)
     levels: NDArray[np.uint8] = np.rint(255 * np.clip(seen, 0, 1)).astype(np.uint8)
     return levels.reshape(n, SIZE, SIZE)
+
+
+def _shrunk(images: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """Pictures (n, S, S) resized as `ingest images --size` does."""
+    if size == images.shape[-1]:
+        return images
+    made = [Image.fromarray(image).resize((size, size), Image.Resampling.BICUBIC) for image in images]
+    return np.stack([np.asarray(image) for image in made])
 
 
 def _blurred(picture: Picture, sigma: Floats) -> Picture:

@@ -34,8 +34,8 @@ class MlpShape(MlpSettings):
 class SetSettings(Config):
     """The widths of a set encoder: of the layers over each particle, of those over the sum, and D."""
 
-    particle: Annotated[tuple[Width, ...], Field(min_length=1, max_length=MAX_LAYERS)] = (128, 128, 256)
-    hidden: Annotated[tuple[Width, ...], Field(min_length=1, max_length=MAX_LAYERS)] = (256, 256)
+    particle: Annotated[tuple[Width, ...], Field(min_length=1, max_length=MAX_LAYERS)] = (256,)
+    hidden: Annotated[tuple[Width, ...], Field(min_length=1, max_length=MAX_LAYERS)] = (256,)
     dimensions: Width = 256
 
 

@@ -1,4 +1,4 @@
-"""An encoder as an ONNX file that any runtime reads: stored pixels in, vectors out, compared with torch first."""
+"""An encoder as an ONNX file that any runtime reads: stored objects in, vectors out, compared with torch first."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lookalike import __version__
+from lookalike.about import FEATURES, IMAGES, PARTICLES
 from lookalike.errors import InputError, LookalikeError, unknown
 from lookalike.files import atomic_path, file_output, lock
 from lookalike.installing import install_extra
 from lookalike.onnx_files import KEY, file_hash, read_about
 from lookalike.provenance import WAYS_OUT, build_record, drop_record, write_record
 from lookalike.ssl.fitting import LAYERS
+from lookalike.ssl.random_objects import compared, example
 
 if TYPE_CHECKING:
     import torch
@@ -24,8 +26,7 @@ if TYPE_CHECKING:
 
 NEEDED = ("onnx", "onnxscript", "onnxruntime")
 TOLERANCE = 1e-4
-BATCHES = (1, 2, 7)  # batch sizes compared; the file is traced with another
-BORDERS = ((0, 0), (9, 4))  # px of height and width beyond the encoder's own size, compared likewise
+NAMES = {IMAGES: "images", FEATURES: "records", PARTICLES: "particles"}  # of the input
 
 
 @dataclass(frozen=True)
@@ -48,9 +49,10 @@ def export_onnx(checkpoint: Path, out: Path, *, layer: str = "embedding", overwr
     """Write a checkpoint's encoder as the ONNX file `out`.
 
     Input `images` (B, C, H, W) are stored pixels, of the type, unit and bands of the checkpoint's preprocess, with H
-    and W at least its size: crop and pixel mapping are part of the file. Output is `embedding` (B, D) or `projection`
-    (B, projection), float32; the embedding is not normalized. B, H and W are free. The description of all that is in
-    the file's metadata_props, under `lookalike`.
+    and W at least its size: crop and pixel mapping are part of the file. Of records it is `records` (B, F), of lists of
+    particles `particles` (B, P, F), zeros after the last, P at least as many as are paired; of jets their image is made
+    in the file. Output is `embedding` (B, D) or `projection` (B, projection), float32; the embedding is not normalized.
+    B, H, W and P are free. The description of all that is in the file's metadata_props, under `lookalike`.
 
     overwrite : replace whatever file `out` is. Without it an export of the same layer of the same checkpoint is made
                 anew, and any other file an InputError; one within the checkpoint's folder always is.
@@ -71,7 +73,7 @@ def export_onnx(checkpoint: Path, out: Path, *, layer: str = "embedding", overwr
     if out.exists() and not overwrite:
         _refuse_other(out, {"layer": layer, "content_hash": config.content_hash})
     dimensions = encoder.dimensions if layer == "embedding" else config.encoder.projection
-    model = _pixels_to_vectors(encoder, config, layer)
+    model = _stored_to_vectors(encoder, config, layer)
     written = _translated(model, config, layer)
     difference = _compare(written, model, config)
     if not difference <= TOLERANCE:
@@ -85,9 +87,16 @@ def export_onnx(checkpoint: Path, out: Path, *, layer: str = "embedding", overwr
     write_record(
         out, build_record("checkpoint export", settings={"layer": layer}, inputs=made_from, content_hash=digest)
     )
+    return ExportReport(str(out), layer, dimensions, _told(config), len(written), difference, digest)
+
+
+def _told(config: CheckpointConfig) -> str:
+    """The input in a few words."""
     wanted = config.preprocess
-    pixels = f"{wanted.dtype} pixels (B, {len(wanted.bands)}, ≥{wanted.size}, ≥{wanted.size})"
-    return ExportReport(str(out), layer, dimensions, pixels, len(written), difference, digest)
+    if wanted.layout == IMAGES:
+        return f"{wanted.dtype} pixels (B, {len(wanted.bands)}, ≥{wanted.size}, ≥{wanted.size})"
+    axes = f"B, {len(wanted.bands)}" if wanted.layout == FEATURES else f"B, P, {len(wanted.bands)}"
+    return f"{wanted.dtype} {NAMES[wanted.layout]} ({axes}) of {', '.join(wanted.bands)}"
 
 
 def _refuse_other(out: Path, wanted: dict[str, str]) -> None:
@@ -100,23 +109,23 @@ def _refuse_other(out: Path, wanted: dict[str, str]) -> None:
         raise InputError(f"{out} is there already, made with other {' and '.join(other)}. {WAYS_OUT}")
 
 
-def _pixels_to_vectors(encoder: nn.Module, config: CheckpointConfig, layer: str) -> nn.Module:
-    """One module from stored pixels to the layer's vectors."""
+def _stored_to_vectors(encoder: nn.Module, config: CheckpointConfig, layer: str) -> nn.Module:
+    """One module from stored objects to the layer's vectors."""
     from torch import nn
 
     from lookalike.augmentations.inputs import encoder_input
 
-    class PixelsToVectors(nn.Module):
+    class StoredToVectors(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.encoder = encoder
 
-        def forward(self, images: torch.Tensor) -> torch.Tensor:
-            embedding, projection = self.encoder(encoder_input(images, config.preprocess))  # (B, D), (B, projection)
+        def forward(self, objects: torch.Tensor) -> torch.Tensor:
+            embedding, projection = self.encoder(encoder_input(objects, config.preprocess))  # (B, D), (B, projection)
             vectors: torch.Tensor = embedding if layer == "embedding" else projection
             return vectors
 
-    return PixelsToVectors().eval()
+    return StoredToVectors().eval()
 
 
 def _translated(model: nn.Module, config: CheckpointConfig, layer: str) -> bytes:
@@ -124,16 +133,13 @@ def _translated(model: nn.Module, config: CheckpointConfig, layer: str) -> bytes
     import onnx
     import torch
 
-    size = config.preprocess.size
-    example = random_pixels(config, 3, size + 2, size + 5)
-    free = {0: torch.export.Dim("batch"), 2: torch.export.Dim("height", min=size)}
-    free[3] = torch.export.Dim("width", min=size)
+    traced, free = example(config)
     with torch.no_grad():
         program = torch.onnx.export(
             model,
-            (example,),
+            (traced,),
             dynamo=True,
-            input_names=["images"],
+            input_names=[NAMES[config.preprocess.layout]],
             output_names=[layer],
             dynamic_shapes=(free,),
             verbose=False,
@@ -158,31 +164,12 @@ def _compare(written: bytes, model: nn.Module, config: CheckpointConfig) -> floa
     import torch
 
     session = onnxruntime.InferenceSession(written, providers=["CPUExecutionProvider"])
-    worst, size = 0.0, config.preprocess.size
-    for B in BATCHES:
-        for below, beside in BORDERS:
-            images = random_pixels(config, B, size + below, size + beside)  # (B, C, H, W)
-            (found,) = session.run(None, {"images": images.numpy()})  # (B, D)
-            with torch.no_grad():
-                wanted = model(images).numpy()  # (B, D)
-            # fmax and fmin would drop a NaN; max keeps it, and the caller refuses it.
-            difference = np.abs(found - wanted).max(axis=1) / np.maximum(np.abs(wanted).max(axis=1), 1e-30)
-            worst = max(worst, float(difference.max())) if np.isfinite(difference).all() else float("inf")
+    worst, name = 0.0, session.get_inputs()[0].name
+    for objects in compared(config):
+        (found,) = session.run(None, {name: objects.numpy()})  # (B, D)
+        with torch.no_grad():
+            wanted = model(objects).numpy()  # (B, D)
+        # fmax and fmin would drop a NaN; max keeps it, and the caller refuses it.
+        difference = np.abs(found - wanted).max(axis=1) / np.maximum(np.abs(wanted).max(axis=1), 1e-30)
+        worst = max(worst, float(difference.max())) if np.isfinite(difference).all() else float("inf")
     return worst
-
-
-def random_pixels(config: CheckpointConfig, B: int, H: int, W: int) -> torch.Tensor:
-    """Random pixels (B, C, H, W) as they are stored, spread about as the encoder's own data are."""
-    import torch
-
-    from lookalike.augmentations.preprocess import by_band, of_pictures
-
-    wanted = of_pictures(config.preprocess, "Exporting as ONNX")
-    draws = torch.Generator().manual_seed(B * 1_000_003 + H * 1009 + W)
-    shape = (B, len(wanted.bands), H, W)
-    if wanted.dtype == "uint8":
-        return torch.randint(0, 256, shape, dtype=torch.uint8, generator=draws)
-    noise = torch.randn(shape, generator=draws)
-    if wanted.kind == "scaled":
-        return (noise * by_band(wanted.std, noise) + by_band(wanted.mean, noise)) * wanted.divisor
-    return noise / max(wanted.scales, default=1.0)

@@ -137,7 +137,7 @@ def make_plan(
         kinds=preprocess.encoders,
         precision=precision or fast_precision(CPU),
         processes=processes,
-        turns=domain.turns(augment),
+        turns=domain.orientations == 8 and domain.turns(augment),
     )
     plan = Plan(samples, domain, augment, preprocess, settled, notes)
     notes += [*_undefined(samples, plan.columns), *_describe(settled, len(samples), preprocess), *grown]

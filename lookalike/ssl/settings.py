@@ -32,7 +32,7 @@ class TrainConfig(Config):
 
     encoder: str | None = None  # the domain's default
     small_stem: bool | None = None  # for views below SMALL_VIEW px
-    epochs: int | None = Field(None, ge=1)  # 300,000 / N within 20 to 1,000; on resume, as many as before
+    epochs: int | None = Field(None, ge=1)  # 300,000 / N within 20 to 1,000 (numbers: fewer); on resume, as before
     batch_size: int | None = Field(None, ge=4)  # 64; to 256 for large sets
     queue: int | None = Field(None, ge=1)  # K: the largest multiple of the batch <= N/8 and <= 65,536
     momentum: float | None = Field(None, ge=0, lt=1)  # m: 1 - 30/steps, within 0.9 to 0.999
@@ -114,7 +114,8 @@ def resolved(
             f"The queue holds at least one batch ({B:,}) and fewer keys than there are objects "
             f"({objects:,}), but queue = {K:,}."
         )
-    epochs = default_epochs(objects) if config.epochs is None else config.epochs
+    numbers = RESNET not in kinds  # records and particles, no pictures
+    epochs = default_epochs(objects, numbers) if config.epochs is None else config.epochs
     by_data = {
         "encoder": encoder,
         "small_stem": kind == RESNET and view_size < SMALL_VIEW,
@@ -125,7 +126,7 @@ def resolved(
         "queue": K,
         "momentum": default_momentum(epochs * (objects // B)),
         "temperature": default_temperature(objects),
-        "lr": default_lr(objects),
+        "lr": default_lr(objects, numbers),
         "precision": precision,
         "sub_batches": sub_batches,
         "orientations": default_orientations(objects) if turns else 1,
