@@ -14,7 +14,7 @@ import pytest
 from lookalike.datasets import ingest
 from lookalike.embeddings import write_embeddings
 from lookalike.errors import InputError
-from lookalike.probes.evaluate_tracks import BUCKETED, EMBEDDING, KIT, as_json, as_text, measure
+from lookalike.probes.evaluate_tracks import BUCKETED, EMBEDDING, KIT, VOTED, as_json, as_text, measure
 from lookalike.probes.track_clusters import (
     NONE,
     Places,
@@ -97,7 +97,7 @@ def test_the_report_has_the_scores_of_its_tracks(event: tuple[Path, Path]) -> No
     assert 0.6 < scored <= 1
     assert found["throughput"] == pytest.approx(throughput_score(scored, found["seconds"]))
     names = [way["name"] for way in found["events"][0]["ways"]]
-    assert names[:2] == [BUCKETED.format(EMBEDDING), BUCKETED.format(KIT)]
+    assert names[:3] == [BUCKETED.format(name) for name in (EMBEDDING, VOTED, KIT)]
     accuracy = {way["name"]: way["accuracy"] for way in found["events"][0]["ways"]}
     assert accuracy[names[-1]] >= accuracy[names[-2]], "the best eps is no worse than the fixed one"
     assert accuracy[names[0]] > accuracy[names[-1]]

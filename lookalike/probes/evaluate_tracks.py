@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from lookalike.probes.track_clusters import (
     neighbors,
     purity,
     raw_coordinates,
+    voted_directions,
 )
 from lookalike.probes.tracks import LEAST, LIMIT, matched, throughput_score
 from lookalike.progress import progress
@@ -35,7 +37,15 @@ from lookalike.wording import counted
 
 K = 10  # neighbors of which the purity is told
 EMBEDDING, UNTRAINED, KIT, RAW = "embedding", "untrained encoder", "kit coordinates", "x, y, z"
-BUCKETED, FIXED, BEST = "buckets and helices of {}", f"DBSCAN of kit coordinates, eps {KIT_EPS:g}", "DBSCAN, best eps"
+VOTED = "voted directions"
+BUCKETED, FIXED, BEST = (
+    "buckets and helices of {}",
+    f"DBSCAN of kit coordinates, eps {KIT_EPS:g}",
+    "DBSCAN, the best of {} eps by its score",
+)
+
+
+Truth = tuple[NDArray[np.int64], NDArray[np.float64]]  # particle and weight (n,) of every hit
 
 
 @dataclass(frozen=True)
@@ -115,44 +125,56 @@ def measure(
                 own[UNTRAINED] = fresh(rows)
             known = (particle[rows] != UNKNOWN).all() and weight[rows].sum() > 0
             truth = (particle[rows], weight[rows]) if known else None
-            found.append(_event(event, rows, own, places, truth, bucket))
+            found.append(_event(samples, event, rows, own, places, truth, bucket))
             advance(1)
     return TracksReport(tuple(found), bucket)
 
 
 def _event(
+    samples: Samples,
     event: int,
     rows: Rows,
     vectors: dict[str, NDArray[np.float32]],
     places: Places,
-    truth: tuple[NDArray[np.int64], NDArray[np.float64]] | None,
+    truth: Truth | None,
     bucket: int,
 ) -> EventReport:
     """Every way of one event; those that only compare are left out where there is nothing to compare by."""
-    near: dict[str, Rows] = {}
+    for module in ("faiss", "sklearn.cluster", "lookalike.augmentations.track_votes"):
+        importlib.import_module(module)  # before the clock starts
+
     described: dict[str, NDArray[Any]] = dict(vectors)
     if truth is not None:
-        described[KIT] = kit_coordinates(places)
-    ways, tracks = [], np.empty(0, np.int64)
+        described |= {VOTED: voted_directions(samples.objects(rows)), KIT: kit_coordinates(places)}
+    ways, near, tracks = [], {}, np.empty(0, np.int64)
     for name, x in described.items():
-        began = time.monotonic()
-        near[name] = neighbors(x, max(bucket, K))
-        made = find_tracks(near[name][:, :bucket], places)
-        ways.append(_way(BUCKETED.format(name), time.monotonic() - began, made, truth))
+        near[name], way, made = _bucketed(name, x, places, truth, bucket)
+        ways.append(way)
         tracks = made if name == EMBEDDING else tracks
     if truth is None:
         return EventReport(event, rows, tracks, tuple(ways), {})
-    began = time.monotonic()
-    ways.append(_way(FIXED, 0.0, density_tracks(places, KIT_EPS), truth, began))
-    each = [_way(f"{BEST} of {len(EPS)}", 0.0, density_tracks(places, eps), truth, time.monotonic()) for eps in EPS]
-    ways.append(max(each, key=lambda way: way.accuracy or 0.0))
+    by_eps = [_density(places, eps, truth) for eps in EPS]
+    ways.append(replace(by_eps[EPS.index(KIT_EPS)], name=FIXED))
+    ways.append(max(by_eps, key=lambda way: way.accuracy or 0.0))
     near[RAW] = neighbors(raw_coordinates(places), K)
     return EventReport(event, rows, tracks, tuple(ways), {name: purity(x, truth[0], K) for name, x in near.items()})
 
 
-def _way(name: str, seconds: float, tracks: Rows, truth: tuple[Any, Any] | None, began: float | None = None) -> Way:
-    if began is not None:
-        seconds = time.monotonic() - began
+def _bucketed(name: str, x: NDArray[Any], places: Places, truth: Truth | None, bucket: int) -> tuple[Rows, Way, Rows]:
+    """The neighbors in one description of the hits (n, D), and what buckets of them give."""
+    began = time.monotonic()
+    near = neighbors(x, max(bucket, K))
+    tracks = find_tracks(near[:, :bucket], places)
+    return near, _way(BUCKETED.format(name), time.monotonic() - began, tracks, truth), tracks
+
+
+def _density(places: Places, eps: float, truth: Truth) -> Way:
+    began = time.monotonic()
+    tracks = density_tracks(places, eps)
+    return _way(BEST.format(len(EPS)), time.monotonic() - began, tracks, truth)
+
+
+def _way(name: str, seconds: float, tracks: Rows, truth: Truth | None) -> Way:
     number = len(np.unique(tracks[tracks != NONE]))
     return Way(name, seconds, number, None if truth is None else matched(tracks, *truth).score)
 

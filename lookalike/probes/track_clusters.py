@@ -103,6 +103,27 @@ def kit_coordinates(places: Places) -> Floats:
     return standard(x)
 
 
+def voted_directions(hits: NDArray[Any]) -> Floats:
+    """Where the best supported helix of each stored sample (n, P, F) starts to: cos φ_b, sin φ_b, asinh cot θ, (n, 3).
+
+    By hand from the votes that the encoder is given, without any training.
+    """
+    import torch
+
+    from lookalike.augmentations.track_votes import Hits, best, proposed, support
+
+    found = []
+    for start in range(0, len(hits), AT_ONCE):
+        x = torch.from_numpy(np.asarray(hits[start : start + AT_ONCE], np.float32))
+        sample = Hits(x[..., 0], x[..., 1], x[..., 2], x[..., 0] > 0)
+        helix = proposed(sample)
+        place = best(support(sample, helix))[:, None]
+        phi, cot = (each.gather(1, place)[:, 0].double() for each in (helix.phi, helix.cot))
+        found.append(torch.stack([phi.cos(), phi.sin(), cot.asinh()], dim=1).numpy())
+    result: Floats = np.concatenate(found)
+    return result
+
+
 def raw_coordinates(places: Places) -> Floats:
     """x, y and z (n, 3), each less its mean, over its spread."""
     return standard(np.stack([places.r * np.cos(places.phi), places.r * np.sin(places.phi), places.z], axis=1))
