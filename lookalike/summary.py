@@ -228,13 +228,17 @@ def _epochs(number: float) -> str:
 def _unusual(found: Mapping[str, Any]) -> set[str]:
     """The training settings that are not what the data alone would have made of them; none where that is unknown."""
     from lookalike.augmentations import get_domain
+    from lookalike.ssl.architectures import kind_of
     from lookalike.ssl.settings import TrainConfig, resolved
 
     stored, odd = found["train"], set()
     try:
         known = {"objects": found["objects"], "view_size": found["preprocess"]["size"]}
         domain = get_domain(found["domain"])
-        known["turns"] = domain.turns(domain.settings_type.checked(found["augment"]))
+        known["turns"] = domain.orientations == 8 and domain.turns(domain.settings_type.checked(found["augment"]))
+        known["brief"] = domain.brief
+        if "encoder" in stored:
+            known["kinds"] = (kind_of(stored["encoder"]),)
         for name, field in TrainConfig.model_fields.items():
             given = TrainConfig.checked({**stored, name: field.get_default(call_default_factory=True)})
             usual = resolved(given, **known, default_encoder=domain.default_encoder).model_dump(mode="json")[name]

@@ -103,9 +103,11 @@ def test_a_small_set_trains_within_its_time() -> None:
 
 
 @pytest.mark.parametrize(("objects", "epochs"), [(50, 1000), (1000, 60), (5000, 12), (250_000, 5), (800_000, 5)])
-def test_numbers_are_learned_in_fewer_and_larger_steps(objects: int, epochs: int) -> None:
+def test_events_are_learned_in_fewer_and_larger_steps(objects: int, epochs: int) -> None:
     for kind in ("mlp", "set"):
-        config = resolved(TrainConfig(), objects=objects, view_size=17, default_encoder="mlp", kinds=(kind,))
+        config = resolved(
+            TrainConfig(), objects=objects, view_size=17, default_encoder="mlp", kinds=(kind,), brief=True
+        )
         assert (config.encoder, config.epochs, config.lr) == (kind, epochs, 0.24)
     small_pictures = resolved(TrainConfig(), objects=objects, view_size=17, default_encoder="mlp")
     assert small_pictures.lr < 0.24

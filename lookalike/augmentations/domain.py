@@ -76,6 +76,7 @@ class Domain:
     preprocess    : (about, settings) -> what the encoder is given, saved in the checkpoint.
     fit           : (samples, what preprocess gave) -> the same with what follows from the data themselves.
     turns         : (settings) -> whether a picture turned by any angle, and mirrored, shows the same object.
+    brief         : whether encoders learn in fewer and larger steps than those of pictures.
     orientations  : over how many a small set of what turns is described by default; 1 where eight gain nothing.
     bank          : (samples, settings, seed, epoch) -> what `view` takes of other objects of the set, if anything;
                     training reads that of its seed and epoch 0, an evaluation one of its own.
@@ -96,5 +97,6 @@ class Domain:
     windows: tuple[str, ...] = ()
     fit: Callable[[Samples, Seen], Any] = as_it_is
     turns: Callable[[Any], bool] = never
+    brief: bool = False
     orientations: Literal[1, 8] = 8
     bank: ReadBank = no_bank

@@ -199,4 +199,5 @@ EVENT = Domain(
     default_encoder="mlp",
     windows=("DER_mass_vis:10", "mass_visible:10", "sum_pt:50"),
     fit=fit,
+    brief=True,
 )

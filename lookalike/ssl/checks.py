@@ -103,8 +103,14 @@ def settle(samples: Samples, config: TrainConfig) -> None:
     about, domain = samples.about, get_domain(samples.about.domain)
     defaults, _ = domain.settings(about, samples.size, frozenset(samples.columns), str(samples.dtype))
     seen = domain.preprocess(about, with_given(defaults, config.augment, about.bands))
-    encoder = domain.default_encoder
-    resolved(config, objects=len(samples), view_size=seen.size, default_encoder=encoder, kinds=seen.encoders)
+    resolved(
+        config,
+        objects=len(samples),
+        view_size=seen.size,
+        default_encoder=domain.default_encoder,
+        brief=domain.brief,
+        kinds=seen.encoders,
+    )
 
 
 def seconds_of(text: str) -> float:

@@ -20,8 +20,8 @@ TEMPERATURE = (0.1, 0.2)
 LR = (0.06, 0.03)  # per 256 objects of a batch
 VIEWED = 300_000  # objects that a small set's training looks at, each time one is seen counted: 4,700 steps of 64
 MOST_EPOCHS = 1000
-# Of records and lists of particles, whose encoders learn in fewer and larger steps, at any number of objects.
-NUMBERS_VIEWED, NUMBERS_FEWEST_EPOCHS, NUMBERS_LR = 60_000, 5, 0.24
+# Of domains whose encoders learn in fewer and larger steps (`Domain.brief`), at any number of objects.
+BRIEF_VIEWED, BRIEF_FEWEST_EPOCHS, BRIEF_LR = 60_000, 5, 0.24
 LOW_MOMENTUM, HIGH_MOMENTUM = 0.9, 0.999
 FOLLOWING = 30  # times that the key encoder could forget its start in the course of a run
 
@@ -61,13 +61,13 @@ def default_queue(objects: int, batch_size: int) -> int:
     return max(batch_size, min(objects // SHARE, MAX_QUEUE) // batch_size * batch_size)
 
 
-def default_epochs(objects: int, numbers: bool = False) -> int:
+def default_epochs(objects: int, brief: bool = False) -> int:
     """As many passes as make VIEWED objects, but at least FEWEST_EPOCHS and at most MOST_EPOCHS.
 
-    numbers : of records or particles in place of pictures.
+    brief : of a domain whose encoders learn in fewer and larger steps.
     """
-    if numbers:
-        return min(max(round(NUMBERS_VIEWED / objects), NUMBERS_FEWEST_EPOCHS), MOST_EPOCHS)
+    if brief:
+        return min(max(round(BRIEF_VIEWED / objects), BRIEF_FEWEST_EPOCHS), MOST_EPOCHS)
     fewest = round(between(FEWEST_EPOCHS, objects))
     return min(max(round(VIEWED / objects), fewest), MOST_EPOCHS)
 
@@ -82,9 +82,9 @@ def default_temperature(objects: int) -> float:
     return between(TEMPERATURE, objects)
 
 
-def default_lr(objects: int, numbers: bool = False) -> float:
-    """The learning rate per 256 objects of a batch; numbers as for the epochs."""
-    return NUMBERS_LR if numbers else between(LR, objects)
+def default_lr(objects: int, brief: bool = False) -> float:
+    """The learning rate per 256 objects of a batch; brief as for the epochs."""
+    return BRIEF_LR if brief else between(LR, objects)
 
 
 def default_orientations(objects: int) -> Literal[1, 8]:

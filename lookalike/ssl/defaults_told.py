@@ -25,13 +25,13 @@ def _by_data() -> dict[str, str]:
         "encoder": " or ".join(sorted(encoders)) + (" by the domain" if len(encoders) > 1 else ""),
         "small_stem": f"for views below {SMALL_VIEW} px",
         "epochs": f"{defaults.VIEWED:,}/N; at least {_growing(defaults.FEWEST_EPOCHS)}; "
-        f"at most {defaults.MOST_EPOCHS:,}; of records and particles {defaults.NUMBERS_VIEWED:,}/N, at least "
-        f"{defaults.NUMBERS_FEWEST_EPOCHS}",
+        f"at most {defaults.MOST_EPOCHS:,}; of events {defaults.BRIEF_VIEWED:,}/N, at least "
+        f"{defaults.BRIEF_FEWEST_EPOCHS}",
         "batch_size": _growing(defaults.BATCH),
         "queue": f"the largest multiple of the batch ≤ N/{defaults.SHARE} and ≤ {defaults.MAX_QUEUE:,}",
         "momentum": f"1 − {defaults.FOLLOWING}/steps, within {defaults.LOW_MOMENTUM} and {defaults.HIGH_MOMENTUM}",
         "temperature": _growing(defaults.TEMPERATURE),
-        "lr": f"{_growing(defaults.LR)}; of records and particles {defaults.NUMBERS_LR:g}",
+        "lr": f"{_growing(defaults.LR)}; of events {defaults.BRIEF_LR:g}",
         "precision": "bfloat16 where the device multiplies it faster, else float32",
         "sub_batches": "batch/32, at least 2",
         "orientations": f"8 up to N = {defaults.SMALL:,} where turned views are the same object (jets aside), else 1",
