@@ -62,7 +62,8 @@ TRAIN = [
     ("s.h5 --out y --set lr=-3", "Setting lr must be above 0, but -3 was given."),
     (
         "s.h5 --out y --set augment.x=1",
-        "Unknown setting 'x'. Choices: bands, dtype, size, color, clip, crop, jitter, gray, blur, flip, turn, negative, divisor, mean, "
+        "Unknown setting 'x'. Choices: bands, dtype, size, color, clip, crop, jitter, gray, blur, flip, turn, "
+        "negative, divisor, mean, "
         "std. (in augment)",
     ),
     ("s.h5 --out y --batch-size 32", "A batch holds different objects, so batch_size is at most their number, 24"),
