@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import signal
 import subprocess
@@ -69,6 +70,8 @@ def page_of(api: str, name: str) -> str:
 
     from lookalike.webapp.run import PAGE
 
+    # Streamlit warns of running without a server, which is meant here.
+    logging.getLogger("streamlit.runtime.scriptrunner_utils.script_run_context").setLevel(logging.ERROR)
     before = os.environ.get("LOOKALIKE_API")
     os.environ["LOOKALIKE_API"] = api
     try:
