@@ -19,6 +19,7 @@ from lookalike.errors import InputError, LookalikeError
 
 READY_WITHIN = 60.0  # seconds
 STOP_WITHIN = 10.0
+STANDARD_ERROR = 2
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -95,7 +96,11 @@ def _children(commands: dict[str, list[str]]) -> Iterator[dict[str, subprocess.P
     try:
         for name, command in commands.items():
             children[name] = subprocess.Popen(
-                command, start_new_session=True, stdin=subprocess.DEVNULL, preexec_fn=die_with_parent
+                command,
+                start_new_session=True,
+                stdin=subprocess.DEVNULL,
+                stdout=STANDARD_ERROR,  # what they say is no result of the command that started them
+                preexec_fn=die_with_parent,
             )
         yield children
     finally:

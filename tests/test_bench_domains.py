@@ -78,6 +78,7 @@ def test_events_go_from_a_table_to_a_served_page(tmp_path: Path) -> None:
     (done,) = run_cases({"events": case}, tmp_path, tmp_path / "data", say=lambda text: None, run=in_this_process)
     assert isinstance(done, Done)
     assert done.report["classes"] == ["b", "s"]
+    assert done.commands[0] == "lookalike ingest higgsml DATA/events.csv --out samples.h5"
 
 
 def report(encoder: float, raw: float, metric: str = "precision_at_k") -> dict[str, Any]:

@@ -111,8 +111,8 @@ def run_cases(
 
 
 def commands_of(case: Case, data: Path | None) -> dict[str, list[str]]:
-    """The arguments of each stage's `lookalike` command."""
-    made = [part.replace(DATA, str(data and data.resolve())) for part in shlex.split(case.samples)]
+    """The arguments of each stage's `lookalike` command; without a folder of data, with the word DATA in its place."""
+    made = [part.replace(DATA, str(data.resolve()) if data else "DATA") for part in shlex.split(case.samples)]
     stages = {
         "samples": [*made, "--out", SAMPLES],
         "train": ["train", SAMPLES, "--out", CHECKPOINT, *shlex.split(case.train)],
@@ -164,7 +164,7 @@ def _run(
         overwrite = ["--overwrite"] if stage in ("samples", "embed") else []
         printed = run([*arguments, *overwrite], folder)
         seconds[stage] = time.monotonic() - start
-    shown = [f"lookalike {shlex.join(arguments)}" for arguments in commands.values()]
+    shown = [f"lookalike {shlex.join(arguments)}" for arguments in commands_of(case, None).values()]
     done = Done(name, case, shown, {stage: round(value, 1) for stage, value in seconds.items()}, json.loads(printed))
     kept = {"key": _key(commands), "commands": shown, "seconds": done.seconds, "report": done.report}
     write_json(folder / REPORT, kept)
