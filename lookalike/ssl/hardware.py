@@ -15,6 +15,7 @@ from lookalike.errors import InputError
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's mallopt
 LARGEST_BLOCK = 32 * 2**20  # bytes; the largest threshold glibc takes, larger blocks are always given back
 KEPT = 2**31 - 1  # bytes; the largest number mallopt takes
+HALF_SINCE = (7, 0)  # compute capability of the first GPUs with units for products of float16
 USUAL = 128 * 1024  # bytes; both thresholds as a process starts
 LARGEST_HOLE = 2**30  # bytes; larger holes are taken in several blocks
 
@@ -33,9 +34,11 @@ def pick_device(name: str) -> torch.device:
 
 
 def fast_precision(device: torch.device) -> str:
-    """`bfloat16` where the device multiplies it faster than float32, else `float32`."""
+    """`bfloat16` where the device multiplies it faster than float32, else `float16` (of GPUs), else `float32`."""
     if device.type == "cuda":
-        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
+        if torch.cuda.is_bf16_supported(including_emulation=False):
+            return "bfloat16"
+        return "float16" if torch.cuda.get_device_capability(device) >= HALF_SINCE else "float32"
     fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     return "bfloat16" if fast else "float32"
 

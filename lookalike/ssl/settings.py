@@ -24,7 +24,7 @@ from lookalike.ssl.defaults import (
 SMALL_VIEW = 32
 
 
-_OF_OLD: dict[str, Any] = {"orientations": 1}  # what trainings did before it was a setting
+_OF_OLD: dict[str, Any] = {"orientations": 1, "compile": False}  # what trainings did before these were settings
 
 
 class TrainConfig(Config):
@@ -41,7 +41,10 @@ class TrainConfig(Config):
     weight_decay: float = Field(1e-4, ge=0)
     sgd_momentum: float = Field(0.9, ge=0, lt=1)
     seed: int = Field(0, ge=0, lt=2**31)
-    precision: Literal["float32", "bfloat16"] | None = None  # bfloat16 where the device multiplies it faster
+    precision: Literal["float32", "bfloat16", "float16"] | None = (
+        None  # what the device multiplies fast, bfloat16 first
+    )
+    compile: bool = False  # encoders by torch.compile: minutes of preparation for faster steps, on a GPU above all
     sub_batches: int | None = Field(
         None, ge=1
     )  # parts batch norm sees: batch / 32, at least 2, some multiple of the processes
@@ -65,7 +68,7 @@ class SettledConfig(TrainConfig):
     momentum: float
     temperature: float
     lr: float
-    precision: Literal["float32", "bfloat16"]
+    precision: Literal["float32", "bfloat16", "float16"]
     sub_batches: int
     orientations: Literal[1, 8]
 

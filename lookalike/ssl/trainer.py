@@ -27,6 +27,7 @@ from lookalike.ssl.collapse import CollapseWatch, effective_rank, std_of_unit
 from lookalike.ssl.curves import plot_log
 from lookalike.ssl.encoders import Encoder
 from lookalike.ssl.log import StepLog, truncate_log
+from lookalike.ssl.mixed import LossScaler, compiled, said_shortly
 from lookalike.ssl.moco import MoCo
 from lookalike.ssl.plan import Plan
 from lookalike.ssl.quality import EVALUATIONS, LabelWatch, alignment, queue_age, uniformity
@@ -102,6 +103,9 @@ class Trainer:
             weight_decay=config.weight_decay,
             fused=True,
         )
+        self.scaler = LossScaler(self.device, on=config.precision == "float16")
+        if config.compile:
+            compiled(self.moco.encoder_q, self.moco.encoder_k)
         self.watch = CollapseWatch(plan.K, config.batch_size, config.lr)
         self.log: StepLog | None = None
         self.labels: LabelWatch | None = None
@@ -169,11 +173,12 @@ class Trainer:
         config, B = self.plan.config, self.plan.config.batch_size
         im_q, im_k = self._views(batch, epoch)  # (b, C, h, w) each
         lr = self._set_lr()
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
-            contrast = self.moco(im_q, im_k, self.step, B=B, query=self.query)
-        self.optimizer.zero_grad(set_to_none=True)
-        contrast.loss.backward()
-        self.optimizer.step()
+        half = getattr(torch, config.precision)
+        with said_shortly(config.compile):
+            with torch.autocast(self.device.type, half, enabled=half != torch.float32):
+                contrast = self.moco(im_q, im_k, self.step, B=B, query=self.query)
+            self.optimizer.zero_grad(set_to_none=True)
+            self.scaler.step(contrast.loss, self.optimizer)
         self.step += 1
 
         share = len(batch.rows) * self.world.size / B  # of the batch, for means over its objects
@@ -260,6 +265,7 @@ class Trainer:
         self.moco.encoder_q.load_state_dict(encoder.state_dict())
         for name, tensor in self._state().items():
             tensor.copy_(tensors[name])
+        self.scaler.restore()
         self.step, self.watch.streak = int(info["step"]), int(info["streak"])
         if self.world.first:
             truncate_log(self.out, self.step)
@@ -273,7 +279,7 @@ class Trainer:
                 # A buffer of zeros gives the first step that torch takes without one.
                 slot["momentum_buffer"] = torch.zeros_like(parameter, requires_grad=False)
             state[f"momentum.{name}"] = slot["momentum_buffer"]
-        return state | {"queue": self.moco.queue, "queue_ptr": self.moco.queue_ptr}
+        return state | {"queue": self.moco.queue, "queue_ptr": self.moco.queue_ptr} | self.scaler.state
 
 
 def _note(epoch: int, epochs: int, recent: deque[tuple[float, float]]) -> str:
