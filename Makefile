@@ -9,7 +9,7 @@ demo: $(VENV)/.installed
 	$(BIN)/lookalike demo $(ARGS)
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -m "not long" -n auto --maxprocesses 4 --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -m "not long" -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-long: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m long -s $(ARGS)

@@ -233,3 +233,28 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+# Files that take a minute or more. They come first, so that at the end no process is left alone with a long one.
+LONG_FILES = (
+    "test_demo",
+    "test_ssl_world",
+    "test_ssl_crash",
+    "test_webapp_browser",
+    "test_ssl_exporting",
+    "test_ssl_train",
+    "test_probes_invariance",
+    "test_jets_pipeline",
+    "test_bench",
+    "test_ssl_find_lr",
+    "test_ssl_embed_folder",
+    "test_ssl_importing",
+    "test_simulate_jets",
+    "test_service_process",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long files first, the others in their order."""
+    place = {name: number for number, name in enumerate(LONG_FILES)}
+    items.sort(key=lambda item: place.get(item.path.stem, len(place)))
