@@ -227,8 +227,10 @@ def _epochs(number: float) -> str:
 
 def _unusual(found: Mapping[str, Any]) -> set[str]:
     """The training settings that are not what the data alone would have made of them; none where that is unknown."""
+    from pydantic import TypeAdapter, ValidationError
+
     from lookalike.augmentations import get_domain
-    from lookalike.ssl.architectures import kind_of
+    from lookalike.augmentations.inputs import AnyInput
     from lookalike.ssl.settings import TrainConfig, resolved
 
     stored, odd = found["train"], set()
@@ -237,14 +239,13 @@ def _unusual(found: Mapping[str, Any]) -> set[str]:
         domain = get_domain(found["domain"])
         known["turns"] = domain.orientations == 8 and domain.turns(domain.settings_type.checked(found["augment"]))
         known["brief"] = domain.brief
-        if "encoder" in stored:
-            known["kinds"] = (kind_of(stored["encoder"]),)
+        known["kinds"] = TypeAdapter(AnyInput).validate_python(found["preprocess"]).encoders
         for name, field in TrainConfig.model_fields.items():
             given = TrainConfig.checked({**stored, name: field.get_default(call_default_factory=True)})
             usual = resolved(given, **known, default_encoder=domain.default_encoder).model_dump(mode="json")[name]
             if name in stored and name != "precision" and usual != stored[name]:  # precision goes by the machine
                 odd.add(name)
-    except LookalikeError:  # settings of another version, or of no training of ours
+    except (LookalikeError, ValidationError):  # settings of another version, or of no training of ours
         return set()
     return odd
 

@@ -639,3 +639,37 @@ def test_one_class_may_ask_among_all(folder: Path) -> None:
     assert "all of the class edge-on" in as_text(report)
     assert "<h2>precision@10 by class</h2>" in page(report)
     assert "<td>edge-on</td>" in page(report)
+
+
+def test_weights_that_cancel_leave_a_list_on_a_circle_as_one_at_random(tmp_path: Path) -> None:
+    time = RNG.integers(0, 720, N)
+    weight = np.where(np.arange(N) % 6 == 0, -1.0, 1.0)
+    write(tmp_path, time=time, weight=weight)
+    vectors = round_the_dial(time)
+    vectors_file(tmp_path / "mine.h5", vectors)
+    report = run(tmp_path, "time", k=3, period=720.0, weights="weight")
+    _, reporting = halves()
+
+    def mean(query: int, found: list[int]) -> tuple[float, bool]:
+        apart = np.abs(time[found] - time[query]) % 720
+        w = weight[found]
+        heard = w.sum() > 0 and w.sum() >= 0.5 * np.abs(w).sum()
+        return float((w * np.minimum(apart, 720 - apart)).sum() / w.sum()) if heard else np.nan, heard
+
+    every = {query: mean(query, [other for other in reporting if other != query])[0] for query in reporting}
+    lists = {query: mean(query, neighbors(query, reporting, vectors)[:3]) for query in reporting}
+    apart = [lists[query][0] if lists[query][1] else every[query] for query in reporting]
+    assert not all(heard for _, heard in lists.values())
+    assert report.scores["encoder"].metrics["apart_at_k"].value == pytest.approx(
+        np.average(apart, weights=weight[reporting])
+    )
+    assert report.chance == pytest.approx(np.average(list(every.values()), weights=weight[reporting]))
+
+
+def test_a_class_that_asks_alone_has_no_significance(tmp_path: Path) -> None:
+    write(tmp_path, kind=np.where(KIND == 0, "s", "b"))
+    vectors_file(tmp_path / "mine.h5")
+    report = run(tmp_path, weights="weight", asking="s")
+    assert "ams" not in report.scores["encoder"].metrics
+    assert "ams" in run(tmp_path, weights="weight").scores["encoder"].metrics
+    assert "nan" not in page(report)

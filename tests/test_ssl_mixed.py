@@ -12,11 +12,15 @@ import pytest
 import torch
 
 from lookalike.errors import InputError, LookalikeError, StoppedError
+from lookalike.samples import Samples
 from lookalike.ssl import log, mixed
 from lookalike.ssl import trainer as trainer_module
 from lookalike.ssl.mixed import LossScaler
+from lookalike.ssl.plan import make_plan
 from lookalike.ssl.settings import refuse_changes
 from lookalike.ssl.train import TrainConfig, train
+from lookalike.ssl.trainer import Trainer
+from lookalike.ssl.world import ALONE
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -88,6 +92,19 @@ def test_float16_is_trained_with_near_the_losses_of_float32_and_resumed_with_the
     assert losses(tmp_path / "parts") == losses(tmp_path / "whole")
 
 
+def test_momentum_begins_with_zeros_where_the_first_step_overflows(blob_samples: Write, tmp_path: Path) -> None:
+    plan = make_plan(Samples([blob_samples()]), config(encoder="mlp", small_stem=None, precision="float16"))
+    trainer = Trainer(plan, tmp_path / "out", ALONE, 60.0)
+    buffers = [trainer.optimizer.state[p]["momentum_buffer"] for p in trainer.moco.encoder_q.parameters()]
+    assert buffers
+    assert all(float(buffer.abs().max()) == 0 for buffer in buffers)
+    weight = next(trainer.moco.encoder_q.parameters())
+    before = weight.detach().clone()
+    trainer.scaler.step(weight.sum() * float("inf"), trainer.optimizer)
+    assert torch.equal(weight.detach(), before)
+    assert float(trainer.optimizer.state[weight]["momentum_buffer"].abs().max()) == 0
+
+
 def test_compiled_encoders_take_the_same_steps(
     blob_samples: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -110,7 +127,9 @@ def test_a_compiler_that_fails_is_a_sentence(
         raise RuntimeError("no C++ compiler")
 
     monkeypatch.setattr(mixed, "COMPILER", broken)
-    with pytest.raises(LookalikeError, match=r"torch cannot compile this encoder here \(.*\); train without compile"):
+    with pytest.raises(
+        LookalikeError, match=r"torch cannot compile this encoder here \(.*no C\+\+ compiler.*\); train without compile"
+    ):
         train([blob_samples()], tmp_path / "out", config(compile=True), quiet=True)
 
 

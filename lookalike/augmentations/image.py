@@ -193,7 +193,12 @@ def preprocess(about: About, settings: ImageSettings) -> Preprocess:
 
 def turns(settings: ImageSettings) -> bool:
     """Whether views are turned by any angle and mirrored, so that their objects have no up or down."""
-    return settings.turn.enabled and settings.turn.degrees == 180 and settings.flip.enabled
+    return (
+        settings.turn.enabled
+        and settings.turn.degrees == 180
+        and settings.flip.enabled
+        and settings.flip.probability > 0
+    )
 
 
 IMAGE = Domain(

@@ -70,7 +70,7 @@ def read_labels(
     if kind is not None and kind not in KINDS:
         raise unknown("kind", kind, KINDS)
     given, dial = _given(samples, column)
-    period = period or dial
+    period = dial if period is None else period
     if period is not None and (not np.isfinite(period) or period <= 0 or kind not in (None, "circular")):
         raise InputError(f"A period is above 0 and of circular labels, but {period:g} was given for {kind or column}.")
     if kind == "circular" and period is None:

@@ -27,6 +27,7 @@ from lookalike.probes.ranking import (
     precision_at_k,
     r2,
     rankings,
+    shares,
     weighted_mean,
 )
 
@@ -150,7 +151,7 @@ class Classes:
 
         So the share of signal among neighbors is L/(1 + L) of the ratio L of both densities, at any mixture of the two.
         """
-        if part.found is None or not self.labels.signal:
+        if part.found is None or not self.labels.signal or len(np.unique(part.values[part.queries])) == 1:
             return None
         signal = part.values == 1
         sums = [float(part.found[each].sum()) for each in (signal, ~signal)]
@@ -207,12 +208,15 @@ class Circle:
         self.unit = labels.period / (2 * pi)
 
     def ask(self, vectors: NDArray[np.float32], part: Part, k: int, ks: tuple[int, ...]) -> Asked:
-        apart, predicted = [], []
+        apart, predicted, done = [], [], 0
+        by_chance = self._to_all(part)  # (Q,)
         for ranked in rankings(vectors[part.places], part.queries, part.left_out):
             near = part.values[ranked.order[:, : max(*ks, k)]].astype(np.float64)  # (B, n) rad
             own = part.values[ranked.queries].astype(np.float64)  # (B,)
             weights = _found(part, ranked)
-            apart.append(neighbor_means(self._between(near, own[:, None]), ranked.count, (k,), weights)[:, 0])
+            mean = neighbor_means(self._between(near, own[:, None]), ranked.count, (k,), weights)[:, 0]
+            apart.append(np.where(np.isnan(mean), by_chance[done : done + len(own)], mean))  # of weights that cancel
+            done += len(own)
             x, y = (neighbor_means(f(near), ranked.count, ks, weights, 0.0) for f in (np.cos, np.sin))
             predicted.append(np.arctan2(y, x))  # (B, len(ks))
         return Asked({"apart_at_k": np.concatenate(apart)}, np.concatenate(predicted))
@@ -231,13 +235,25 @@ class Circle:
         return {name: (mean_terms(values, weights), means) for name, values in columns.items()}
 
     def chance(self, part: Part) -> float:
-        """The mean difference of the queries to all others, which is that of any list in random order."""
+        """The mean difference of the queries to all that each may find, which is that of any list in random order."""
+        return weighted_mean(self._to_all(part), part.weights[part.queries])
+
+    def _to_all(self, part: Part) -> Floats:
+        """Each query's mean difference (Q,) to all that it may find, by weight unless the weights cancel."""
         values, n = part.values.astype(np.float64), len(part.values)
-        of: list[Floats] = []
-        for start in range(0, len(part.queries), max(1, PAIRS // n)):
-            own = values[part.queries[start : start + max(1, PAIRS // n)]]
-            of.append(self._between(values, own[:, None]).sum(axis=1) / (n - 1))
-        return weighted_mean(np.concatenate(of), part.weights[part.queries])
+        step, found = max(1, PAIRS // n), []
+        for start in range(0, len(part.queries), step):
+            rows = part.queries[start : start + step]
+            may = np.ones((len(rows), n))
+            may[np.arange(len(rows)), rows] = 0
+            for place, row in enumerate(rows.tolist() if part.left_out is not None else ()):
+                may[place, part.left_out[row]] = 0  # type: ignore[index]
+            apart = self._between(values, values[rows][:, None])  # (b, M)
+            plain = (may * apart).sum(axis=1) / may.sum(axis=1)
+            weights = may if part.found is None else may * part.found
+            total, size = weights.sum(axis=1), np.abs(weights).sum(axis=1)
+            found.append(shares((weights * apart).sum(axis=1), total, size, plain))
+        return np.concatenate(found)
 
     def _between(self, first: Floats, second: Floats) -> Floats:
         """Differences of angles in rad, in the unit of the labels, from 0 to half a period."""

@@ -34,7 +34,10 @@ def draw(report: RetrievalReport, path: Path) -> None:
         _bars(right, place - 1, 3, [apart[metric] for metric in metrics], f"over {name_of(name, report)}", place)
     if report.chance is not None:
         left.plot([-0.45, 0.45], [report.chance] * 2, "k:", lw=1.5, label="lists at random")
-    for axes, text in ((left, f"{report.labels.column}, {report.half} half"), (right, "the encoder's lead")):
+    for axes, text in (
+        (left, f"{report.labels.column}, {report.half} half"),
+        (right, "the encoder's lead" + (" (less is better)" if report.less_is_better else "")),
+    ):
         axes.set_title(text if report.half != "all" else text.replace("all half", "all objects"))
         axes.set_xticks(range(len(metrics)), [title(metric, report.k) for metric in metrics])
         axes.axhline(0, color="black", lw=0.8)
@@ -82,7 +85,7 @@ def page(report: RetrievalReport) -> str:
             legend(list(names.values())),
             *_plots(report, names),
             _table(["", *heads], scores),
-            "<h2>The encoder's lead, paired</h2>",
+            f"<h2>The encoder's lead, paired{' (less is better: below 0)' if report.less_is_better else ''}</h2>",
             _table(["over", *heads], leads),
             *_by_class(report, names),
             *(f'<p class="faint">{escape(note)}</p>' for note in report.representations.notes),
@@ -100,6 +103,7 @@ def _plots(report: RetrievalReport, names: dict[str, str]) -> list[str]:
         marks = [
             Mark(place, each.value, each.low, each.high, f"{names[name]}: {each}")
             for place, (name, each) in enumerate(found.items())
+            if np.isfinite([each.value, each.low, each.high]).all()
         ]
         if metric in SHARES:
             shares.append((title(metric, report.k), marks))
@@ -108,7 +112,8 @@ def _plots(report: RetrievalReport, names: dict[str, str]) -> list[str]:
     about = f"Retrieval by {report.labels.column}"
     parts = [interval_plot(shares, about)] if shares else []
     return parts + [
-        interval_plot([row], f"{about}: {row[0]}", _round_up(max(m.high for m in row[1]))) for row in others
+        interval_plot([row], f"{about}: {row[0]}", _round_up(max((m.high for m in row[1]), default=1.0)))
+        for row in others
     ]
 
 

@@ -60,7 +60,8 @@ def said_shortly(compiling: bool) -> Iterator[None]:
     try:
         yield
     except TorchDynamoException as error:
-        reason = str(error).strip().splitlines()[0]
+        told = str(getattr(error, "inner_exception", error)).strip() or type(error).__name__
+        reason = told.splitlines()[0]
         raise LookalikeError(
             f"torch cannot compile this encoder here ({reason}); train without compile=true."
         ) from None

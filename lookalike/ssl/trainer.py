@@ -111,6 +111,7 @@ class Trainer:
         self.labels: LabelWatch | None = None
         self.step = 0
         self.saved_at, self.save_seconds = time.monotonic(), 0.0
+        self._state()  # momentum begins with zeros in every process: torch leaves it unset where a first step overflows
 
     def run(self, quiet: bool) -> None:
         """Take the steps that are left."""
