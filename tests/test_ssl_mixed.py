@@ -138,6 +138,9 @@ def test_a_run_of_before_goes_on_and_keeps_to_its_precision() -> None:
     stored = before.model_dump()
     del stored["compile"]
     refuse_changes(stored, before)
+    with pytest.raises(InputError, match="compile was False and is now True"):
+        refuse_changes(stored, before.changed({"compile": True}))
+    refuse_changes(stored | {"compile": True}, before)  # left open, it is as before
     with pytest.raises(InputError, match="precision was 'float16'"):
         refuse_changes(stored, before.changed({"precision": "float32"}))
     with pytest.raises(InputError, match="precision"):

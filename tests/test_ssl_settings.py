@@ -31,6 +31,7 @@ def test_open_settings_are_filled_in_by_the_data() -> None:
         sub_batches=4,
         small_stem=True,
         precision="float32",
+        compile=True,
         orientations=8,
     )
     config = resolved(given, objects=2103, view_size=96, default_encoder="resnet18", precision="bfloat16")
@@ -100,6 +101,7 @@ def test_wrong_assignments_are_one_line(assignment: str, message: str) -> None:
 OUTSIDE = {
     "encoder": [("5", "must be a text")],
     "small_stem": [("maybe", "must be true or false")],
+    "compile": [("maybe", "must be true or false")],
     "epochs": [("0", "must be at least 1"), ("1.5", "must be a whole number")],
     "batch_size": [("3", "must be at least 4"), ("4.5", "must be a whole number")],
     "queue": [("0", "must be at least 1")],
@@ -109,7 +111,7 @@ OUTSIDE = {
     "weight_decay": [("-1e-9", "must be at least 0")],
     "sgd_momentum": [("-0.1", "must be at least 0"), ("1", "must be below 1")],
     "seed": [("-1", "must be at least 0"), (str(2**31), "must be below 2147483648")],
-    "precision": [("float64", "must be 'float32' or 'bfloat16'")],
+    "precision": [("float64", "must be 'float32', 'bfloat16' or 'float16'")],
     "sub_batches": [("0", "must be at least 1")],
     "projection": [("1", "must be at least 2"), ("4097", "must be at most 4096")],
     "orientations": [("4", "must be 1 or 8"), ("0", "must be 1 or 8")],

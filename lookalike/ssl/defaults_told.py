@@ -33,6 +33,7 @@ def _by_data() -> dict[str, str]:
         "temperature": _growing(defaults.TEMPERATURE),
         "lr": f"{_growing(defaults.LR)}; of events {defaults.BRIEF_LR:g}",
         "precision": "bfloat16 where the device multiplies it faster, else float16 on a GPU that does, else float32",
+        "compile": "no",
         "sub_batches": "batch/32, at least 2",
         "orientations": f"8 up to N = {defaults.SMALL:,} where turned views are the same object (jets aside), else 1",
         "mlp": f"hidden {' '.join(map(str, mlp.hidden))}, dimensions {mlp.dimensions}, of the encoder mlp",

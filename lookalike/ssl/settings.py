@@ -44,7 +44,7 @@ class TrainConfig(Config):
     precision: Literal["float32", "bfloat16", "float16"] | None = (
         None  # what the device multiplies fast, bfloat16 first
     )
-    compile: bool = False  # encoders by torch.compile: minutes of preparation for faster steps, on a GPU above all
+    compile: bool | None = None  # off: encoders by torch.compile, minutes of preparation for faster steps on a GPU
     sub_batches: int | None = Field(
         None, ge=1
     )  # parts batch norm sees: batch / 32, at least 2, some multiple of the processes
@@ -69,6 +69,7 @@ class SettledConfig(TrainConfig):
     temperature: float
     lr: float
     precision: Literal["float32", "bfloat16", "float16"]
+    compile: bool
     sub_batches: int
     orientations: Literal[1, 8]
 
@@ -132,6 +133,7 @@ def resolved(
         "temperature": default_temperature(objects),
         "lr": default_lr(objects, brief),
         "precision": precision,
+        "compile": False,
         "sub_batches": sub_batches,
         "orientations": default_orientations(objects) if turns else 1,
     }
