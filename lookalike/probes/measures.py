@@ -208,18 +208,18 @@ class Circle:
         self.unit = labels.period / (2 * pi)
 
     def ask(self, vectors: NDArray[np.float32], part: Part, k: int, ks: tuple[int, ...]) -> Asked:
-        apart, predicted, done = [], [], 0
-        by_chance = self._to_all(part)  # (Q,)
+        apart, predicted = [], []
         for ranked in rankings(vectors[part.places], part.queries, part.left_out):
             near = part.values[ranked.order[:, : max(*ks, k)]].astype(np.float64)  # (B, n) rad
             own = part.values[ranked.queries].astype(np.float64)  # (B,)
             weights = _found(part, ranked)
-            mean = neighbor_means(self._between(near, own[:, None]), ranked.count, (k,), weights)[:, 0]
-            apart.append(np.where(np.isnan(mean), by_chance[done : done + len(own)], mean))  # of weights that cancel
-            done += len(own)
+            apart.append(neighbor_means(self._between(near, own[:, None]), ranked.count, (k,), weights)[:, 0])
             x, y = (neighbor_means(f(near), ranked.count, ks, weights, 0.0) for f in (np.cos, np.sin))
             predicted.append(np.arctan2(y, x))  # (B, len(ks))
-        return Asked({"apart_at_k": np.concatenate(apart)}, np.concatenate(predicted))
+        found = np.concatenate(apart)  # (Q,)
+        if (cancel := np.isnan(found)).any():  # lists whose weights cancel count as drawn at random
+            found = np.where(cancel, self._to_all(part), found)
+        return Asked({"apart_at_k": found}, np.concatenate(predicted))
 
     def best(self, asked: Asked, part: Part, ks: tuple[int, ...]) -> tuple[float, dict[str, float]]:
         truth, weights = _asked_of(part)

@@ -103,6 +103,9 @@ class Trainer:
             weight_decay=config.weight_decay,
             fused=True,
         )
+        for parameter in self.moco.encoder_q.parameters():
+            # Zeros give the step that torch takes without a buffer; a first step that overflows would leave it unset.
+            self.optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter, requires_grad=False)
         self.scaler = LossScaler(self.device, on=config.precision == "float16")
         if config.compile:
             compiled(self.moco.encoder_q, self.moco.encoder_k)
@@ -111,7 +114,6 @@ class Trainer:
         self.labels: LabelWatch | None = None
         self.step = 0
         self.saved_at, self.save_seconds = time.monotonic(), 0.0
-        self._state()  # momentum begins with zeros in every process: torch leaves it unset where a first step overflows
 
     def run(self, quiet: bool) -> None:
         """Take the steps that are left."""
@@ -275,11 +277,7 @@ class Trainer:
         """Every tensor besides encoder_q that the next step depends on, by name; changing one changes the run."""
         state = {f"encoder_k.{name}": tensor for name, tensor in self.moco.encoder_k.state_dict().items()}
         for name, parameter in self.moco.encoder_q.named_parameters():
-            slot: dict[str, Any] = self.optimizer.state[parameter]
-            if slot.get("momentum_buffer") is None:
-                # A buffer of zeros gives the first step that torch takes without one.
-                slot["momentum_buffer"] = torch.zeros_like(parameter, requires_grad=False)
-            state[f"momentum.{name}"] = slot["momentum_buffer"]
+            state[f"momentum.{name}"] = self.optimizer.state[parameter]["momentum_buffer"]
         return state | {"queue": self.moco.queue, "queue_ptr": self.moco.queue_ptr} | self.scaler.state
 
 
