@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from lookalike.about import is_id
 from lookalike.datasets.contract import Ledger
+from lookalike.datasets.csv_numbers import OddCells
 from lookalike.errors import InputError
 
 Bools = NDArray[np.bool_]
@@ -57,6 +58,12 @@ class Faults:
         self.good[rows] = False
         number, first = self._found.get(reason, (0, []))
         self._found[reason] = number + len(rows), [*first, *named][:NAMED]
+
+    def refuse_cells(self, odd: Iterable[OddCells]) -> None:
+        """Leave out rows (n,) of the block with a cell that should be a number and is none."""
+        for cells in odd:
+            example = "" if self.ledger.skip_bad else f", but {cells.first!r}"  # one reason for all such cells
+            self.refuse(cells.rows, f"{cells.column} cannot be read: it is no {cells.wanted}{example}.")
 
     def refuse_ids(self, ids: Sequence[str]) -> None:
         """Leave out rows (n,) whose id breaks the rule of ids."""

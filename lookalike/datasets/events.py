@@ -124,6 +124,7 @@ def _events(
     for block in table.blocks([*chosen.columns, *names]):
         n = _length(block)
         faults.begin(n)
+        faults.refuse_cells(block.odd)
         ids = _ids(block, names, start, table.path if many else None)
         faults.refuse_ids(ids)
         catalog = _catalog(block, chosen, gaps, faults)

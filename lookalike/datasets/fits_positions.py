@@ -96,7 +96,7 @@ def _placed(
     if pair is None:
         raise InputError(f"{catalog.name} needs columns x and y, or ra and dec; it has: {listed(catalog.values)}.")
     own = Table("the image")
-    first, second = catalog.number(pair[0]), catalog.number(pair[1])
+    first, second = catalog.number(pair[0], ledger), catalog.number(pair[1], ledger)
     if pair == ("ra", "dec"):
         x, y = pixel_positions(image, first, second)
         own.add("x", x, X)
