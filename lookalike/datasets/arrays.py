@@ -22,6 +22,7 @@ from lookalike.datasets.permuting import permuted, recorded
 from lookalike.datasets.table import Table, read_table, without_reserved
 from lookalike.errors import InputError
 from lookalike.files import existing_files
+from lookalike.origins import Rows, rows_of
 from lookalike.progress import progress
 from lookalike.samples import KINDS, About, Column
 from lookalike.samples_writer import write_samples
@@ -151,19 +152,23 @@ def ingest_arrays(
     ):
         start = 0
         for array in arrays:
+            begin = start
             for block in array.blocks():
                 rows = np.arange(start, start + len(block))
                 images = center_crop(_bands_first(block, options), size)  # (n, C, S, S)
                 images = permuted(images, about)
                 start += len(block)
+                told = rows_of(array.where, 0)
                 if whole:
-                    writer.append([ids[row] for row in rows.tolist()], np.ascontiguousarray(images), table.take(rows))
+                    from_rows = Rows(rows - begin, told)
+                    named = [ids[row] for row in rows.tolist()]
+                    writer.append(named, np.ascontiguousarray(images), table.take(rows), from_rows)
                 else:
                     filled, fraction, keep = measured(as_float32(images), [ids[row] for row in rows.tolist()], ledger)
                     kept = rows[keep]
                     if len(kept):
                         catalog = table.take(kept) | {"masked_fraction": fraction}
-                        writer.append([ids[row] for row in kept], filled, catalog)
+                        writer.append([ids[row] for row in kept], filled, catalog, Rows(kept - begin, told))
                 advance(len(block))
 
 

@@ -14,6 +14,7 @@ from lookalike.about import is_id
 from lookalike.datasets.contract import Ledger
 from lookalike.datasets.csv_numbers import OddCells
 from lookalike.errors import InputError
+from lookalike.origins import Rows, rows_of
 
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
@@ -43,6 +44,11 @@ class Faults:
         """The next block of rows (n,)."""
         self._start += len(self.good)
         self.good = np.ones(rows, bool)
+
+    @property
+    def kept(self) -> Rows:
+        """The rows of the block that are not refused, as the file counts them."""
+        return Rows(self._start + np.flatnonzero(self.good), rows_of(self.path, 1))
 
     def refuse(self, bad: Bools, reason: str) -> None:
         """Leave out rows (n,) of the block by a rule; each counts for the first that it breaks."""

@@ -69,7 +69,7 @@ def ingest(files: list[Path], out: Path, options: Options, ledger: Ledger) -> No
                 if faults.good.any():
                     good = faults.good
                     named = {name: values[good] for name, values in catalog.items() if name in columns}
-                    writer.append([ids[row] for row in np.flatnonzero(good)], objects[good], named)
+                    writer.append([ids[row] for row in np.flatnonzero(good)], objects[good], named, faults.kept)
                 advance(len(faults.good))
             faults.end()
     _tell(writer, ledger)

@@ -123,7 +123,7 @@ def _append(
     objects = records if layout == FEATURES else particles(records)
     if good.any():
         kept = {name: values[good] for name, values in catalog.items()}
-        writer.append([str(name) for name in ids[good]], objects[good], kept)
+        writer.append([str(name) for name in ids[good]], objects[good], kept, faults.kept)
 
 
 def _number(block: Block, name: str) -> Floats:

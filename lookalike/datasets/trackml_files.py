@@ -161,18 +161,21 @@ def _begin(path: Path, ledger: Ledger, noun: str, kind: str) -> tuple[Table, Fau
     return table, faults
 
 
-def _repeated(ids: NDArray[np.int64]) -> Bools:
-    """Which of the numbers (n,) came before."""
-    again = np.ones(len(ids), bool)
-    again[np.unique(ids, return_index=True)[1]] = False
-    return again
+def _refuse_repeated(table: Table, name: str, faults: Faults) -> None:
+    """Refuse the rows whose number was there before."""
+    _, first, of = np.unique(table[name], return_index=True, return_inverse=True)
+    again = first[of] != np.arange(len(of))
+    reason = f"{name} was there before"
+    if (again & faults.good).any() and not faults.ledger.skip_bad:
+        reason += f", in row {int(first[of][again & faults.good][0]) + 1:,}"
+    faults.refuse(again, f"{reason}.")
 
 
 def _checked_hits(path: Path, ledger: Ledger) -> Table:
     hits, faults = _begin(path, ledger, "hits", HITS)
     r = np.hypot(hits["x"], hits["y"])
     faults.refuse(hits["hit_id"] < 0, "hit_id is negative.")
-    faults.refuse(_repeated(hits["hit_id"]), "hit_id was there before.")
+    _refuse_repeated(hits, "hit_id", faults)
     finite = np.isfinite(r) & np.isfinite(hits["z"])
     faults.refuse(~finite, "x, y or z is no finite number.")
     faults.refuse(r == 0, "A hit lies on the beam axis, x = y = 0.")
@@ -194,7 +197,7 @@ def _checked_hits(path: Path, ledger: Ledger) -> Table:
 def _checked_particles(path: Path, ledger: Ledger, unit: str | None) -> Table:
     table, faults = _begin(path, ledger, "particles", PARTICLES)
     faults.refuse(table["particle_id"] <= 0, "particle_id is not above 0.")
-    faults.refuse(_repeated(table["particle_id"]), "particle_id was there before.")
+    _refuse_repeated(table, "particle_id", faults)
     finite = np.all([np.isfinite(table[name]) for name in ("vx", "vy", "vz", "px", "py", "pz")], axis=0)
     faults.refuse(~finite, "A vertex or momentum is no finite number.")
     pt = np.hypot(table["px"], table["py"])
@@ -214,7 +217,7 @@ def _checked_particles(path: Path, ledger: Ledger, unit: str | None) -> Table:
 def _checked_truth(path: Path, ledger: Ledger, hits: Table, particles: Table | None) -> Table:
     """The truth of every hit in the order of the hits, and `told`, whether there is any."""
     truth, faults = _begin(path, ledger, "rows of truth", TRUTH)
-    faults.refuse(_repeated(truth["hit_id"]), "hit_id was there before.")
+    _refuse_repeated(truth, "hit_id", faults)
     if not ledger.skip_bad:  # else a hit may have been left out
         faults.refuse(~np.isin(truth["hit_id"], hits["hit_id"]), "hit_id is none of the event's hits.")
     faults.refuse(truth["particle_id"] < 0, "particle_id is negative.")
