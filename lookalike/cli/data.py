@@ -23,8 +23,14 @@ def ingest(
     domain: Annotated[str | None, typer.Option(help="galaxy, image, jet, event, track (default: by source)")] = None,
     catalog: Annotated[Path | None, typer.Option(help="Table of columns, or of positions to cut out.")] = None,
     id_column: Annotated[str | None, typer.Option(help="Column that holds the ids.")] = None,
-    size: Annotated[int | None, typer.Option(min=8, help="Side of the stored pictures, px; most particles.")] = None,
-    crop: Annotated[int | None, typer.Option(min=8, help="images: keep this center only, px, before resizing.")] = None,
+    size: Annotated[
+        int | None,
+        typer.Option(help="Side of the stored pictures, px: images are resized, others cropped; most particles."),
+    ] = None,
+    crop: Annotated[int | None, typer.Option(help="images: keep this center only, px, before resizing.")] = None,
+    resize: Annotated[
+        int | None, typer.Option(help="numpy, hdf5, idx: resize whole pictures to this side, px.")
+    ] = None,
     bands: Annotated[str | None, typer.Option(help="Band names in stored order, e.g. g,r,z; jets: pt,eta,phi.")] = None,
     unit: Annotated[str | None, typer.Option(help="Of fluxes, or GeV or MeV, where files do not say.")] = None,
     pixel_scale: Annotated[float | None, typer.Option(help="arcsec/px, where the files do not say.")] = None,
@@ -58,6 +64,7 @@ def ingest(
         id_column=id_column,
         size=size,
         crop=crop,
+        resize=resize,
         bands=names,
         unit=unit,
         pixel_scale=pixel_scale,

@@ -44,6 +44,7 @@ class Options:
     id_column: str | None = None
     size: int | None = None
     crop: int | None = None
+    resize: int | None = None
     skip_bad: bool = False
     bands: tuple[str, ...] = ()
     unit: str | None = None
