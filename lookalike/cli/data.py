@@ -40,6 +40,9 @@ def ingest(
     max_eta: Annotated[float | None, typer.Option(help="jets, of events: largest |η| of both jets.")] = None,
     layout: Annotated[str | None, typer.Option(help="higgsml: features or particles (default: features).")] = None,
     columns: Annotated[Path | None, typer.Option(help="events: what the columns are, in TOML or JSON.")] = None,
+    overlaps: Annotated[
+        str | None, typer.Option(help="events: keep or drop objects listed twice (default: keep).")
+    ] = None,
     sample: Annotated[str | None, typer.Option(help="trackml: hits or tracks (default: hits).")] = None,
     labels: Annotated[list[Path] | None, typer.Option(help="idx: labels of each file, in order; repeatable.")] = None,
     array: Annotated[str | None, typer.Option(help="numpy (.npz), hdf5: array of the pictures.")] = None,
@@ -74,6 +77,7 @@ def ingest(
         max_eta=max_eta,
         layout=layout,
         columns=columns,
+        overlaps=overlaps,
         sample=sample,
         labels=labels,
         array=array,

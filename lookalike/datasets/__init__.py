@@ -100,7 +100,7 @@ SOURCES: dict[str, Source] = {
             "events",
             "events in Parquet, CSV or ROOT files, by a map of their columns; NanoAOD needs none",
             "event",
-            frozenset({"columns", "id_column", "size", "skip_bad", "unit"}),
+            frozenset({"columns", "id_column", "size", "skip_bad", "unit", "overlaps"}),
         ),
         Source(
             "trackml",
@@ -133,6 +133,7 @@ def ingest(
     max_eta: float | None = None,
     layout: str | None = None,
     columns: Path | None = None,
+    overlaps: str | None = None,
     sample: str | None = None,
     labels: Sequence[Path] | None = None,
     permute: int | None = None,
@@ -161,6 +162,7 @@ def ingest(
                   (GeV; |η|).
     layout      : higgsml only: `features` (the default) or `particles`.
     columns     : events only: TOML or JSON file that says what the columns are.
+    overlaps    : events only: `keep` (the default) or `drop` objects that are listed twice, as an electron and a jet.
     sample      : trackml only: `hits` (the default) or `tracks`.
     labels      : idx only: the file of labels of each file, in the same order.
     permute     : shuffle the pixels of every picture alike, by this seed; uploaded pictures get the same.
@@ -202,6 +204,7 @@ def ingest(
         "max_eta": max_eta,
         "layout": layout,
         "columns": Path(columns) if columns is not None else None,
+        "overlaps": overlaps,
         "sample": sample,
         "labels": tuple(Path(file) for file in labels) if labels else None,
         "permute": permute,

@@ -55,6 +55,7 @@ class Options:
     max_eta: float | None = None
     layout: str | None = None
     columns: Path | None = None
+    overlaps: str | None = None
     sample: str | None = None
     labels: tuple[Path, ...] = ()
     permute: int | None = None
