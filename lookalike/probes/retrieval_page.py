@@ -13,7 +13,7 @@ from lookalike.probes.evaluate_retrieval import BASELINES, RetrievalReport
 from lookalike.probes.outputs import check_page, check_picture
 from lookalike.probes.plots import Mark, interval_plot, legend
 from lookalike.probes.report_html import STYLE
-from lookalike.probes.retrieval_report import head_lines, name_of, signed, title
+from lookalike.probes.retrieval_report import head_lines, name_of, notes, signed, title
 
 SHARES = ("precision_at_k", "mean_average_precision", "ndcg_at_k", "knn_accuracy", "r2")
 COLORS = ("#0b62c4", "#b23a00", "#6b7280", "#0f7a45")
@@ -88,7 +88,7 @@ def page(report: RetrievalReport) -> str:
             f"<h2>The encoder's lead, paired{' (less is better: below 0)' if report.less_is_better else ''}</h2>",
             _table(["over", *heads], leads),
             *_by_class(report, names),
-            *(f'<p class="faint">{escape(note)}</p>' for note in report.representations.notes),
+            *(f'<p class="faint">{escape(note)}</p>' for note in notes(report)),
             "</body></html>",
             "",
         ]
