@@ -22,7 +22,7 @@ from lookalike.probes.evaluate_retrieval import BASELINES, RetrievalReport, eval
 from lookalike.probes.labels import read_labels, reporting_half
 from lookalike.probes.principal import objects_fitted
 from lookalike.probes.representations import represent
-from lookalike.probes.retrieval_page import page
+from lookalike.probes.retrieval_page import draw, page
 from lookalike.probes.retrieval_report import as_json, as_text
 from lookalike.samples import About, Column, Samples
 from lookalike.samples_writer import write_samples
@@ -739,3 +739,31 @@ def test_a_class_whose_weights_cancel_has_no_score_and_says_so(tmp_path: Path) -
     assert f"the queries of class {name} have no score of their own" in page(report)
     assert as_json(report)["unscored_classes"] == report.unscored
     assert run(tmp_path).unscored == {}
+
+
+def test_the_significance_has_an_axis_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from matplotlib.figure import Figure
+
+    drawn: list[Figure] = []
+    monkeypatch.setattr(Figure, "savefig", lambda self, path, **_: (drawn.append(self), Path(path).touch()))
+    write(tmp_path, kind=np.where(KIND == 0, "s", "b"))
+    vectors_file(tmp_path / "mine.h5")
+    report = run(tmp_path, weights="weight")
+    draw(report, tmp_path / "a.png")
+    shares, leads, ams, ams_leads = drawn[0].axes
+    for axes, of in ((shares, 4), (leads, 3)):
+        assert [text.get_text() for text in axes.get_xticklabels()] == [
+            "precision@10",
+            "MAP",
+            "nDCG@10",
+            "kNN accuracy",
+        ]
+        assert len(axes.patches) == 4 * of
+    for axes, of in ((ams, 4), (ams_leads, 3)):
+        assert [text.get_text() for text in axes.get_xticklabels()] == ["AMS"]
+        assert axes.get_ylabel() == "σ"
+        assert len(axes.patches) == of
+    assert ams.patches[0].get_height() == pytest.approx(report.scores["encoder"].metrics["ams"].value)
+    assert drawn[0].legends[0].get_texts()[0].get_text() == "lists at random"
+    draw(run(tmp_path), tmp_path / "b.png")
+    assert len(drawn[1].axes) == 2
