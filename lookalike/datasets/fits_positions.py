@@ -17,6 +17,7 @@ from lookalike.datasets.fits_planes import Plane, about_images, object_planes, s
 from lookalike.datasets.fits_wcs import pixel_positions, sky_positions
 from lookalike.datasets.table import Table, merged, without_reserved
 from lookalike.errors import InputError
+from lookalike.origins import Rows, rows_of
 from lookalike.progress import progress
 from lookalike.samples import Column
 from lookalike.samples_writer import write_samples
@@ -61,7 +62,8 @@ def ingest_positions(planes: list[Plane], catalog: Table, out: Path, options: Op
             filled, fraction, keep = measured(images, [ids[row] for row in batch], ledger)
             kept = batch[keep]
             if len(kept):
-                writer.append([ids[row] for row in kept], filled, table.take(kept) | {"masked_fraction": fraction})
+                columns = table.take(kept) | {"masked_fraction": fraction}
+                writer.append([ids[row] for row in kept], filled, columns, Rows(kept, rows_of(catalog.name, 1)))
             advance(len(batch))
 
 
@@ -96,7 +98,7 @@ def _placed(
     if pair is None:
         raise InputError(f"{catalog.name} needs columns x and y, or ra and dec; it has: {listed(catalog.values)}.")
     own = Table("the image")
-    first, second = catalog.number(pair[0]), catalog.number(pair[1])
+    first, second = catalog.number(pair[0], ledger), catalog.number(pair[1], ledger)
     if pair == ("ra", "dec"):
         x, y = pixel_positions(image, first, second)
         own.add("x", x, X)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from lookalike.about import check_id
 from lookalike.datasets.contract import Ledger
-from lookalike.datasets.lost_numbers import note_lost_numbers
+from lookalike.datasets.lost_numbers import note_lost_numbers, numbers_of
 from lookalike.errors import InputError, NotFoundError, unknown
 from lookalike.samples import Column
 
@@ -62,12 +62,18 @@ class Table:
         joined = [":".join(row) for row in zip(*(self.texts(part) for part in parts), strict=True)]
         return [check_id(text) for text in joined]
 
-    def number(self, name: str) -> NDArray[np.float64]:
-        """A column (N,) that must hold numbers."""
+    def number(self, name: str, ledger: Ledger | None = None) -> NDArray[np.float64]:
+        """A column (N,) that must hold numbers; a text among them is bad by the ledger's rule, NaN if left out."""
         values = self.column(name)
-        if values.dtype.kind not in "fiu":
+        if values.dtype.kind in "fiu":
+            return values.astype(np.float64)
+        found, bad = numbers_of(values)
+        if len(bad) == len(values):
             raise InputError(f"Column {name!r} of {self.name} must hold numbers, but holds texts.")
-        return values.astype(np.float64)
+        for row in bad:
+            where, text = f"{self.name}, row {row + 1:,} (counted from 1)", str(values[row])[:40]
+            (ledger or Ledger()).bad(where, f"{name} is no number, but {text!r}.", objects=1)
+        return found
 
 
 def read_table(path: Path, ledger: Ledger, texts: Sequence[str] = ()) -> Table:

@@ -18,6 +18,7 @@ from numpy.typing import DTypeLike, NDArray
 from lookalike.about import MASKED_LIMIT, fill_masked
 from lookalike.datasets.cutouts import as_float32, center_crop
 from lookalike.datasets.permuting import permuted
+from lookalike.datasets.resizing import RESIZE, resized, to_resize
 from lookalike.errors import InputError, NotFoundError
 from lookalike.samples import About
 
@@ -157,7 +158,10 @@ def _typed(picture: NDArray[Any], name: str, about: About, wanted: np.dtype[Any]
 
 
 def _fitted(picture: NDArray[Any], name: str, about: About, side: tuple[int, int] | None) -> NDArray[Any]:
-    """Cropped to the stored size where that is how the data set was made; masked pixels filled and limited."""
+    """Cropped or resized to the stored size where the data set's own were; masked pixels filled and limited."""
+    if (whole := to_resize(picture, about.preprocess)) is not None:
+        ready: NDArray[Any] = resized(_filled(whole, name)[None], about.preprocess[RESIZE])[0]
+        return ready
     height, width = picture.shape[1:]
     if side is not None and (height, width) != side:
         exact = about.preprocess.get("fit", "exact") != "crop"
@@ -169,6 +173,11 @@ def _fitted(picture: NDArray[Any], name: str, about: About, side: tuple[int, int
                 code="bad_picture",
             )
         picture = center_crop(picture, side[0])
+    return _filled(picture, name)
+
+
+def _filled(picture: NDArray[Any], name: str) -> NDArray[Any]:
+    """The picture (C, H, W) with masked pixels as 0; InputError where they are too many."""
     if picture.dtype != np.float32:
         return np.ascontiguousarray(picture)
     filled, fraction = fill_masked(picture[None])

@@ -20,7 +20,7 @@ from lookalike.files import existing_files
 from lookalike.probes.bootstrap import RESAMPLES, Estimate, estimate, resampled_sums
 from lookalike.probes.halves import Part, check_sizes, halves, make_part, overlapping
 from lookalike.probes.labels import Labels, class_of, read_labels
-from lookalike.probes.measures import CLASS, Asked, Measure, measure_of
+from lookalike.probes.measures import CLASS, Asked, Measure, measure_of, unscored_classes
 from lookalike.probes.representations import Representations, represent
 from lookalike.samples import Samples
 from lookalike.ssl.checkpoint import read_config
@@ -39,6 +39,7 @@ class Score:
     chosen : what the tuning half chose, `knn_k` and `components`; of signal in background also `ams_k` and the
     `ams_vote` from which on an event is selected.
     by_class, by_class_difference : precision_at_k of the queries of each class, where there are at most MOST_CLASSES.
+    silent : queries without a prediction of their place on a circle, whose error says nothing of them.
     """
 
     metrics: dict[str, Estimate]
@@ -46,6 +47,7 @@ class Score:
     chosen: dict[str, float]
     by_class: dict[str, Estimate]
     by_class_difference: dict[str, Estimate]
+    silent: int = 0
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,8 @@ class RetrievalReport:
 
     scores : of "encoder" and each of BASELINES. metric : the one that counts, by the label's kind, of which more is
     better, or less. chance : what it comes to for lists in random order, where that is known. half : whose numbers
-    these are; `sizes` has the objects of each.
+    these are; `sizes` has the objects of each. unscored : classes whose queries have no score of their own, since their
+    weights cancel, and the sum of these over the root of the sum of their squares.
     """
 
     labels: Labels
@@ -68,6 +71,7 @@ class RetrievalReport:
     queries: int
     candidates: int
     left_out: dict[str, int]
+    unscored: dict[str, float]
     settings: dict[str, object]
     representations: Representations
     samples_hash: str
@@ -164,6 +168,7 @@ def evaluate_retrieval(
             "without_weight": labels.without_weight,
             "without_relevant": shown.alone,
         },
+        unscored=unscored_classes(labels, shown),
         settings={
             "layer": layer,
             "max_overlap": max_overlap,
@@ -238,5 +243,6 @@ def _estimates(
             chosen[name],
             {metric.removeprefix(CLASS): value for metric, value in found.items() if metric.startswith(CLASS)},
             {metric.removeprefix(CLASS): value for metric, value in apart.items() if metric.startswith(CLASS)},
+            asked[name].silent(ks.index(int(chosen[name]["knn_k"]))),
         )
     return scores
