@@ -247,7 +247,7 @@ def _report(made: Samples, out: Path, ledger: Ledger) -> IngestReport:
         len(made),
         made.content_hash,
         list(ledger.skipped),
-        dict(ledger.counts),
+        {what: number for what, number in ledger.counts.items() if number},
         missing,
         list(ledger.notes),
         frozenset(ledger.told),
