@@ -65,7 +65,7 @@ class SamplesWriter:
         if not len(ids):
             return
         named = np.array([check_id(name) for name in ids], dtype="S")
-        _check_unique(named)
+        _check_unique(named, self._n)
         rows = {"id": named} | {name: self._storable(name, values) for name, values in catalog.items()}
         for name, values in rows.items():
             if values.shape != (len(ids),):
@@ -136,7 +136,7 @@ class SamplesWriter:
     def close(self) -> str:
         """Write what is pending and the attributes; return the content hash. InputError for a repeated id."""
         if not self._n:
-            raise InputError("No object to store: every one was refused or the source is empty.")
+            raise InputError("No object to store: every one was refused or the source is empty.", code="no_objects")
         if self._pending_rows:
             self._write_catalog(last=True)
         _check_unique(self._file["id"][:])
@@ -244,8 +244,14 @@ def _extend(file: h5py.File, where: str, values: NDArray[Any]) -> None:
     data[len(data) - len(values) :] = values
 
 
-def _check_unique(ids: NDArray[np.bytes_]) -> None:
-    ordered = np.sort(ids)
-    twice = np.flatnonzero(ordered[1:] == ordered[:-1])
+def _check_unique(ids: NDArray[np.bytes_], before: int = 0) -> None:
+    """InputError where one of the ids (n,) occurs twice. before : how many objects came before these."""
+    order = np.argsort(ids, kind="stable")
+    twice = np.flatnonzero(ids[order[1:]] == ids[order[:-1]])
     if len(twice):
-        raise InputError(f"Ids must be unique, but {ordered[twice[0]].decode()!r} occurs twice.", code="duplicate_id")
+        first, second = (before + int(order[twice[0] + step]) + 1 for step in (0, 1))
+        raise InputError(
+            f"Ids must be unique, but {ids[order[twice[0]]].decode()!r} occurs twice, as objects {first:,} and "
+            f"{second:,} of those to be stored (counted from 1).",
+            code="duplicate_id",
+        )
