@@ -109,7 +109,7 @@ class Trainer:
         self.scaler = LossScaler(self.device, on=config.precision == "float16")
         if config.compile:
             compiled(self.moco.encoder_q, self.moco.encoder_k)
-        self.watch = CollapseWatch(plan.K, config.batch_size, config.lr)
+        self.watch = CollapseWatch(plan.K, config.batch_size, config.lr, config.precision)
         self.log: StepLog | None = None
         self.labels: LabelWatch | None = None
         self.step = 0
