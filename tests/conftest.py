@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import multiprocessing
 import os
 import signal
 import socket
@@ -77,6 +78,17 @@ def command(
         return subprocess.CompletedProcess([], int(ended.value.code or 0), printed.out, printed.err)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def children() -> multiprocessing.context.ForkServerContext:
+    """Processes that start with torch already imported, without this process's threads."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["lookalike.ssl.train", "lookalike.ssl.embed"])
+    first = context.Process(target=int)  # starts the server, so that later ones are timed without its imports
+    first.start()
+    first.join()
+    return context
 
 
 @pytest.fixture(scope="session")
