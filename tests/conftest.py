@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import multiprocessing
 import os
 import signal
 import socket
@@ -77,6 +78,17 @@ def command(
         return subprocess.CompletedProcess([], int(ended.value.code or 0), printed.out, printed.err)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def children() -> multiprocessing.context.ForkServerContext:
+    """Processes that start with torch already imported, without this process's threads."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["lookalike.ssl.train", "lookalike.ssl.embed"])
+    first = context.Process(target=int)  # starts the server, so that later ones are timed without its imports
+    first.start()
+    first.join()
+    return context
 
 
 @pytest.fixture(scope="session")
@@ -281,22 +293,23 @@ def one_thread(on_one_thread: Callable[[], contextlib.AbstractContextManager[Non
         yield
 
 
-# Files that take a minute or more. They come first, so that at the end no process is left alone with a long one.
+# Files that take longest. They come first, so that at the end no process is left alone with a long one.
 LONG_FILES = (
-    "test_demo",
     "test_ssl_world",
-    "test_ssl_crash",
+    "test_demo",
     "test_webapp_browser",
-    "test_ssl_exporting",
-    "test_ssl_train",
-    "test_probes_invariance",
-    "test_jets_pipeline",
-    "test_bench",
-    "test_ssl_find_lr",
-    "test_ssl_embed_folder",
     "test_ssl_importing",
-    "test_simulate_jets",
+    "test_probes_invariance",
+    "test_ssl_train",
+    "test_ssl_exporting",
+    "test_ssl_crash",
+    "test_bench",
+    "test_ssl_embed_folder",
+    "test_jets_pipeline",
+    "test_ssl_find_lr",
     "test_service_process",
+    "test_ssl_exporting_events",
+    "test_bench_domains",
 )
 
 

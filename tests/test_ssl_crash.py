@@ -90,17 +90,6 @@ embed(samples, Path({checkpoint!r}), Path({out!r}), batch_size=8, quiet=True, sa
 """
 
 
-@pytest.fixture(scope="module")
-def children() -> Children:
-    """Processes that start with torch already imported, without this process's threads."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["lookalike.ssl.train", "lookalike.ssl.embed"])
-    first = context.Process(target=int)  # starts the server, so that later ones are timed without its imports
-    first.start()
-    first.join()
-    return context
-
-
 class Undisturbed(NamedTuple):
     """A samples file, and what training on it without a kill came to."""
 
