@@ -147,7 +147,12 @@ def vector_set(tmp_path: Path) -> Callable[..., tuple[Path, list[Path]]]:
     """
 
     def write(
-        vectors: Any, columns: dict[str, Any], *, shards: dict[str, int] | None = None, dtype: str = "float32"
+        vectors: Any,
+        columns: dict[str, Any],
+        *,
+        shards: dict[str, int] | None = None,
+        dtype: str = "float32",
+        domain: str = "image",
     ) -> tuple[Path, list[Path]]:
         from lookalike.embeddings import write_embeddings
         from lookalike.samples import About, Column, Samples
@@ -155,7 +160,7 @@ def vector_set(tmp_path: Path) -> Callable[..., tuple[Path, list[Path]]]:
 
         shards = shards or {"samples.h5": len(vectors)}
         pixel_scale = 1.0 if "ra" in columns else None
-        about = About(domain="image", bands=("v",), pixel_scale=pixel_scale)
+        about = About(domain=domain, bands=("v",), pixel_scale=pixel_scale)
         start = 0
         for name, n in shards.items():
             part = slice(start, start + n)
