@@ -28,6 +28,7 @@ LAYERS = [
         "helix",
         "tracks",
         "near_ids",
+        "origins",
         "hints",
         "installing",
         "samples",
