@@ -120,6 +120,6 @@ def _fields_at(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]
         if isinstance(inner, type) and issubclass(inner, BaseModel):
             field = inner.model_fields.get(str(key))
             inner = _without_none(field.annotation) if field else None
-        else:  # a dict of models: the key may be any, what follows is the value's
-            inner = (typing.get_args(inner) or (None,))[-1]
+        else:  # models in a dict or a tuple: the key may be any, what follows is the value's
+            inner = next((kind for kind in reversed(typing.get_args(inner)) if kind is not ...), None)
     return list(inner.model_fields) if isinstance(inner, type) and issubclass(inner, BaseModel) else []

@@ -52,8 +52,7 @@ def _bar(what: str, total: int, unit: str) -> Iterator[Advance]:
         def advance(done: int, note: str = "") -> None:
             nonlocal finished
             finished += done
-            rate = f"{finished / max(time.monotonic() - start, 1e-9):,.0f} {unit}/s"
-            shown.update(task, advance=done, rate=rate, note=note)
+            shown.update(task, advance=done, rate=_pace(finished, time.monotonic() - start, f" {unit}"), note=note)
 
         yield advance
 
@@ -70,9 +69,18 @@ def _plain(what: str, total: int, unit: str) -> Advance:
         if now - last < PLAIN_EVERY and not (finished >= total and last > start):
             return
         last = now
-        rate = finished / max(now - start, 1e-9)
-        left = (total - finished) / rate if rate else 0.0
-        text = f"{what}: {finished:,}/{total:,} {unit}, {rate:,.0f}/s, {left:.0f} s left"
-        print(f"{text}, {note}" if note else text, file=sys.stderr, flush=True)
+        said = [f"{what}: {finished:,}/{total:,} {unit}"]
+        if finished:  # before, nobody knows
+            left = (total - finished) / finished * (now - start)
+            said += [_pace(finished, now - start), f"{left:.0f} s left"]
+        print(", ".join([*said, note] if note else said), file=sys.stderr, flush=True)
 
     return advance
+
+
+def _pace(finished: int, seconds: float, unit: str = "") -> str:
+    """How fast it goes: units a second, of slow ones seconds for each, nothing before the first is finished."""
+    if not finished:
+        return ""
+    rate = finished / max(seconds, 1e-9)
+    return f"{rate:,.0f}{unit}/s" if rate >= 1 else f"{1 / rate:,.0f} s each"

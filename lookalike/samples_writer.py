@@ -146,7 +146,7 @@ class SamplesWriter:
     def close(self) -> str:
         """Write what is pending and the attributes; return the content hash. InputError for a repeated id."""
         if not self._n:
-            raise InputError("No object to store: every one was refused or the source is empty.")
+            raise InputError("No object to store: every one was refused or the source is empty.", code="no_objects")
         if self._pending_rows:
             self._write_catalog(last=True)
         self._origins.refuse_repeated(self._file["id"][:])

@@ -34,6 +34,14 @@ RULES = {
 }
 
 
+def in_one_line(error: BaseException) -> str:
+    """What an error says in its first line, and in those that this runs on into; its type where it says nothing."""
+    first, *more = str(error).strip().splitlines() or [type(error).__name__]
+    while first.endswith((",", ":")) and more:
+        first = f"{first} {more.pop(0).strip()}"
+    return first
+
+
 def counted(number: int, noun: str, plural: str = "") -> str:
     """A number with its noun: `1 object`, `2,103 objects`; `plural` where it does not just end in s."""
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"

@@ -77,8 +77,9 @@ def test_one_at_a_time_is_the_same_augmentation_as_ours(drawn: Samples) -> None:
 
 
 def test_the_report_holds_every_ratio(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(training, "WORKERS", (0,))
-    case = training.measure(training.Case("resnet18", 51, 32), objects=128, rounds=1, steps=1, quiet=True)
+    for name, small in {"WORKERS": (0,), "UNTIMED": 1, "BATCH": 16}.items():
+        monkeypatch.setattr(training, name, small)
+    case = training.measure(training.Case("resnet18", 51, 32), objects=48, rounds=1, steps=1, quiet=True)
     assert case["fraction_of_limit"] == case["loop_samples_per_s"] / case["limit_samples_per_s"]
     assert case["vs_lightly"] == case["loop_samples_per_s"] / case["lightly_samples_per_s"]
     assert case["fraction_of_limit_in_our_precision"] <= case["fraction_of_limit"] * 1.0001 or (
@@ -112,6 +113,7 @@ def test_embedding_is_measured_beside_the_bare_model(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     small = training.Case("resnet18", 51, 32)
+    monkeypatch.setattr(embedding, "BATCHES", (4, 16))
     case = embedding.measure(small, objects=70, rounds=1, limit_seconds=0, sets=(8, 32), quiet=True)
     assert case["fraction_of_limit"] == case["embed_samples_per_s"] / case["limit_samples_per_s"]
     assert case["limit_best_samples_per_s"] >= case["limit_samples_per_s"] > 0

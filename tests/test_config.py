@@ -23,6 +23,7 @@ class Outer(Config):
     name: str = "a"
     size: int | None = None
     named: dict[str, Inner] = Field(default_factory=dict)
+    several: tuple[Inner, ...] = ()
 
 
 def test_assignments_lie_over_the_file_over_the_defaults(tmp_path: Path) -> None:
@@ -35,9 +36,10 @@ def test_assignments_lie_over_the_file_over_the_defaults(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("assignment", "message"),
     [
-        ("nmae=x", "Unknown setting 'nmae'. Did you mean 'name'? Choices: inner, name, size, named."),
+        ("nmae=x", "Unknown setting 'nmae'. Did you mean 'name'? Choices: inner, name, size, named, several."),
         ("inner.rat=1", "Unknown setting 'rat'. Did you mean 'rate'? Choices: rate, enabled. (in inner)"),
         ("named.g.rat=1", "Unknown setting 'rat'. Did you mean 'rate'? Choices: rate, enabled. (in named.g)"),
+        ('several=[{"rat": 1}]', "Unknown setting 'rat'. Did you mean 'rate'? Choices: rate, enabled. (in several.0)"),
         ("inner.rate=fast", "Setting inner.rate must be a number, but 'fast' was given."),
         ("size=1.5", "Setting size must be a whole number, but 1.5 was given."),
         ("inner.rate=NaN", "Setting inner.rate must be a finite number, but nan was given."),

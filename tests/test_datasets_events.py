@@ -286,6 +286,8 @@ def tabled(tmp_path: Path) -> Callable[..., IngestReport]:
         parquet.write_table(made, tmp_path / "events.parquet")
         (tmp_path / "map.toml").write_text(chosen)
         options = {"quiet": True, "overwrite": True, "columns": tmp_path / "map.toml"} | options
+        if "unit_given" in options:  # `unit` is the file's own
+            options["unit"] = options.pop("unit_given")
         return ingest("events", [tmp_path / "events.parquet"], tmp_path / "e.h5", **options)
 
     return run
@@ -324,6 +326,39 @@ def test_lists_become_particles_in_order(tabled: Callable[..., IngestReport], mo
     energy = np.sqrt((p**2).sum(0) + m**2)
     mass = math.sqrt(energy.sum() ** 2 - (p.sum(1) ** 2).sum())
     assert samples.column("mass_visible")[i] == pytest.approx(mass)
+
+
+def test_ids_that_occur_twice_are_named_with_a_way_out(tabled: Callable[..., IngestReport]) -> None:
+    table = lists(6)
+    table["event"][4] = table["event"][1]
+    with pytest.raises(InputError, match=r"occurs twice: .*\b2\b.*\b5\b.*--id-column .* or 'row'"):
+        tabled(table)
+    report = tabled(table, id_column="row")
+    assert Samples(report.out).ids.tolist() == [str(row).encode() for row in range(6)]
+    assert report.notes == []
+    table["row"] = [7 * row for row in range(6)]
+    assert Samples(tabled(table, id_column="row").out).id(2) == "14"  # a column of that name comes first
+
+
+def test_a_unit_other_than_the_maps_is_refused(tabled: Callable[..., IngestReport]) -> None:
+    with pytest.raises(InputError, match="says that momenta are in MeV, but --unit GeV was given"):
+        tabled(lists(), 'unit = "MeV"\n' + LISTS, unit_given="GeV")
+    assert tabled(lists(), 'unit = "GeV"\n' + LISTS, unit_given="gev").n == 6
+
+
+def test_faults_name_the_column_that_is_meant(tabled: Callable[..., IngestReport], tmp_path: Path) -> None:
+    table = lists()
+    table["mu_phi"][2][0] = 7.0
+    with pytest.raises(InputError, match=r"row 3 .*mu_phi of a muon is an azimuth in rad"):
+        tabled(table)
+    table = lists()
+    table["met_phi"][2] = 7.0
+    with pytest.raises(InputError, match=r"row 3 .*met_phi of the missing momentum is an azimuth in rad"):
+        tabled(table)
+    with pytest.raises(InputError, match=r"'ptt'\. Did you mean 'pt'\? Choices: type, pt, eta, .*\(in objects\.0\)"):
+        tabled(lists(), LISTS.replace("pt =", "ptt =", 1))
+    with pytest.raises(InputError, match=r"NanoAOD's names .*It has: run, lumi, event, w, "):
+        ingest("events", [tmp_path / "events.parquet"], tmp_path / "x.h5", quiet=True)
 
 
 def test_the_softest_are_left_out_of_what_is_too_long(tabled: Callable[..., IngestReport]) -> None:

@@ -336,8 +336,14 @@ def test_a_table_of_no_jets_is_refused(tmp_path: Path) -> None:
 
     schema = pyarrow.schema([(f"part_{name}", pyarrow.list_(pyarrow.float64())) for name in ("pt", "eta", "phi")])
     pq.write_table(schema.empty_table(), tmp_path / "j.parquet")
-    with pytest.raises(InputError, match="No object to store"):
+    with pytest.raises(InputError, match=r"No object to store: every one was refused or the source is empty\.$"):
         run(tmp_path / "j.parquet")
+
+
+def test_what_was_left_out_is_told_where_nothing_is_stored(tmp_path: Path) -> None:
+    made = np.zeros_like(jets())
+    with pytest.raises(InputError, match=rf"{N:,} objects left out: no constituent\. The first, .* row 0: no constit"):
+        run(npz_by_quantity(tmp_path, made)[0])
 
 
 def test_events_without_jets_are_left_out_however_many(tmp_path: Path) -> None:
@@ -581,6 +587,14 @@ def test_jagged_branches_of_a_tree_are_read(tmp_path: Path) -> None:
     (tmp_path / "j.root").write_bytes((tmp_path / "j.root").read_bytes()[:1500])
     with pytest.raises(InputError, match="cannot be read as ROOT"):
         run(tmp_path / "j.root")
+
+
+@pytest.mark.skipif(not UPROOT, reason="uproot is not installed")
+def test_nanoaod_without_lists_of_constituents_is_told_from_other_trees(tmp_path: Path) -> None:
+    file = root(tmp_path / "j.root", jets(), prefix="Jet")
+    with pytest.raises(InputError, match="NanoAOD without the lists of its jets' constituents"):
+        run(file)
+    assert run(file, bands=("Jet_pt", "Jet_eta", "Jet_phi")).n == N
 
 
 @pytest.mark.skipif(not UPROOT, reason="uproot is not installed")

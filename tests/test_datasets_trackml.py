@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lookalike.datasets import ingest
+from lookalike.datasets import ingest, track_companions
 from lookalike.datasets.track_companions import CURVATURE, ETA, LENGTH, SIZE, TURN, companions
+from lookalike.datasets.trackml_files import read_table
 from lookalike.errors import InputError, LookalikeError, NotFoundError
 from lookalike.helix import discrepancy
 from lookalike.samples import Samples
@@ -196,20 +197,79 @@ def test_a_truncated_file_is_an_error_of_one_line(tmp_path: Path) -> None:
     assert "\n" not in caught.value.message
 
 
-def test_companions_are_those_of_the_definition() -> None:
-    """Every pair looked at, one hit at a time."""
-    rng = np.random.default_rng(0)
-    n, most = 400, 12
-    r, phi, z = rng.uniform(30, 1000, n), rng.uniform(-np.pi, np.pi, n), rng.normal(0, 400, n)
-    found = companions(r, phi, z, most)
-    for hit in range(n):
-        unlike = discrepancy(np, (r[hit], phi[hit], z[hit]), (r, phi, z), CURVATURE, LENGTH, SIZE)
-        apart = np.abs(np.angle(np.exp(1j * (phi - phi[hit]))))
-        far = np.abs(np.arcsinh(z / r) - np.arcsinh(z[hit] / r[hit]))
-        unlike[(apart > TURN) | (far > ETA) | (np.arange(n) == hit)] = np.inf
-        order = np.argsort(unlike, kind="stable")[:most]
-        wanted = np.where(np.isfinite(unlike[order]), order, -1)
-        np.testing.assert_array_equal(found[hit], wanted)
+Places = tuple[np.ndarray, np.ndarray, np.ndarray]  # r, φ, z of hits
+
+
+def strewn(n: int, seed: int) -> Places:
+    rng = np.random.default_rng(seed)
+    return rng.uniform(30, 1000, n), rng.uniform(-np.pi, np.pi, n), rng.normal(0, 400, n)
+
+
+def crowded(n: int, seed: int) -> Places:
+    """Hits on layers of a barrel, as many that lie together as there are alone, and a few of them twice."""
+    rng = np.random.default_rng(seed)
+    r = rng.choice([32.0, 72.0, 116.0, 172.0, 260.0, 500.0, 1020.0], n)
+    phi = np.mod(rng.normal(0, 0.2, n) + rng.choice([0.0, np.pi, 3.1], n) + np.pi, 2 * np.pi) - np.pi
+    z = r * np.sinh(rng.normal(0, 1.5, n))
+    again = rng.choice(n, n // 20)
+    r[again], phi[again], z[again] = r[again[0]], phi[again[0]], z[again[0]]
+    return r, phi, z
+
+
+def as_defined(places: Places, hit: int, most: int) -> np.ndarray:
+    """Every pair looked at, in float64."""
+    r, phi, z = places
+    unlike = discrepancy(np, (r[hit], phi[hit], z[hit]), (r, phi, z), CURVATURE, LENGTH, SIZE)
+    apart = np.abs(np.mod(phi - phi[hit] + np.pi, 2 * np.pi) - np.pi)
+    far = np.abs(np.arcsinh(z / r) - np.arcsinh(z[hit] / r[hit]))
+    unlike[(apart > TURN) | (far > ETA) | (np.arange(len(r)) == hit)] = np.inf
+    order = np.argsort(unlike, kind="stable")[:most]
+    wanted = np.full(most, -1)
+    wanted[: len(order)] = np.where(np.isfinite(unlike[order]), order, -1)
+    return wanted
+
+
+@pytest.mark.parametrize(
+    ("places", "most"),
+    [(strewn(400, 0), 12), (crowded(3000, 1), 47), (crowded(300, 2), 7), (strewn(30, 3), 40), (strewn(1, 4), 3)],
+    ids=["strewn", "crowded", "few companions", "fewer hits than companions", "one hit"],
+)
+def test_companions_are_those_of_the_definition(places: Places, most: int) -> None:
+    found = companions(*places, most)
+    for hit in range(0, len(places[0]), 1 + len(places[0]) // 400):
+        np.testing.assert_array_equal(found[hit], as_defined(places, hit, most))
+
+
+def test_a_list_that_the_rough_look_does_not_prove_is_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With distances that are off by more than the margin, every list is: no shortcut is taken on trust."""
+    places = strewn(400, 0)
+    rough = track_companions._roughly
+    monkeypatch.setattr(track_companions, "_roughly", lambda *given: rough(*given) * np.float32(1e-6))
+    found = companions(*places, 12)
+    for hit in range(400):
+        np.testing.assert_array_equal(found[hit], as_defined(places, hit, 12))
+
+
+@pytest.mark.parametrize("made", [strewn, crowded], ids=["strewn", "crowded"])
+def test_the_rough_look_is_far_within_its_margin(made: Any) -> None:
+    r, phi, z = made(1500, 5)
+    some = np.argsort(phi)[:200]
+    rough = track_companions._roughly((r[some], phi[some], z[some]), (r, phi, z))
+    hits = tuple(each[some, None] for each in (r, phi, z))
+    exact = discrepancy(np, hits, (r, phi, z), CURVATURE, LENGTH, SIZE)
+    turn = np.abs(np.mod(phi - phi[some, None] + np.pi, 2 * np.pi) - np.pi)
+    known = np.isfinite(rough) & (exact < 1e4)  # 100 σ: lists do not reach that far where there are others
+    assert known.mean() > 0.02
+    assert np.abs(np.sqrt(rough[known]) - np.sqrt(exact[known])).max() < track_companions.MARGIN / 5
+    clear = np.abs(turn - TURN) > 1e-4
+    np.testing.assert_array_equal(np.isfinite(rough)[clear], (turn < TURN)[clear])
+
+
+def test_progress_within_an_event_ends_with_all_its_hits() -> None:
+    told: list[int] = []
+    companions(*strewn(500, 6), 5, told.append)
+    assert told == sorted(told)
+    assert told[-1] == 500
 
 
 def test_the_real_events_are_read_whole(shared_data: Path, tmp_path: Path) -> None:
@@ -226,3 +286,16 @@ def test_the_real_events_are_read_whole(shared_data: Path, tmp_path: Path) -> No
     report = ingest("trackml", files, tmp_path / "tracks.h5", sample="tracks", quiet=True)
     assert report.n == 431
     assert report.counts["particles of fewer than 3 hits, left out"] == 37
+
+
+def test_companions_in_a_full_real_event_are_those_of_the_definition(shared_data: Path) -> None:
+    file = shared_data / "trackml_small" / "event000001001-hits.csv.gz"
+    if not file.exists():
+        pytest.skip("no full event of the TrackML challenge")
+    hits = read_table(file, "hits")
+    places = np.hypot(hits["x"], hits["y"]), np.arctan2(hits["y"], hits["x"]), hits["z"]
+    part = np.abs(places[1]) < 0.6  # a fifth of it, as dense as all
+    places = tuple(each[part] for each in places)
+    found = companions(*places, 47)
+    for hit in range(0, len(places[0]), 150):
+        np.testing.assert_array_equal(found[hit], as_defined(places, hit, 47))

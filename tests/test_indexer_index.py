@@ -132,6 +132,18 @@ def test_7_no_chunk_is_dropped_whatever_its_name(vector_set: Write, tmp_path: Pa
     assert [path.name for path in Samples(samples).paths] == ["part_0.h5", "part_20.h5", "part_100.h5", "z-last.h5"]
 
 
+def test_without_a_window_the_domains_usual_one_is_named(vector_set: Write, tmp_path: Path) -> None:
+    def usual(columns: dict[str, Any], window: str | None = None) -> list[str]:
+        embeddings, samples = vector_set(toy()[0], columns, domain="galaxy")
+        notes = build_index(embeddings, samples, tmp_path / "index", k=5, window=window, quiet=True).notes
+        return [note for note in notes if "usual in the domain" in note]
+
+    columns = toy()[1]
+    assert [note.split("; ")[1] for note in usual(columns)] == ["usual in the domain galaxy is mag:0.5."]
+    assert usual(columns | {"mag_r": columns["mag"]})[0].endswith(" mag_r:0.5.")  # the first of those there are
+    assert usual(columns, "mag:0.5") == usual({"flux": columns["mag"]}) == []
+
+
 def test_more_neighbors_than_objects_are_capped_and_said(vector_set: Write, tmp_path: Path) -> None:
     embeddings, samples = vector_set(*toy())
     report = build_index(embeddings, samples, tmp_path / "index", k=999, window=None, quiet=True)

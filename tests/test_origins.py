@@ -53,7 +53,7 @@ def refused(source: str, files: list[Path], **options: Any) -> str:
         ingest(source, files, out, quiet=True, **options)
     assert caught.value.code == "duplicate_id"
     assert not out.exists()
-    return caught.value.message.partition("occurs twice: ")[2]
+    return caught.value.message.partition("occurs twice: ")[2].partition(" --id-column")[0]
 
 
 def test_rows_of_tables_are_told_though_others_are_left_out_before_them(tmp_path: Path) -> None:

@@ -413,6 +413,26 @@ def test_blanks_around_a_text_make_no_class_of_their_own(folder: Path, tmp_path:
     assert labels.without_label == samples.missing()["kind"] == 3
 
 
+def test_a_value_may_mean_that_there_is_no_label(folder: Path) -> None:
+    samples = Samples(folder / "samples.h5")
+    whole, fewer = read_labels(samples, "kind"), read_labels(samples, "kind", no_label=[" round"])
+    assert fewer.classes == ("disk", "edge-on")
+    assert fewer.rows.tolist() == [row for row, value in zip(whole.rows, whole.values, strict=True) if value != 2]
+    assert fewer.without_label == N - len(fewer.rows)
+    assert set(read_labels(samples, "number", no_label=["1.0"]).classes) == {"0", "2"}
+    report = run(folder, no_label=["round"])
+    assert report.left_out["without_label"] == fewer.without_label
+    assert report.settings["no_label"] == ["round"]
+
+
+def test_a_value_that_no_object_has_is_refused(folder: Path) -> None:
+    samples = Samples(folder / "samples.h5")
+    with pytest.raises(InputError, match="No object has the kind 'disc' that --no-label leaves out"):
+        read_labels(samples, "kind", no_label=["disc"])
+    with pytest.raises(InputError, match="Column 'number' holds numbers, but --no-label 'two' is none"):
+        read_labels(samples, "number", no_label=["two"])
+
+
 def test_without_positions_overlap_is_refused(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="Overlaps need x and y"):
         run(folder, samples=write(tmp_path, x=np.full(N, "a")), max_overlap=0.2)

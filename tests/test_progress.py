@@ -31,6 +31,23 @@ def test_plain_lines_have_rate_and_time_left(
     assert len(lines) == 4
 
 
+def test_slow_units_have_their_seconds_and_no_time_left_is_made_up(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clock = Clock()
+    monkeypatch.setattr(module, "time", clock)
+    with module.progress("events", 2, "events") as advance:
+        for done, note in ((0, "hit 100 of 200"), (1, ""), (0, "hit 50 of 80"), (1, "")):
+            clock.now += 6.0
+            advance(done, note)
+    assert capsys.readouterr().err.splitlines() == [
+        "events: 0/2 events, hit 100 of 200",
+        "events: 1/2 events, 12 s each, 12 s left",
+        "events: 1/2 events, 18 s each, 18 s left, hit 50 of 80",
+        "events: 2/2 events, 12 s each, 0 s left",
+    ]
+
+
 def test_short_or_quiet_work_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     for quiet in (False, True):
         with module.progress("reading", 3, "files", quiet=quiet) as advance:

@@ -24,7 +24,7 @@ from lookalike.ssl.world import ALONE
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 Write = Callable[..., Path]
-SMALL: dict[str, Any] = {"batch_size": 16, "small_stem": False}
+SMALL: dict[str, Any] = {"encoder": "resnet10", "batch_size": 16, "small_stem": False}
 
 
 @given(st.integers(0, 9), st.integers(0, 59), st.integers(1, 59))

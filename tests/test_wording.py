@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from lookalike.wording import at_most, counted
+from lookalike.wording import at_most, counted, in_one_line
 
 
 @given(st.floats(1e-15, 1e3))
@@ -69,3 +69,19 @@ def test_one_object_is_one_object(tmp_path: Path, lookalike: object) -> None:
     done = lookalike("ingest", "numpy", "a.npy", "--catalog", "t.csv", "--out", "s.h5", cwd=tmp_path)  # type: ignore[operator]
     assert done.stdout == "1 object in s.h5\n"
     assert "of 1 object: mag 1." in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("no such tree\nfor file x.root", "no such tree"),
+        (
+            "expected Chunk of length 40,\n  received Chunk of length 9\nfor file x",
+            "expected Chunk of length 40, received Chunk of length 9",
+        ),
+        ("it ends:", "it ends:"),
+        ("", "ValueError"),
+    ],
+)
+def test_an_error_is_said_in_one_line(text: str, said: str) -> None:
+    assert in_one_line(ValueError(text)) == said

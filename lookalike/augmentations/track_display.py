@@ -19,7 +19,6 @@ STRETCH = "planes"
 OWN, ALIKE, OTHER = (213, 94, 0), (0, 114, 178), (120, 120, 120)
 R_ENDS = (50.0, 100.0, 200.0, 400.0, 700.0, 1100.0, 2000.0, 5000.0)  # mm, where an axis may end
 Z_ENDS = (50.0, 100.0, 200.0, 500.0, 1100.0, 1600.0, 3100.0, 10000.0)
-ROOM = 11  # letters beside each other, for the ends of an axis and its name with the unit
 UPPER = 0.42  # of the picture's height, for the plane of r and z
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom in px
@@ -122,7 +121,9 @@ def _written(
     left, top, right, bottom = box
     face = font(letters)
     low, high = (f"{end:g}".replace("-", "−") for end in x_ends)
-    below = f"{names[0]}, mm" if right - left > ROOM * letters else names[0]  # the unit is at the other side too
+    below = f"{names[0]}, mm"
+    if sum(face.getlength(text) for text in (low, below, high)) > right - left - letters:
+        below = names[0]  # the unit is at the other side too
     for text, x, anchor in ((low, left, "la"), (below, (left + right) / 2, "ma"), (high, right, "ra")):
         pen.text((x, bottom + 1), text, INK, face, anchor)
     low, high = (f"{end:g}".replace("-", "−") for end in y_ends)

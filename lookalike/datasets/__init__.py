@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lookalike.datasets.contract import IngestReport, Ledger, Options, Source, listed
+from lookalike.datasets.contract import ROW, IngestReport, Ledger, Options, Source, listed
 from lookalike.datasets.inputs import changes, fingerprints, source_files
 from lookalike.errors import CorruptError, InputError, unknown
 from lookalike.files import file_output, reading_order
@@ -148,7 +148,7 @@ def ingest(
     files       : what to read; folders too for `images` and `trackml`, none for `hubble`. Read in natural order.
     domain      : field whose augmentations apply, one of DOMAINS; each source has a default.
     catalog     : table of the objects (CSV, Parquet, FITS, VOTable, ECSV); every column is kept.
-    id_column   : column to make ids from, several joined by `:`.
+    id_column   : column to make ids from, several joined by `:`; events: `row` numbers the rows.
     size        : side in px, to which `images` are resized (the shorter side, then the center is kept) and all other
                   pictures cropped about their center, never resampled; jets, events, trackml: most particles stored.
     crop        : images only: keep so many px around each picture's center, before resizing.
@@ -233,7 +233,10 @@ def ingest(
     if out.exists() and not overwrite:
         _refuse_other(out, settings, inputs, source)
     read = importlib.import_module(f"lookalike.datasets.{described.module or source}").ingest
-    read(paths, out, options, ledger)
+    try:
+        read(paths, out, options, ledger)
+    except InputError as error:
+        raise _with_ways_out(error, described, ledger) from None
     made = Samples(out)
     report = _report(made, out, ledger)
     record = build_record(
@@ -258,6 +261,19 @@ def _check_sides(options: Options) -> None:
             raise InputError(f"Stored pictures are at least 1 px wide, but {flag} {side} was given.")
 
 
+def _with_ways_out(error: InputError, source: Source, ledger: Ledger) -> InputError:
+    """What the writer of samples refuses, with what only a source knows: what was left out, and other ids to have."""
+    text = error.message
+    if error.code == "duplicate_id" and "id_column" in source.options:
+        text += " --id-column names what else makes an id"
+        text += f", or {ROW!r}, which numbers the rows." if source.domain == "event" else "."
+    if error.code == "no_objects":
+        left_out = [f"{number:,} {what}" for what, number in ledger.counts.items() if number]
+        first = ["The first, {}: {}".format(*ledger.skipped[0])] if ledger.skipped else []
+        text = " ".join([text, *(f"{each.rstrip('.')}." for each in (listed(left_out), *first) if each)])
+    return InputError(text, code=error.code) if text != error.message else error
+
+
 def _plain(value: Any) -> Any:
     """A setting as the build record holds it."""
     if isinstance(value, tuple):
@@ -275,7 +291,7 @@ def _report(made: Samples, out: Path, ledger: Ledger) -> IngestReport:
         len(made),
         made.content_hash,
         list(ledger.skipped),
-        dict(ledger.counts),
+        {what: number for what, number in ledger.counts.items() if number},
         missing,
         list(ledger.notes),
         frozenset(ledger.told),

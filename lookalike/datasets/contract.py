@@ -10,6 +10,8 @@ from typing import Any
 
 from lookalike.errors import InputError
 
+ROW = "row"  # --id-column of events whose rows are numbered, where no column is called so
+
 
 @dataclass(frozen=True)
 class Source:

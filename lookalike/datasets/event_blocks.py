@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from lookalike.datasets.csv_numbers import OddCells, numbers
 from lookalike.errors import InputError, unknown
 from lookalike.installing import install_extra
+from lookalike.wording import in_one_line
 
 BLOCK_ROWS = 20_000
 CSV_BYTES = 8 * 1024**2
@@ -183,8 +184,7 @@ def reading(path: Path) -> Iterator[None]:
     except InputError:
         raise
     except Exception as error:  # each reader raises its own
-        text = (str(error).strip() or type(error).__name__).splitlines()[0]
-        text = re.sub(r"\bRow #(\d+)", r"line \1", text)  # which counts the line of names
+        text = re.sub(r"\bRow #(\d+)", r"line \1", in_one_line(error))  # which counts the line of names
         raise InputError(f"{path} cannot be read: {text[:300]}", code="bad_file") from None
 
 

@@ -33,6 +33,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from lookalike.config import Config, read_settings
+from lookalike.datasets.contract import ROW, listed
 from lookalike.datasets.event_blocks import EventTable
 from lookalike.errors import InputError
 from lookalike.events import PRIMITIVES
@@ -192,7 +193,8 @@ def nano_map(table: EventTable) -> EventMap:
     if not objects:
         raise InputError(
             f"{table.path} has no objects under NanoAOD's names (Jet_pt, Muon_pt, …): say with --columns what its "
-            "columns are, in a TOML or JSON file."
+            "columns are, in a TOML or JSON file (docs/domains.md, Collision events, has one). It has: "
+            f"{listed(table.columns)}."
         )
     met = next((name for name in NANO_MET if {f"{name}_pt", f"{name}_phi"} <= there), None)
     named = {"pt": f"{met}_pt", "phi": f"{met}_phi"} if met else None
@@ -201,9 +203,14 @@ def nano_map(table: EventTable) -> EventMap:
 
 
 def id_columns(table: EventTable, chosen: EventMap, given: str | None) -> tuple[str, ...]:
-    """The columns an id is made of: as given, as the map says, or as run, section and event are usually called."""
+    """The columns an id is made of: as given, as the map says, or as run, section and event are usually called.
+
+    None where rows are numbered, as they are if that was asked for.
+    """
     if given is not None:
-        return (given,) if given in table.columns else tuple(given.split(":"))
+        if given not in table.columns:
+            return () if given == ROW else tuple(given.split(":"))
+        return (given,)
     if chosen.id:
         return chosen.id
     return next((names for names in IDS if set(names) <= set(table.columns)), ())

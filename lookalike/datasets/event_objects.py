@@ -150,7 +150,7 @@ def _objects(
     beyond = (pt * scale > HUGE) | (mass * scale > HUGE) | (btag > HUGE)
     faults.refuse(by_row(beyond, faults, owner), f"a {each.type} ({name}) has a momentum, mass or tag above {HUGE:g}.")
     faults.refuse(by_row(np.abs(eta) > FARTHEST, faults, owner), f"a {each.type} ({name}) is beyond |η| = 10.")
-    phi = azimuths(phi, f"that of a {each.type} ({name})", faults, owner)
+    phi = azimuths(phi, f"{each.phi or each.py} of a {each.type}", faults, owner)
     if light := int(np.count_nonzero(mass < 0)):
         faults.ledger.counts[LIGHT] += light
     kind = np.full(len(pt), float(TYPES.index(each.type)))
@@ -165,7 +165,7 @@ def _met(block: Block, met: MetColumns, undefined: tuple[float, ...], scale: flo
     faults.refuse(~np.isfinite(pt) | ~np.isfinite(phi), "the missing momentum is undefined.")
     faults.refuse(pt < 0, "the missing momentum is negative.")
     faults.refuse(pt * scale > HUGE, f"the missing momentum is above {HUGE:g} GeV.")
-    phi = azimuths(phi, "that of the missing momentum", faults)
+    phi = azimuths(phi, f"{met.phi or met.py} of the missing momentum", faults)
     if still := int(np.count_nonzero((pt >= 0) & (pt * scale < SOFTEST))):
         faults.ledger.counts[STILL] += still
     there = np.flatnonzero(pt * scale >= SOFTEST)

@@ -123,10 +123,9 @@ def _events(
     many: bool,
 ) -> Iterator[tuple[NDArray[np.float32], list[str], dict[str, NDArray[Any]]]]:
     """Blocks of a file: objects (n, *shape), ids and columns (n,) of all rows, good ones and bad."""
-    given = options.unit or chosen.unit
-    unit, scale = energy_unit(given, {table.unit(name) for name in chosen.momenta}, table.path)
+    unit, scale = energy_unit(_given_unit(options, chosen), {table.unit(name) for name in chosen.momenta}, table.path)
     names = id_columns(table, chosen, options.id_column)
-    if not names:
+    if not names and options.id_column is None:
         faults.ledger.note(
             f"{table.path} names no run and event: ids are rows, counted from 0. --id-column says what makes an id."
         )
@@ -152,6 +151,15 @@ def _events(
             catalog = {SUM_PT: found.sum_pt(n), MASS: found.mass(n)} | catalog
         yield objects, ids, catalog
         start += n
+
+
+def _given_unit(options: Options, chosen: EventMap) -> str | None:
+    """The unit of momenta that --unit or the map says; InputError where they disagree."""
+    if options.unit and chosen.unit and options.unit.lower() != chosen.unit.lower():
+        raise InputError(
+            f"{options.columns} says that momenta are in {chosen.unit}, but --unit {options.unit} was given."
+        )
+    return options.unit or chosen.unit
 
 
 def _length(block: Block) -> int:

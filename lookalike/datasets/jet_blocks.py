@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from lookalike.datasets.contract import Ledger, listed
 from lookalike.errors import InputError, LookalikeError
 from lookalike.samples import Column
+from lookalike.wording import in_one_line
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -28,8 +29,7 @@ def reading(path: Path, what: str) -> Iterator[None]:
     except LookalikeError:
         raise
     except Exception as error:  # each library raises errors of many kinds
-        text = (str(error) or type(error).__name__).strip().splitlines()[0]
-        raise InputError(f"{path} cannot be read as {what}: {text}", code="bad_file") from None
+        raise InputError(f"{path} cannot be read as {what}: {in_one_line(error)}", code="bad_file") from None
 
 
 @dataclass(frozen=True)

@@ -49,9 +49,11 @@ def among(names: Iterable[str], bands: Sequence[str], where: str) -> dict[str, s
     whole = {prefix: group for prefix, group in groups.items() if _complete(group)}
     if len(whole) != 1:
         which = "several arrays" if whole else "no arrays"
+        # Of hundreds of names those that may be meant come first: one of each whole group.
+        likely = [next(iter(group.values())) for group in whole.values()]
         raise InputError(
             f"{where} has {which} of pt, eta, phi (or px, py, pz) of each constituent; name them with --bands, for "
-            f"example --bands part_pt,part_eta,part_phi. It has: {_listed(names)}."
+            f"example --bands part_pt,part_eta,part_phi. It has: {_listed(likely or names)}."
         )
     return next(iter(whole.values()))
 

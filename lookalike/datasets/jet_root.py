@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.about import id_from_name
-from lookalike.datasets.contract import Ledger, Options
+from lookalike.datasets.contract import Ledger, Options, listed
 from lookalike.datasets.jet_blocks import Block, Part, as_jet, reading, with_angles
 from lookalike.datasets.jet_names import among
 from lookalike.datasets.table import clean_names, plain_values
@@ -46,6 +46,12 @@ def parts(path: Path, options: Options, ledger: Ledger) -> list[Part]:
     columns = {name: branch for branch, name in clean_names(kept, str(path)).items()}
     lists = {branch for branch, kind in branches.items() if _is_list(kind)}
     collection = next((each for each in COLLECTIONS if _pf_branches(each) <= lists), None)
+    if collection is None and not options.bands and "Jet_pt" in lists:
+        raise InputError(
+            f"{path} is NanoAOD without the lists of its jets' constituents ({sorted(_pf_branches('FatJet'))[0]} and "
+            "others, which PFNano has); --mode events with --bands clusters another collection, for example "
+            "--bands GenPart_pt,GenPart_eta,GenPart_phi."
+        )
     if options.bands or options.mode == "events" or collection is None:
         chosen = among(sorted(lists), options.bands, f"{path}:{name}")
         collection = None
@@ -81,7 +87,10 @@ def _tree(path: Path, file: Any) -> str:
     if "Events" in trees:
         return "Events"
     if len(trees) != 1:
-        raise InputError(f"{path} needs a TTree `Events`, or just one TTree; it has: {', '.join(trees) or 'none'}.")
+        others = [f"{str(key).split(';')[0]} ({kind})" for key, kind in file.classnames().items() if kind != "TTree"]
+        raise InputError(
+            f"{path} needs a TTree `Events`, or just one TTree; it has: {listed(trees or others) or 'nothing'}."
+        )
     return trees[0]
 
 

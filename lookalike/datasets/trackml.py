@@ -19,7 +19,7 @@ from lookalike.datasets.track_companions import companions
 from lookalike.datasets.trackml_files import CELLS as CELL_FILE
 from lookalike.datasets.trackml_files import PARTICLES, TRUTH, Event, EventFiles, find_events, read_event
 from lookalike.errors import InputError, unknown
-from lookalike.progress import progress
+from lookalike.progress import Advance, progress
 from lookalike.samples_writer import SamplesWriter, write_samples
 from lookalike.tracks import CELLS, FIELD, HIT, HITS, LABEL, NOISE, SAME, SAMPLES, TRACKS, UNKNOWN
 
@@ -93,7 +93,7 @@ def ingest(files: list[Path], out: Path, options: Options, ledger: Ledger) -> No
     ):
         for files_of_one in events:
             event = read_event(files_of_one, ledger, options.unit)
-            append(writer, event, bands, places, ledger)
+            append(writer, event, bands, places, ledger, advance)
             advance(1)
 
 
@@ -136,10 +136,14 @@ def _numbers(event: Event, bands: dict[str, Column]) -> tuple[NDArray[np.float32
     return numbers, (r, phi, z)
 
 
-def _append_hits(writer: SamplesWriter, event: Event, bands: dict[str, Column], places: int, ledger: Ledger) -> None:
-    """Store every hit with its companions."""
+def _append_hits(
+    writer: SamplesWriter, event: Event, bands: dict[str, Column], places: int, ledger: Ledger, advance: Advance
+) -> None:
+    """Store every hit with its companions; a full event takes seconds, so progress is told within it."""
     numbers, (r, phi, z) = _numbers(event, bands)
-    near = companions(r, phi, z, places - 1)  # (N, places - 1)
+    near = companions(  # (N, places - 1)
+        r, phi, z, places - 1, lambda done: advance(0, f"{event.files.name}: {done:,} of {len(r):,} hits")
+    )
     members = np.concatenate([np.arange(len(r))[:, None], near], axis=1)  # (N, places), the hit itself first
     particle = None if event.truth is None else event.truth["particle_id"]
     catalog = _of_hits(event, r, phi, z, writer.columns)
@@ -191,7 +195,9 @@ def _name(event: Event) -> str:
     return f"{'sim' if event.files.simulated else ''}{event.files.number}"
 
 
-def _append_tracks(writer: SamplesWriter, event: Event, bands: dict[str, Column], places: int, ledger: Ledger) -> None:
+def _append_tracks(
+    writer: SamplesWriter, event: Event, bands: dict[str, Column], places: int, ledger: Ledger, advance: Advance
+) -> None:
     """Store every particle of FEWEST hits and more with its hits."""
     assert event.truth is not None
     assert event.particles is not None

@@ -34,7 +34,7 @@ from lookalike.indexer.store import (
     version_folder,
     versions,
 )
-from lookalike.indexer.windows import Window, everyone, ranges
+from lookalike.indexer.windows import Window, everyone, ranges, usual_window
 from lookalike.progress import progress
 from lookalike.provenance import build_record, write_record
 from lookalike.samples import Samples
@@ -233,6 +233,11 @@ def _plan(
         k = n - 1
     if window is not None:
         window.values(samples)  # a missing column is said before anything is written
+    elif usual := usual_window(samples):
+        notes.append(
+            f"Any object may be another's neighbor, since no --window was given; usual in the domain "
+            f"{samples.about.domain} is {usual}."
+        )
     recorded = embeddings.made_from.get("checkpoint")
     encoder = BelongsTo(content_hash=recorded) if recorded else None
     size, source = view_size(samples.size)

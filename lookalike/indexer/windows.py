@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lookalike.augmentations import DOMAINS
 from lookalike.errors import InputError, unknown
 from lookalike.samples import Samples
 
@@ -93,6 +94,13 @@ class Window:
         with np.errstate(over="ignore"):
             found: NDArray[np.bool_] = np.abs(x - center) <= self.half_width
         return found
+
+
+def usual_window(samples: Samples) -> str | None:
+    """The window that objects of this domain are usually compared in: its first whose column is there; None if none."""
+    domain = DOMAINS.get(samples.about.domain)
+    windows = domain.windows if domain is not None else ()
+    return next((text for text in windows if Window.parse(text).column in samples.columns), None)
 
 
 @dataclass(frozen=True)

@@ -88,6 +88,7 @@ def evaluate_retrieval(
     period: float | None = None,
     asking: str | None = None,
     weights: str | None = None,
+    no_label: Sequence[str] = (),
     split: str = "half",
     tune: bool = False,
     max_overlap: float | None = None,
@@ -106,6 +107,7 @@ def evaluate_retrieval(
     k           : length of the lists that precision and nDCG look at.
     weights     : column of how many events each object stands for, of either sign, as a query, in lists and in votes.
                   The order of a list, and what has to be in it, never depends on them.
+    no_label    : values of the label that mean there is none.
     split, tune : "half" reports the reporting half, or with `tune` the tuning half; "none" tunes and reports on all.
     max_overlap : objects covering more than this share (0 to 1) of the query's footprint are not found.
     max_queries : at most so many objects of a half ask, chosen by seed; all are found.
@@ -124,7 +126,7 @@ def evaluate_retrieval(
     if max_overlap is not None and not 0 <= max_overlap <= 1:
         raise InputError(f"max_overlap is a share from 0 to 1, but {max_overlap} was given.")
     samples = Samples(existing_files(list(samples_paths)))
-    labels = read_labels(samples, label, kind=kind, period=period, weights=weights)
+    labels = read_labels(samples, label, kind=kind, period=period, weights=weights, no_label=no_label)
     asked_by = None if asking is None else class_of(labels, asking)
     parted = halves(samples, labels, split, seed)
     check_sizes(parted, labels, k)
@@ -176,6 +178,7 @@ def evaluate_retrieval(
             "seed": seed,
             "split": split,
             "weights": weights,
+            "no_label": list(no_label),
         },
         representations=found,
         samples_hash=samples.content_hash,

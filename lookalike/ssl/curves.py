@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 from pathlib import Path
 from typing import Any
@@ -60,9 +61,11 @@ def plot_log(folder: Path, K: int, copy: Path | None = None) -> None:
             axes.legend(*entries, frameon=False)
     for axes in (loss, accuracy, pair, shape):
         axes.grid(alpha=0.3)
+    drawn = io.BytesIO()  # once, since a second drawing of a figure may place its parts a little differently
+    FigureCanvasAgg(figure).print_png(drawn)  # type: ignore[no-untyped-call]
     for path in (folder / PLOT, *([copy] if copy else [])):
         with atomic_path(path) as temporary:
-            FigureCanvasAgg(figure).print_png(temporary)  # type: ignore[no-untyped-call]
+            temporary.write_bytes(drawn.getvalue())
 
 
 def check_copy(copy: Path | None) -> None:

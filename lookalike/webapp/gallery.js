@@ -67,7 +67,9 @@ function drawQuery(data) {
     row.title = fact.description;
     const value = make("dd", "", fact.value);
     if (fact.unit) value.append(make("span", "unit", fact.unit));
-    row.append(make("dt", "", fact.name), value);
+    const name = make("dt");  // long names of columns may be broken after _
+    for (const part of fact.name.split(/(?<=_)/)) name.append(part, document.createElement("wbr"));
+    row.append(name, value);
     facts.append(row);
   }
   section.append(frame, make("h2", "", data.query.id), facts);
