@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from lookalike.files import atomic_path
-from lookalike.probes.bootstrap import Estimate
+from lookalike.probes.bootstrap import LEVEL, Estimate
 from lookalike.probes.evaluate_retrieval import BASELINES, RetrievalReport
 from lookalike.probes.outputs import check_page, check_picture
 from lookalike.probes.plots import Mark, interval_plot, legend
@@ -25,23 +25,26 @@ def draw(report: RetrievalReport, path: Path) -> None:
     from matplotlib.figure import Figure
 
     metrics = list(report.scores["encoder"].metrics)
-    figure = Figure(figsize=(11, 4.2), layout="constrained")
+    figure = Figure(figsize=(11, 4.8), layout="constrained")
     left, right = figure.subplots(1, 2)
     for place, (name, score) in enumerate(report.scores.items()):
         _bars(left, place, 4, [score.metrics[metric] for metric in metrics], name_of(name, report))
     for place, name in enumerate(BASELINES, 1):
         apart = report.scores[name].difference
-        _bars(right, place - 1, 3, [apart[metric] for metric in metrics], f"over {name_of(name, report)}", place)
+        _bars(right, place - 1, 3, [apart[metric] for metric in metrics], "", place)
     if report.chance is not None:
         left.plot([-0.45, 0.45], [report.chance] * 2, "k:", lw=1.5, label="lists at random")
-    for axes, text in (
-        (left, f"{report.labels.column}, {report.half} half"),
-        (right, "the encoder's lead" + (" (less is better)" if report.less_is_better else "")),
-    ):
-        axes.set_title(text if report.half != "all" else text.replace("all half", "all objects"))
+    of = f"{report.labels.column} of simulated objects" if report.simulated else report.labels.column
+    half = "all objects" if report.half == "all" else f"{report.half} half"
+    lead = "the encoder's lead over each" + (" (less is better)" if report.less_is_better else "")
+    for axes, text in ((left, f"{of}, {half}"), (right, lead)):
+        axes.set_title(text)
         axes.set_xticks(range(len(metrics)), [title(metric, report.k) for metric in metrics])
+        axes.set_ylabel((report.labels.unit or "in the label's unit") if report.less_is_better else "score")
         axes.axhline(0, color="black", lw=0.8)
-        axes.legend(fontsize=8)
+    # Below, where it covers no bar; both sides have one color for each.
+    whiskers = f"Whiskers: {LEVEL:.0%} intervals, paired bootstrap over queries"
+    figure.legend(loc="outside lower center", ncols=5, fontsize=9, frameon=False, title=whiskers, title_fontsize=8)
     with atomic_path(path) as temporary:
         figure.savefig(temporary, format=path.suffix[1:].lower(), dpi=150)
 
@@ -108,7 +111,8 @@ def _plots(report: RetrievalReport, names: dict[str, str]) -> list[str]:
         if metric in SHARES:
             shares.append((title(metric, report.k), marks))
         else:
-            others.append((title(metric, report.k), marks))
+            unit = f", {report.labels.unit}" if report.less_is_better and report.labels.unit else ""
+            others.append((title(metric, report.k) + unit, marks))
     about = f"Retrieval by {report.labels.column}"
     parts = [interval_plot(shares, about)] if shares else []
     return parts + [

@@ -60,6 +60,7 @@ def plot_log(folder: Path, K: int, copy: Path | None = None) -> None:
             axes.legend(*entries, frameon=False)
     for axes in (loss, accuracy, pair, shape):
         axes.grid(alpha=0.3)
+    figure.suptitle("faint: each step; strong: the mean over the epoch that ends there", fontsize=9, color="0.35")
     for path in (folder / PLOT, *([copy] if copy else [])):
         with atomic_path(path) as temporary:
             FigureCanvasAgg(figure).print_png(temporary)  # type: ignore[no-untyped-call]
