@@ -617,8 +617,9 @@ def test_times_on_a_dial_are_scored_by_the_short_way_round(tmp_path: Path) -> No
     as_a_column = run(tmp_path, "time", k=5, period=720.0)
     assert as_a_column.scores["encoder"].metrics == found
     text = as_text(report)
-    assert "label hour:minute: circular, once round is 720" in text
-    assert "lists at random have a mean difference of 1" in text
+    assert "label hour:minute: circular, once round is 720 minutes" in text
+    assert re.search(r"lists at random have a mean difference of 1\d\d\.\d{3} minutes\.", text)
+    assert "mean difference@5, minutes" in page(report)
     assert "mean difference@5" in text
     assert "encoder's lead over (less is better)" in text
     ticks = re.findall(r'class="tick"[^>]*>([^<]*)<', page(report))

@@ -102,8 +102,9 @@ def as_text(measured: Invariance) -> str:
     """A person's tables: each augmentation under both layers, then what the encoder has to beat, then the flags."""
     n, steps = len(measured.rows), measured.steps
     together = "all" if not measured.without else f"all but {', '.join(measured.without)}"
+    noun = "simulated object" if measured.samples.about.simulated else "object"
     lines = [
-        f"{counted(n, 'object')}; augmented copies among originals and the reverse; chance finds {1 / n:.1g} first",
+        f"{counted(n, noun)}; augmented copies among originals and the reverse; chance finds {1 / n:.1g} first",
         "",
         _row(
             "",
@@ -131,7 +132,8 @@ def as_text(measured: Invariance) -> str:
         lines.append("No augmentation is flagged.")
     failed = sum(not check.passed for check in measured.judged.checks)
     tests = len(measured.judged.checks)
-    lines.append(f"{tests} tests of the augmentations themselves, {failed} failed.")
+    if tests:
+        lines.append(f"{tests} tests of the augmentations themselves, {failed} failed.")
     lines += [f"note: {note}" for note in measured.notes]
     return "\n".join(lines)
 
