@@ -127,13 +127,15 @@ def test_hits_with_such_a_cell_are_left_out(tmp_path: Path, cell: str) -> None:
     assert Samples(tmp_path / "s.h5").content_hash == Samples(tmp_path / "c.h5").content_hash
 
 
-def test_positions_that_are_no_numbers_are_bad_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_positions_that_are_no_numbers_are_bad_rows(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("ra,dec,mag\n10.5,1,20\n?,2,21\n,3,22\n11,none,23\n")
     table = read_table(tmp_path / "t.csv", Ledger())
     with pytest.raises(InputError, match=r"t.csv, row 2 \(counted from 1\): ra is no number, but '\?'"):
-        table.number("ra", Ledger())
+        table.numbers(["ra", "dec"], Ledger())
     ledger = Ledger(skip_bad=True)
-    np.testing.assert_array_equal(table.number("ra", ledger), [10.5, np.nan, np.nan, 11])
-    np.testing.assert_array_equal(table.number("dec", ledger), [1, 2, 3, np.nan])
+    (ra, dec), bad = table.numbers(["ra", "dec"], ledger)
+    np.testing.assert_array_equal(ra, [10.5, np.nan, np.nan, 11])
+    np.testing.assert_array_equal(dec, [1, 2, 3, np.nan])
+    assert bad.tolist() == [False, True, False, True]
     assert ledger.counts == {"objects that cannot be read": 2}
     assert [name for name, _ in ledger.skipped] == ["t.csv, row 2 (counted from 1)", "t.csv, row 4 (counted from 1)"]

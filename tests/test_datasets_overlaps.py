@@ -16,7 +16,6 @@ from lookalike.datasets import ingest
 from lookalike.datasets.contract import Ledger
 from lookalike.datasets.event_objects import Particles
 from lookalike.datasets.event_overlaps import without_doubles
-from lookalike.datasets.event_rules import Faults
 from lookalike.errors import LookalikeError
 from lookalike.events import TYPES
 from lookalike.samples import Samples
@@ -56,14 +55,13 @@ drawn = st.tuples(
 def test_what_is_left_is_what_the_rule_says(objects: list[Object]) -> None:
     numbers = np.array([[pt, eta, phi, 0, TYPES.index(kind), 0] for _, kind, pt, eta, phi in objects]).reshape(-1, 6)
     particles = Particles(np.array([each[0] for each in objects], np.int64), numbers)
-    faults = Faults(Path("a.root"), Ledger())
-    faults.begin(4)
-    found = without_doubles(particles, faults)
+    ledger = Ledger()
+    found = without_doubles(particles, ledger)
     wanted = by_hand(objects)
     assert found.owner.tolist() == [each[0] for each in wanted]
     assert found.numbers[:, 0].tolist() == [each[2] for each in wanted]
     assert found.numbers[:, 4].tolist() == [TYPES.index(each[1]) for each in wanted]
-    assert sum(faults.ledger.counts.values()) == len(objects) - len(wanted)
+    assert sum(ledger.counts.values()) == len(objects) - len(wanted)
 
 
 def table(folder: Path, **more: object) -> Path:
@@ -94,6 +92,19 @@ def test_doubles_of_a_table_are_left_out_and_counted(tmp_path: Path, by_map: boo
     kept = ingest("events", [tmp_path / "t.csv"], tmp_path / "k.h5", **(options | {"overlaps": "keep"}))  # type: ignore[arg-type]
     assert Samples(kept.out).column("sum_pt").tolist() == [238]
     assert not any("another object" in name for name in kept.counts)
+
+
+@pytest.mark.parametrize(("eta", "phi"), [("inf", "1"), ("1", "inf"), ("1", "")])
+def test_bad_events_are_left_out_without_a_word_of_the_machine(tmp_path: Path, eta: str, phi: str) -> None:
+    """Differences of infinite places are no numbers, of which NumPy warns, and warnings are errors here."""
+    chosen = table(tmp_path)
+    lines = (tmp_path / "t.csv").read_text().splitlines()
+    lines[2] = f"2,40,{eta},{phi},39,{eta},{phi},30,-1,0,44,{eta},{phi},60,-1,0.5,50,0,1.5"
+    (tmp_path / "t.csv").write_text("\n".join(lines) + "\n")
+    for how in ("keep", "drop"):
+        out = tmp_path / f"{how}.h5"
+        report = ingest("events", [tmp_path / "t.csv"], out, columns=chosen, overlaps=how, skip_bad=True, quiet=True)
+        assert (report.n, report.counts["events left out"]) == (1, 1)
 
 
 def test_other_choices_are_refused(tmp_path: Path) -> None:

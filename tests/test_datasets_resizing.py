@@ -107,6 +107,9 @@ def test_an_upload_is_made_what_is_stored(tmp_path: Path, permute: int | None) -
     np.save(tmp_path / "q.npy", made[0, 0, :, :15])
     with pytest.raises(InputError, match="q is 15 × 20 px; this data set needs 12 × 12 px"):
         read_picture(tmp_path / "q.npy", "q", samples.about)
+    np.save(tmp_path / "q.npy", made[0, 0, :15, :15])  # stretched to the same side it would have another scale
+    with pytest.raises(InputError, match=r"q is 15 × 15 px; .* 12 × 12 px, or at least 16 × 16 px to be resized"):
+        read_picture(tmp_path / "q.npy", "q", samples.about)
 
 
 @pytest.mark.parametrize(

@@ -425,6 +425,16 @@ def test_a_value_may_mean_that_there_is_no_label(folder: Path) -> None:
     assert report.settings["no_label"] == ["round"]
 
 
+def test_a_number_of_many_digits_means_itself_alone(folder: Path, tmp_path: Path) -> None:
+    """A float64 makes 2^53 and the next whole number one."""
+    number = np.resize([2**53, 2**53 + 1, 5], N)
+    labels = read_labels(Samples(write(tmp_path, number=number)), "number", no_label=[str(2**53 + 1)])
+    assert labels.classes == ("5", str(2**53))
+    assert labels.without_label == np.count_nonzero(number == 2**53 + 1)
+    with pytest.raises(InputError, match="No object has the number"):
+        read_labels(Samples(folder / "samples.h5"), "number", no_label=["9" * 30])
+
+
 def test_a_value_that_no_object_has_is_refused(folder: Path) -> None:
     samples = Samples(folder / "samples.h5")
     with pytest.raises(InputError, match="No object has the kind 'disc' that --no-label leaves out"):

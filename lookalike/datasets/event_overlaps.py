@@ -11,8 +11,9 @@ from collections.abc import Collection
 
 import numpy as np
 
+from lookalike.datasets.contract import Ledger
 from lookalike.datasets.event_objects import Particles
-from lookalike.datasets.event_rules import Bools, Faults
+from lookalike.datasets.event_rules import Bools
 from lookalike.events import TYPES
 
 KEEP, DROP = "keep", "drop"
@@ -31,15 +32,15 @@ def possible(kinds: Collection[str]) -> bool:
     return any(kind in kinds and not set(others).isdisjoint(kinds) for kind, others, _ in RULES)
 
 
-def without_doubles(particles: Particles, faults: Faults) -> Particles:
-    """The objects (M,) of a block but those that others of their event are too; of good rows they are counted."""
+def without_doubles(particles: Particles, ledger: Ledger) -> Particles:
+    """The objects (M,) of a block, all of finite numbers, but those that others of their event are too; counted."""
     for kind, others, radius in RULES:
         left = np.flatnonzero(particles.numbers[:, 4] == TYPES.index(kind))
         kept = np.flatnonzero(np.isin(particles.numbers[:, 4], [TYPES.index(other) for other in others]))
         double = np.zeros(len(particles.owner), bool)
         double[left] = _doubles(particles.take(left), particles.take(kept), radius)
-        if number := int(np.count_nonzero(double & faults.good[particles.owner])):
-            faults.ledger.counts[f"{kind}s that are another object too, left out"] += number
+        if number := int(np.count_nonzero(double)):
+            ledger.counts[f"{kind}s that are another object too, left out"] += number
         particles = particles.take(np.flatnonzero(~double))
     return particles
 

@@ -102,7 +102,8 @@ def azimuths(phi: Floats, name: str, faults: Faults, owner: NDArray[np.int64] | 
     moved = np.abs(phi) > math.pi + ROUNDING
     if number := int(np.count_nonzero(moved & ~beyond)):
         faults.ledger.counts[WRAPPED] += number
-    wrapped: Floats = math.pi - np.mod(math.pi - phi, 2 * math.pi)
+    with np.errstate(invalid="ignore"):  # of infinite ones, which are refused
+        wrapped: Floats = math.pi - np.mod(math.pi - phi, 2 * math.pi)
     return np.where(np.abs(phi) <= math.pi, phi, wrapped)
 
 

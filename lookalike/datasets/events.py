@@ -144,7 +144,7 @@ def _events(
             found = listed_objects(block, chosen, scale, faults)
             faults.check_unit(found.pt[~found.is_met & faults.good[found.owner]] / scale, unit, scale)
             if overlaps == DROP:
-                found = without_doubles(found, faults)
+                found = without_doubles(found.of(faults.good), faults.ledger)
             objects = packed(found, n, places, faults)
             faults.refuse(objects[:, 0, 0] == 0, "the event has no object at all.")
             found = found.of(faults.good)

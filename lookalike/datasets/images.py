@@ -294,8 +294,21 @@ def _about(pictures: Sequence[Picture], options: Options, ledger: Ledger) -> Abo
         domain=options.domain,
         bands=GRAY if gray else RGB,
         unit="",
-        pixel_scale=options.pixel_scale,
+        pixel_scale=_pixel_scale(pictures, options),
         origin="upper",
         source="PNG and JPEG pictures",
         preprocess=preprocess,
     )
+
+
+def _pixel_scale(pictures: Sequence[Picture], options: Options) -> float | None:
+    """What --pixel-scale says of the files, in arcsec/px of the stored pictures."""
+    if options.pixel_scale is None or options.size is None:
+        return options.pixel_scale
+    sides = sorted({options.crop or min(picture.height, picture.width) for picture in pictures})
+    if len(sides) > 1:
+        raise InputError(
+            f"Pictures of {sides[0]} to {sides[-1]} px have no one pixel scale when all are resized to {options.size} "
+            "px: keep the same center of each with --crop, or leave out --pixel-scale."
+        )
+    return options.pixel_scale * sides[0] / options.size

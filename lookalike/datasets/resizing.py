@@ -46,6 +46,8 @@ def to_resize(picture: NDArray[Any], preprocess: dict[str, Any]) -> NDArray[Any]
     side, crop = preprocess.get(RESIZE), preprocess.get(CROP)
     if side is None or picture.shape[1:] == (side, side):
         return None
-    if crop is not None and min(picture.shape[1:]) >= crop:
+    if crop is not None:
+        if min(picture.shape[1:]) < crop:
+            return None  # the stored ones were refused then: stretched to the same side it would have another scale
         picture = center_crop(picture, crop)
     return picture if picture.shape[1] == picture.shape[2] else None

@@ -34,6 +34,7 @@ COLUMNS = {
     TRUTH: ("hit_id", "particle_id", "tx", "ty", "tz", "tpx", "tpy", "tpz", "weight"),
 }
 FARTHEST = (5_000.0, 10_000.0)  # mm: r and |z| that no tracking detector reaches
+AXIS = 1e-6  # mm: nearer to the beam axis there is no detector, and float32 loses the squares of distances
 NEAREST = 20.0  # mm: the median r of an event's hits is above, that of one in cm or m below
 HARDEST = 100.0  # GeV: the median pT of an event's particles is below, that of one in MeV above
 MADE = "simulated.json"  # beside events that `lookalike simulate tracks` made
@@ -178,7 +179,7 @@ def _checked_hits(path: Path, ledger: Ledger) -> Table:
     _refuse_repeated(hits, "hit_id", faults)
     finite = np.isfinite(r) & np.isfinite(hits["z"])
     faults.refuse(~finite, "x, y or z is no finite number.")
-    faults.refuse(r == 0, "A hit lies on the beam axis, x = y = 0.")
+    faults.refuse(r < AXIS, f"A hit lies on the beam axis, within {AXIS:g} mm.")
     far = (r > FARTHEST[0]) | (np.abs(hits["z"]) > FARTHEST[1])
     faults.refuse(far, f"A hit lies beyond {FARTHEST[0]:g} mm across or {FARTHEST[1]:g} mm along the beam axis.")
     for name in ("volume_id", "layer_id", "module_id"):

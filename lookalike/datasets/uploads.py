@@ -18,7 +18,7 @@ from numpy.typing import DTypeLike, NDArray
 from lookalike.about import MASKED_LIMIT, fill_masked
 from lookalike.datasets.cutouts import as_float32, center_crop
 from lookalike.datasets.permuting import permuted
-from lookalike.datasets.resizing import RESIZE, resized, to_resize
+from lookalike.datasets.resizing import CROP, RESIZE, resized, to_resize
 from lookalike.errors import InputError, NotFoundError
 from lookalike.samples import About
 
@@ -167,9 +167,11 @@ def _fitted(picture: NDArray[Any], name: str, about: About, side: tuple[int, int
         exact = about.preprocess.get("fit", "exact") != "crop"
         if exact or height < side[0] or width < side[1] or side[0] != side[1]:
             least = "" if exact else "at least "
+            crop = about.preprocess.get(CROP) if RESIZE in about.preprocess else None
             raise InputError(
                 f"{name} is {width} × {height} px; this data set needs {least}{side[1]} × {side[0]} px"
-                f"{f' at {about.pixel_scale:g} arcsec/px' if about.pixel_scale else ''}.",
+                f"{f' at {about.pixel_scale:g} arcsec/px' if about.pixel_scale else ''}"
+                f"{f', or at least {crop} × {crop} px to be resized' if crop else ''}.",
                 code="bad_picture",
             )
         picture = center_crop(picture, side[0])

@@ -137,13 +137,21 @@ def _meaning_none(given: NDArray[Any], values: Sequence[str], column: str) -> ND
     found = np.zeros(len(given), bool)
     for value in values:
         try:
-            same = given == (value.strip() if given.dtype.kind == "U" else float(value))
+            same = given == (value.strip() if given.dtype.kind == "U" else _as_number(value, given.dtype))
         except ValueError:
             raise InputError(f"Column {column!r} holds numbers, but --no-label {value!r} is none.") from None
         if not same.any():
             raise InputError(f"No object has the {column} {value!r} that --no-label leaves out.")
         found |= same
     return found
+
+
+def _as_number(text: str, kind: np.dtype[Any]) -> int | float:
+    """A number as it is written; whole where the column's are, which may have more digits than a fraction holds."""
+    try:
+        return int(text) if kind.kind in "iu" else float(text)
+    except ValueError:
+        return float(text)
 
 
 def _few_whole_numbers(values: NDArray[Any]) -> bool:
