@@ -238,7 +238,7 @@ def _unusual(found: Mapping[str, Any]) -> set[str]:
         known = {"objects": found["objects"], "view_size": found["preprocess"]["size"]}
         domain = get_domain(found["domain"])
         known["turns"] = domain.orientations == 8 and domain.turns(domain.settings_type.checked(found["augment"]))
-        known["brief"] = domain.brief
+        known["pace"] = domain.pace
         known["kinds"] = TypeAdapter(AnyInput).validate_python(found["preprocess"]).encoders
         for name, field in TrainConfig.model_fields.items():
             given = TrainConfig.checked({**stored, name: field.get_default(call_default_factory=True)})

@@ -8,6 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lookalike.augmentations.event import EVENT
+from lookalike.augmentations.jet import JET
 from lookalike.errors import InputError
 from lookalike.ssl import defaults
 from lookalike.ssl.defaults import (
@@ -106,11 +108,19 @@ def test_a_small_set_trains_within_its_time() -> None:
 def test_events_are_learned_in_fewer_and_larger_steps(objects: int, epochs: int) -> None:
     for kind in ("mlp", "set"):
         config = resolved(
-            TrainConfig(), objects=objects, view_size=17, default_encoder="mlp", kinds=(kind,), brief=True
+            TrainConfig(), objects=objects, view_size=17, default_encoder="mlp", kinds=(kind,), pace=EVENT.pace
         )
         assert (config.encoder, config.epochs, config.lr) == (kind, epochs, 0.24)
     small_pictures = resolved(TrainConfig(), objects=objects, view_size=17, default_encoder="mlp")
     assert small_pictures.lr < 0.24
+
+
+@pytest.mark.parametrize(("objects", "epochs"), [(1000, 60), (5000, 12), (250_000, 5)])
+def test_jets_are_learned_in_fewer_steps(objects: int, epochs: int) -> None:
+    pictures = resolved(TrainConfig(), objects=objects, view_size=75, default_encoder="resnet10")
+    jets = resolved(TrainConfig(), objects=objects, view_size=75, default_encoder="resnet10", pace=JET.pace)
+    assert (jets.epochs, jets.lr) == (epochs, pictures.lr)
+    assert jets.epochs < pictures.epochs
 
 
 def test_too_few_objects_for_any_batch() -> None:

@@ -62,6 +62,19 @@ class ReadBank(Protocol):
 
 
 @dataclass(frozen=True)
+class Pace:
+    """A default training's length and rate, at any number of objects.
+
+    viewed : objects that training looks at, each time one is seen counted. fewest : epochs, of however many objects.
+    lr     : learning rate per 256 objects of a batch; None for that of pictures.
+    """
+
+    viewed: int
+    fewest: int
+    lr: float | None = None
+
+
+@dataclass(frozen=True)
 class Domain:
     """One field of science. Building one, drawing with it and reading its defaults never imports torch.
 
@@ -76,7 +89,7 @@ class Domain:
     preprocess    : (about, settings) -> what the encoder is given, saved in the checkpoint.
     fit           : (samples, what preprocess gave) -> the same with what follows from the data themselves.
     turns         : (settings) -> whether a picture turned by any angle, and mirrored, shows the same object.
-    brief         : whether encoders learn in fewer and larger steps than those of pictures.
+    pace          : how long encoders learn by default, where not as long as those of pictures.
     orientations  : over how many a small set of what turns is described by default; 1 where eight gain nothing.
     bank          : (samples, settings, seed, epoch) -> what `view` takes of other objects of the set, if anything;
                     training reads that of its seed and epoch 0, an evaluation one of its own.
@@ -97,6 +110,6 @@ class Domain:
     windows: tuple[str, ...] = ()
     fit: Callable[[Samples, Seen], Any] = as_it_is
     turns: Callable[[Any], bool] = never
-    brief: bool = False
+    pace: Pace | None = None
     orientations: Literal[1, 8] = 8
     bank: ReadBank = no_bank

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from lookalike.about import FEATURES, PARTICLES
-from lookalike.augmentations.domain import Domain
+from lookalike.augmentations.domain import Domain, Pace
 from lookalike.augmentations.event_display import draw
 from lookalike.augmentations.event_input import EventRecord, fit
 from lookalike.augmentations.event_particles import COUNTS, ELEMENT, EventParticles
@@ -199,5 +199,5 @@ EVENT = Domain(
     default_encoder="mlp",
     windows=("DER_mass_vis:10", "mass_visible:10", "sum_pt:50"),
     fit=fit,
-    brief=True,
+    pace=Pace(viewed=60_000, fewest=5, lr=0.24),
 )

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from lookalike.about import PARTICLES
-from lookalike.augmentations.domain import Domain
+from lookalike.augmentations.domain import Domain, Pace
 from lookalike.augmentations.jet_drawing import STRETCHES, draw
 from lookalike.augmentations.jet_image import BANDS, SIZE, JetImage
 from lookalike.config import Config
@@ -206,5 +206,6 @@ JET = Domain(
     windows=("log(pt):0.1", "m_jj:100"),
     turns=turns,
     default_encoder="resnet10",
+    pace=Pace(viewed=60_000, fewest=5),
     orientations=1,  # eight gained nothing: docs/training.md
 )

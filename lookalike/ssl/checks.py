@@ -108,7 +108,7 @@ def settle(samples: Samples, config: TrainConfig) -> None:
         objects=len(samples),
         view_size=seen.size,
         default_encoder=domain.default_encoder,
-        brief=domain.brief,
+        pace=domain.pace,
         kinds=seen.encoders,
     )
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from math import log
 from typing import Literal
 
+from lookalike.augmentations.domain import Pace
 from lookalike.errors import InputError
 
 MAX_QUEUE = 65_536  # K of the papers
@@ -20,8 +21,6 @@ TEMPERATURE = (0.1, 0.2)
 LR = (0.06, 0.03)  # per 256 objects of a batch
 VIEWED = 300_000  # objects that a small set's training looks at, each time one is seen counted: 4,700 steps of 64
 MOST_EPOCHS = 1000
-# Of domains whose encoders learn in fewer and larger steps (`Domain.brief`), at any number of objects.
-BRIEF_VIEWED, BRIEF_FEWEST_EPOCHS, BRIEF_LR = 60_000, 5, 0.24
 LOW_MOMENTUM, HIGH_MOMENTUM = 0.9, 0.999
 FOLLOWING = 30  # times that the key encoder could forget its start in the course of a run
 
@@ -61,15 +60,13 @@ def default_queue(objects: int, batch_size: int) -> int:
     return max(batch_size, min(objects // SHARE, MAX_QUEUE) // batch_size * batch_size)
 
 
-def default_epochs(objects: int, brief: bool = False) -> int:
+def default_epochs(objects: int, pace: Pace | None = None) -> int:
     """As many passes as make VIEWED objects, but at least FEWEST_EPOCHS and at most MOST_EPOCHS.
 
-    brief : of a domain whose encoders learn in fewer and larger steps.
+    pace : of a domain whose encoders learn for another time.
     """
-    if brief:
-        return min(max(round(BRIEF_VIEWED / objects), BRIEF_FEWEST_EPOCHS), MOST_EPOCHS)
-    fewest = round(between(FEWEST_EPOCHS, objects))
-    return min(max(round(VIEWED / objects), fewest), MOST_EPOCHS)
+    viewed, fewest = (pace.viewed, pace.fewest) if pace else (VIEWED, round(between(FEWEST_EPOCHS, objects)))
+    return min(max(round(viewed / objects), fewest), MOST_EPOCHS)
 
 
 def default_momentum(steps: int) -> float:
@@ -82,9 +79,9 @@ def default_temperature(objects: int) -> float:
     return between(TEMPERATURE, objects)
 
 
-def default_lr(objects: int, brief: bool = False) -> float:
-    """The learning rate per 256 objects of a batch; brief as for the epochs."""
-    return BRIEF_LR if brief else between(LR, objects)
+def default_lr(objects: int, pace: Pace | None = None) -> float:
+    """The learning rate per 256 objects of a batch; pace as for the epochs."""
+    return pace.lr if pace and pace.lr else between(LR, objects)
 
 
 def default_orientations(objects: int) -> Literal[1, 8]:

@@ -21,17 +21,18 @@ def _by_data() -> dict[str, str]:
     """The settings that follow from data, domain and machine."""
     encoders = {domain.default_encoder for domain in DOMAINS.values()}
     mlp, of_set = MlpSettings(), SetSettings()
+    paced = [(domain.name, domain.pace) for domain in DOMAINS.values() if domain.pace]
     return {
         "encoder": " or ".join(sorted(encoders)) + (" by the domain" if len(encoders) > 1 else ""),
         "small_stem": f"for views below {SMALL_VIEW} px",
         "epochs": f"{defaults.VIEWED:,}/N; at least {_growing(defaults.FEWEST_EPOCHS)}; "
-        f"at most {defaults.MOST_EPOCHS:,}; of events {defaults.BRIEF_VIEWED:,}/N, at least "
-        f"{defaults.BRIEF_FEWEST_EPOCHS}",
+        f"at most {defaults.MOST_EPOCHS:,}"
+        + "".join(f"; of {name}s {pace.viewed:,}/N, at least {pace.fewest}" for name, pace in paced),
         "batch_size": _growing(defaults.BATCH),
         "queue": f"the largest multiple of the batch ≤ N/{defaults.SHARE} and ≤ {defaults.MAX_QUEUE:,}",
         "momentum": f"1 − {defaults.FOLLOWING}/steps, within {defaults.LOW_MOMENTUM} and {defaults.HIGH_MOMENTUM}",
         "temperature": _growing(defaults.TEMPERATURE),
-        "lr": f"{_growing(defaults.LR)}; of events {defaults.BRIEF_LR:g}",
+        "lr": _growing(defaults.LR) + "".join(f"; of {name}s {pace.lr:g}" for name, pace in paced if pace.lr),
         "precision": "bfloat16 where the device multiplies it faster, else float16 on a GPU that does, else float32",
         "compile": "no",
         "sub_batches": "batch/32, at least 2",

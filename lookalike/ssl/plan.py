@@ -138,7 +138,7 @@ def make_plan(
         precision=precision or fast_precision(CPU),
         processes=processes,
         turns=domain.orientations == 8 and domain.turns(augment),
-        brief=domain.brief,
+        pace=domain.pace,
     )
     plan = Plan(samples, domain, augment, preprocess, settled, notes)
     notes += [*_undefined(samples, plan.columns), *_describe(settled, len(samples), preprocess), *grown]

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from lookalike.augmentations.domain import Pace
 from lookalike.config import Config
 from lookalike.errors import CorruptError, InputError, unknown
 from lookalike.ssl.architectures import ENCODERS, MLP, RESNET, SET, MlpSettings, SetSettings, kind_of
@@ -32,7 +33,9 @@ class TrainConfig(Config):
 
     encoder: str | None = None  # the domain's default
     small_stem: bool | None = None  # for views below SMALL_VIEW px
-    epochs: int | None = Field(None, ge=1)  # 300,000 / N within 20 to 1,000 (of events fewer); on resume, as before
+    epochs: int | None = Field(
+        None, ge=1
+    )  # 300,000 / N within 20 to 1,000 (of some domains fewer); on resume, as before
     batch_size: int | None = Field(None, ge=4)  # 64; to 256 for large sets
     queue: int | None = Field(None, ge=1)  # K: the largest multiple of the batch <= N/8 and <= 65,536
     momentum: float | None = Field(None, ge=0, lt=1)  # m: 1 - 30/steps, within 0.9 to 0.999
@@ -83,14 +86,14 @@ def resolved(
     precision: str = "float32",
     processes: int = 1,
     turns: bool = False,
-    brief: bool = False,
+    pace: Pace | None = None,
     kinds: tuple[str, ...] = (RESNET, MLP),
 ) -> SettledConfig:
     """The same settings with every open value filled in for N = `objects` and views of `view_size` px.
 
     precision : what the device multiplies fast. processes : how many share a batch, each with equally many of batch
     norm's parts. turns : whether an object turned or mirrored is the same object.
-    brief : whether the domain's encoders learn in fewer and larger steps.
+    pace : of a domain whose encoders learn for another time than those of pictures.
     kinds : the kinds of encoder that take these data.
     InputError where the data are too few for the batch or the queue.
     """
@@ -120,7 +123,7 @@ def resolved(
             f"The queue holds at least one batch ({B:,}) and fewer keys than there are objects "
             f"({objects:,}), but queue = {K:,}."
         )
-    epochs = default_epochs(objects, brief) if config.epochs is None else config.epochs
+    epochs = default_epochs(objects, pace) if config.epochs is None else config.epochs
     by_data = {
         "encoder": encoder,
         "small_stem": kind == RESNET and view_size < SMALL_VIEW,
@@ -131,7 +134,7 @@ def resolved(
         "queue": K,
         "momentum": default_momentum(epochs * (objects // B)),
         "temperature": default_temperature(objects),
-        "lr": default_lr(objects, brief),
+        "lr": default_lr(objects, pace),
         "precision": precision,
         "compile": False,
         "sub_batches": sub_batches,
