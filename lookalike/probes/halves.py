@@ -16,6 +16,7 @@ from lookalike.wording import counted
 
 FEWEST = 10  # queries below which an interval says nothing
 CANCELLING = 5.0  # the sum of signed weights over the spread of its resamples, below which it may be 0 in one
+CLEAR = 1.96  # the same of one class, whose sum is then above 0 with its 95 % interval
 
 Floats = NDArray[np.float64]
 Rows = NDArray[np.int64]
@@ -150,9 +151,9 @@ def standing(weights: Floats) -> float:
     return float(weights.sum() / np.sqrt(np.square(weights).sum()))
 
 
-def cancelling(weights: Floats) -> bool:
+def cancelling(weights: Floats, least: float = CANCELLING) -> bool:
     """Whether weights of both signs leave a sum whose resamples may be 0, by which means are divided."""
-    return bool((weights < 0).any()) and standing(weights) < CANCELLING
+    return bool((weights < 0).any()) and standing(weights) < least
 
 
 def refuse_cancelling(weights: Floats) -> None:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from lookalike.errors import InputError
 from lookalike.probes.ams import ams_terms, amses, threshold
 from lookalike.probes.bootstrap import mean_terms, means, r2_terms, r2s
-from lookalike.probes.halves import Part, cancelling, standing
+from lookalike.probes.halves import CLEAR, Part, cancelling, standing
 from lookalike.probes.labels import Labels
 from lookalike.probes.ranking import (
     Ranked,
@@ -133,7 +133,7 @@ class Classes:
         found: dict[str, Terms] = {name: (mean_terms(values, weights), means) for name, values in columns.items()}
         names = self.labels.classes
         for place, name in enumerate(names if len(names) <= MOST_CLASSES else ()):
-            if (truth == place).any() and not cancelling(weights[truth == place]):
+            if (truth == place).any() and not cancelling(weights[truth == place], CLEAR):
                 found[CLASS + name] = (mean_terms(asked.means[self.metric], weights * (truth == place)), means)
         if asked.votes is not None:
             selected = asked.votes[:, ks.index(int(chosen["ams_k"]))] >= chosen["ams_vote"]
@@ -173,7 +173,7 @@ def unscored_classes(labels: Labels, part: Part) -> dict[str, float]:
         return {}
     truth, weights = _asked_of(part)
     of = {name: weights[truth == place] for place, name in enumerate(labels.classes)}
-    return {name: standing(each) for name, each in of.items() if cancelling(each)}
+    return {name: standing(each) for name, each in of.items() if cancelling(each, CLEAR)}
 
 
 class Numbers:

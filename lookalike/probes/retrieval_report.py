@@ -8,7 +8,7 @@ from typing import Any
 from lookalike import __version__
 from lookalike.probes.bootstrap import LEVEL, Estimate
 from lookalike.probes.evaluate_retrieval import BASELINES, RetrievalReport, Score
-from lookalike.probes.halves import CANCELLING
+from lookalike.probes.halves import CLEAR
 from lookalike.wording import counted
 
 SCHEMA = 1
@@ -215,7 +215,7 @@ def notes(report: RetrievalReport) -> list[str]:
     """What a reader should know besides: of the descriptions, and of whom nothing is said."""
     told = [
         f"the queries of class {name} have no score of their own, since their weights cancel: the sum is {ratio:.2g} "
-        f"times the root of the sum of their squares, where {CANCELLING:g} are needed."
+        f"times the root of the sum of their squares, where {CLEAR:g} are needed."
         for name, ratio in report.unscored.items()
     ]
     silent = [f"{name_of(name, report)} {each.silent:,}" for name, each in report.scores.items() if each.silent]
