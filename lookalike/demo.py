@@ -19,7 +19,9 @@ import numpy as np
 from lookalike import __version__
 from lookalike.embeddings import Embeddings
 from lookalike.errors import LookalikeError, StoppedError
-from lookalike.files import lock, write_json
+from lookalike.files import lock, read_json, write_json
+from lookalike.hashing import content_hash
+from lookalike.onnx_files import file_hash
 from lookalike.provenance import read_record
 from lookalike.samples import Samples
 from lookalike.wording import counted
@@ -65,6 +67,10 @@ class Demo:
     @property
     def index(self) -> Path:
         return self.out / "index"
+
+    @property
+    def scores(self) -> Path:
+        return self.out / "scores.json"
 
     @property
     def sheet(self) -> Path:
@@ -113,10 +119,8 @@ def run(demo: Demo) -> None:
         check_ports(demo.port, demo.app_port)
     _say(f"lookalike demo in {demo.out}, seed {demo.seed}")
     stages = make_all(demo)
-    start = time.monotonic()
-    scores = score(demo)
-    stages.seconds["score"] = time.monotonic() - start
-    print(report(demo, stages, scores), flush=True)
+    stages.run("score", lambda: _scores_valid(demo), lambda: score(demo))
+    print(report(demo, stages, read_scores(demo)), flush=True)
     if demo.serve:
         from lookalike.serving import serve_both
 
@@ -248,7 +252,7 @@ def _embeddings_valid(demo: Demo) -> bool:
     }
 
 
-def score(demo: Demo) -> Scores:
+def score(demo: Demo) -> None:
     """Self-retrieval@1 of augmented copies, the trained encoder beside three rivals; also draws the sheet.
 
     For all objects and for the brighter third, since the faintest are little more than noise in 8 bits.
@@ -266,8 +270,42 @@ def score(demo: Demo) -> Scores:
     bright = mag <= np.quantile(mag, 1 / 3)
     scores = {name: {"all": share(hits), "brighter third": share(hits[bright])} for name, hits in found.items()}
     shares = {name: {which: asdict(s) for which, s in both.items()} for name, both in scores.items()}
-    write_json(demo.out / "scores.json", {"self_retrieval_at_1": shares, "max_overlap": demo.max_overlap})
-    return scores
+    write_json(
+        demo.scores,
+        {"self_retrieval_at_1": shares, "max_overlap": demo.max_overlap, "made_from": _scored(demo, shares)},
+    )
+
+
+def read_scores(demo: Demo) -> Scores:
+    """The scores that are stored."""
+    from lookalike.probes.retrieval import Share
+
+    stored = read_json(demo.scores)["self_retrieval_at_1"]
+    return {name: {which: Share(**share) for which, share in both.items()} for name, both in stored.items()}
+
+
+def _scored(demo: Demo, shares: object) -> dict[str, object]:
+    """What decides whether scores and picture are still valid: themselves, what they tell of, and how."""
+    from lookalike.indexer.store import Index
+    from lookalike.ssl.checkpoint import read_config
+
+    return {
+        "samples": Samples(demo.samples).content_hash,
+        "checkpoint": read_config(demo.checkpoint).content_hash,
+        "index": Index(demo.index).manifest.content_hash,
+        "seed": demo.seed,
+        "max_overlap": demo.max_overlap,
+        "lookalike": __version__,
+        "picture": file_hash(demo.sheet),
+        "scores": content_hash({}, shares),
+    }
+
+
+def _scores_valid(demo: Demo) -> bool:
+    stored = read_json(demo.scores)
+    if not isinstance(stored, dict) or not demo.sheet.is_file():
+        return False
+    return bool(stored.get("made_from") == _scored(demo, stored.get("self_retrieval_at_1")))
 
 
 def _shown_queries(searcher: Searcher) -> list[str]:
@@ -307,7 +345,7 @@ def report(demo: Demo, stages: Stages, scores: Scores) -> str:
                 "checkpoint": demo.checkpoint,
                 "embeddings": demo.embeddings,
                 "index": demo.index,
-                "scores": demo.out / "scores.json",
+                "scores": demo.scores,
                 "picture": demo.sheet,
             }.items()
         ),

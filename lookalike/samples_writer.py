@@ -17,6 +17,7 @@ from lookalike.attributes import set_texts
 from lookalike.errors import InputError
 from lookalike.files import atomic_path, file_output, lock, write_point
 from lookalike.hashing import ArrayHash, combine
+from lookalike.origins import Origins, Rows
 from lookalike.provenance import drop_record, refuse_loss
 from lookalike.samples import COUNT, KIND, KINDS, SCHEMA, count_missing, place
 
@@ -44,16 +45,24 @@ class SamplesWriter:
         self._missing = dict.fromkeys(self.columns, 0)
         self._pending: dict[str, list[NDArray[Any]]] = {name: [] for name in ("id", *self.columns)}
         self._pending_rows = 0
+        self._origins = Origins()
         self._n = 0
 
     def __len__(self) -> int:
         return self._n
 
-    def append(self, ids: Sequence[str], objects: NDArray[Any], catalog: Mapping[str, NDArray[Any]]) -> None:
+    def append(
+        self,
+        ids: Sequence[str],
+        objects: NDArray[Any],
+        catalog: Mapping[str, NDArray[Any]],
+        rows: Rows | None = None,
+    ) -> None:
         """Add objects: ids (N,), what is stored of each (N, *shape), one catalog array (N,) per declared column.
 
         objects : of the description's layout, images (N, C, H, W) float32 or uint8, particles (N, P, F) float32 or
                   features (N, F) float32.
+        rows    : where they come from, by which a repeated id is told.
         A column is float64, int64 or text from its first block on. Raises InputError for anything else, and for an
         id that breaks the rule; one that occurs in two blocks is found when the file is closed.
         """
@@ -65,15 +74,16 @@ class SamplesWriter:
         if not len(ids):
             return
         named = np.array([check_id(name) for name in ids], dtype="S")
-        _check_unique(named, self._n)
-        rows = {"id": named} | {name: self._storable(name, values) for name, values in catalog.items()}
-        for name, values in rows.items():
+        self._origins.add(len(ids), rows)
+        self._origins.refuse_repeated(named, self._n)
+        columns = {"id": named} | {name: self._storable(name, values) for name, values in catalog.items()}
+        for name, values in columns.items():
             if values.shape != (len(ids),):
                 raise InputError(
                     f"Column {name!r} needs one value per object, {(len(ids),)}, but has the shape {values.shape}."
                 )
         self._append_objects(objects)
-        for name, values in rows.items():
+        for name, values in columns.items():
             self._pending[name].append(values)
         self._n += len(ids)
         self._pending_rows += len(ids)
@@ -139,7 +149,7 @@ class SamplesWriter:
             raise InputError("No object to store: every one was refused or the source is empty.", code="no_objects")
         if self._pending_rows:
             self._write_catalog(last=True)
-        _check_unique(self._file["id"][:])
+        self._origins.refuse_repeated(self._file["id"][:])
         for name, column in self.columns.items():
             texts = {"unit": column.unit, "description": column.description, "ucd": column.ucd}
             set_texts(self._file[place(name)], texts)
@@ -242,16 +252,3 @@ def _extend(file: h5py.File, where: str, values: NDArray[Any]) -> None:
         data = file[where]
     data.resize(len(data) + len(values), axis=0)
     data[len(data) - len(values) :] = values
-
-
-def _check_unique(ids: NDArray[np.bytes_], before: int = 0) -> None:
-    """InputError where one of the ids (n,) occurs twice. before : how many objects came before these."""
-    order = np.argsort(ids, kind="stable")
-    twice = np.flatnonzero(ids[order[1:]] == ids[order[:-1]])
-    if len(twice):
-        first, second = (before + int(order[twice[0] + step]) + 1 for step in (0, 1))
-        raise InputError(
-            f"Ids must be unique, but {ids[order[twice[0]]].decode()!r} occurs twice, as objects {first:,} and "
-            f"{second:,} of those to be stored (counted from 1).",
-            code="duplicate_id",
-        )

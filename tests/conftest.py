@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import multiprocessing
 import os
 import signal
 import socket
@@ -11,8 +12,14 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+# Of several processes that share the cores each computes on one thread: more would mostly wait for each other, spinning
+# (a third of the work was left where they did not). OpenMP and OpenBLAS read this when NumPy, torch or faiss is loaded.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import hypothesis
 import numpy as np
@@ -51,6 +58,37 @@ def lookalike() -> Callable[..., subprocess.CompletedProcess[str]]:
         return subprocess.run(command, capture_output=True, text=True, timeout=timeout, cwd=cwd, env=env, check=False)
 
     return run
+
+
+@pytest.fixture
+def command(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run the command within this process, which spares the imports; otherwise as `lookalike` does."""
+    from lookalike.cli import main
+
+    def run(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+        if cwd is not None:
+            monkeypatch.chdir(cwd)
+        monkeypatch.setattr("sys.argv", ["lookalike", *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main()
+        printed = capsys.readouterr()
+        return subprocess.CompletedProcess([], int(ended.value.code or 0), printed.out, printed.err)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def children() -> multiprocessing.context.ForkServerContext:
+    """Processes that start with torch already imported, without this process's threads."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["lookalike.ssl.train", "lookalike.ssl.embed"])
+    first = context.Process(target=int)  # starts the server, so that later ones are timed without its imports
+    first.start()
+    first.join()
+    return context
 
 
 @pytest.fixture(scope="session")
@@ -187,13 +225,14 @@ def free_port() -> Callable[[], int]:
     return find
 
 
-@pytest.fixture
-def blob_samples(tmp_path: Path) -> Callable[..., Path]:
-    """Write a samples file of n drawn galaxies, each of its own shape and color, turned by so many right angles."""
+@pytest.fixture(scope="session")
+def write_blobs() -> Callable[..., Path]:
+    """Write a samples file of n drawn galaxies into a folder: as `blob_samples`, for what several tests share."""
     from lookalike.samples import About, Column
     from lookalike.samples_writer import write_samples
 
     def write(
+        folder: Path,
         name: str = "samples.h5",
         n: int = 64,
         size: int = 24,
@@ -222,40 +261,60 @@ def blob_samples(tmp_path: Path) -> Callable[..., Path]:
         about = About(
             domain=domain, bands=tuple(bands), unit=unit, pixel_scale=pixel_scale, source="drawn", survey=survey
         )
-        with write_samples(tmp_path / name, about, {"mag": Column("mag", "brightness")}) as writer:
+        with write_samples(folder / name, about, {"mag": Column("mag", "brightness")}) as writer:
             writer.append([f"{prefix}{row:04d}" for row in range(n)], images, {"mag": 20 - np.log(bright)})
-        return tmp_path / name
+        return folder / name
 
     return write
 
 
 @pytest.fixture
-def one_thread() -> Iterator[None]:
-    """Let torch compute on one thread, on which its sums have one order."""
+def blob_samples(write_blobs: Callable[..., Path], tmp_path: Path) -> Callable[..., Path]:
+    """Write a samples file of n drawn galaxies, each of its own shape and color, turned by so many right angles."""
+    return partial(write_blobs, tmp_path)
+
+
+@pytest.fixture(scope="session")
+def on_one_thread() -> Callable[[], contextlib.AbstractContextManager[None]]:
+    """As `one_thread`, for what several tests share: `with on_one_thread():`."""
     import torch
 
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+    @contextlib.contextmanager
+    def limited() -> Iterator[None]:
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(threads)
+
+    return limited
 
 
-# Files that take a minute or more. They come first, so that at the end no process is left alone with a long one.
+@pytest.fixture
+def one_thread(on_one_thread: Callable[[], contextlib.AbstractContextManager[None]]) -> Iterator[None]:
+    """Let torch compute on one thread, on which its sums have one order."""
+    with on_one_thread():
+        yield
+
+
+# Files that take longest. They come first, so that at the end no process is left alone with a long one.
 LONG_FILES = (
-    "test_demo",
     "test_ssl_world",
-    "test_ssl_crash",
+    "test_demo",
     "test_webapp_browser",
-    "test_ssl_exporting",
-    "test_ssl_train",
-    "test_probes_invariance",
-    "test_jets_pipeline",
-    "test_bench",
-    "test_ssl_find_lr",
-    "test_ssl_embed_folder",
     "test_ssl_importing",
-    "test_simulate_jets",
+    "test_probes_invariance",
+    "test_ssl_train",
+    "test_ssl_exporting",
+    "test_ssl_crash",
+    "test_bench",
+    "test_ssl_embed_folder",
+    "test_jets_pipeline",
+    "test_ssl_find_lr",
     "test_service_process",
+    "test_ssl_exporting_events",
+    "test_bench_domains",
 )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from lookalike.augmentations.inputs import encoder_input
 from lookalike.bench import embedding, training
 from lookalike.bench.drawn import BANDS, as_pictures, draw_galaxies
 from lookalike.bench.invariance import bench_invariance, plot_curve
+from lookalike.bench.lightly_moco import LightlyMoCo
 from lookalike.bench.per_sample import view_of_one
 from lookalike.cli import main
 from lookalike.errors import InputError
@@ -75,8 +77,9 @@ def test_one_at_a_time_is_the_same_augmentation_as_ours(drawn: Samples) -> None:
 
 
 def test_the_report_holds_every_ratio(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(training, "WORKERS", (0,))
-    case = training.measure(training.Case("resnet18", 51, 32), objects=128, rounds=1, steps=1, quiet=True)
+    for name, small in {"WORKERS": (0,), "UNTIMED": 1, "BATCH": 16}.items():
+        monkeypatch.setattr(training, name, small)
+    case = training.measure(training.Case("resnet18", 51, 32), objects=48, rounds=1, steps=1, quiet=True)
     assert case["fraction_of_limit"] == case["loop_samples_per_s"] / case["limit_samples_per_s"]
     assert case["vs_lightly"] == case["loop_samples_per_s"] / case["lightly_samples_per_s"]
     assert case["fraction_of_limit_in_our_precision"] <= case["fraction_of_limit"] * 1.0001 or (
@@ -110,6 +113,7 @@ def test_embedding_is_measured_beside_the_bare_model(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     small = training.Case("resnet18", 51, 32)
+    monkeypatch.setattr(embedding, "BATCHES", (4, 16))
     case = embedding.measure(small, objects=70, rounds=1, limit_seconds=0, sets=(8, 32), quiet=True)
     assert case["fraction_of_limit"] == case["embed_samples_per_s"] / case["limit_samples_per_s"]
     assert case["limit_best_samples_per_s"] >= case["limit_samples_per_s"] > 0
@@ -155,3 +159,38 @@ def test_the_curve_of_invariance_is_that_of_the_training_it_watches(blob_samples
         assert picture.size[0] > 400
     with pytest.raises(InputError, match="At least 2 objects"):
         bench_invariance([data], config, objects=1)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
+def test_every_precision_is_computed_in(precision: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside our loop in float16, the bare model and lightly used to compute in float32, without a word."""
+    monkeypatch.setattr(training, "BATCH", 2)  # convolutions in float16 are slow on a CPU
+    found: set[torch.dtype] = set()
+
+    def note(module: Any, given: Any, made: Any) -> None:
+        if isinstance(module, torch.nn.Conv2d):
+            found.add(made.dtype)
+
+    hook = torch.nn.modules.module.register_module_forward_hook(note)
+    try:
+        training.limit_step(training.Case("resnet18", 51, 32), torch.contiguous_format, precision)()
+        assert found == {getattr(torch, precision)}
+        found.clear()
+        pictures = [Image.new("RGB", (40, 40), (value, 90, 30)) for value in range(0, 128, 16)]
+        rival = LightlyMoCo(
+            *(pictures, "resnet18", 32, 2),
+            queue=8,
+            workers=0,
+            memory_format=torch.contiguous_format,
+            precision=precision,
+        )
+        rival.step()
+        rival.close()
+        assert found == {getattr(torch, precision)}
+    finally:
+        hook.remove()
+
+
+def test_another_precision_is_refused() -> None:
+    with pytest.raises(InputError, match=r"Unknown precision 'float8'.* Choices: float32, bfloat16, float16"):
+        training.limit_step(training.Case("resnet18", 51, 32), torch.contiguous_format, "float8")()

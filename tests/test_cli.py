@@ -14,26 +14,8 @@ import numpy as np
 import pytest
 
 from lookalike import __version__
-from lookalike.cli import main
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
-
-
-@pytest.fixture
-def command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Run the command within this process, which spares each case the imports."""
-
-    def run(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-        if cwd is not None:
-            monkeypatch.chdir(cwd)
-        monkeypatch.setattr("sys.argv", ["lookalike", *map(str, arguments)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main()
-        printed = capsys.readouterr()
-        return subprocess.CompletedProcess([], int(ended.value.code or 0), printed.out, printed.err)
-
-    return run
 
 
 README = Path(__file__).resolve().parent.parent / "README.md"

@@ -280,6 +280,20 @@ def test_positions_in_pixels_get_sky_positions_and_cubes_work_alike(tmp_path: Pa
     assert samples.column("dec")[0] == pytest.approx(2.0, abs=1e-6)
 
 
+def test_positions_that_are_no_numbers_are_counted_once(tmp_path: Path) -> None:
+    file = write(tmp_path / "field.fits", [noise(1, 60, 80)[0]], [sky(width=80, height=60)])
+    (tmp_path / "t.csv").write_text("x,y,n\n39,29,0\n?,none,1\n10,bad,2\n,12,3\n1,1,4\n40,30,5\n")
+    with pytest.raises(InputError, match=r"t.csv, row 2 \(counted from 1\): x is no number, but '\?'"):
+        run([file], tmp_path / "out.h5", catalog=tmp_path / "t.csv", size=9, bands=["I"])
+    report, samples = run([file], tmp_path / "out.h5", catalog=tmp_path / "t.csv", size=9, bands=["I"], skip_bad=True)
+    assert samples.column("n").tolist() == [0, 5]
+    assert report.counts == {"objects that cannot be read": 2, "without a position": 1, "cut by the edge": 1}
+    assert [(name.partition(", ")[2], reason.partition(" ")[0]) for name, reason in report.skipped] == [
+        ("row 2 (counted from 1)", "x"),
+        ("row 3 (counted from 1)", "y"),
+    ]
+
+
 def test_galactic_headers_take_icrs_positions(tmp_path: Path) -> None:
     header = sky() | {"CTYPE1": "GLON-TAN", "CTYPE2": "GLAT-TAN", "CRVAL1": 236.0, "CRVAL2": 42.0}
     image = noise(150, 200)

@@ -225,6 +225,22 @@ def test_only_the_center_is_kept_where_asked_for(tmp_path: Path, size: int | Non
         run([tmp_path / "in"], tmp_path / "no.h5", crop=0)
 
 
+def test_the_pixel_scale_of_the_files_becomes_that_of_what_is_stored(tmp_path: Path) -> None:
+    save(tmp_path / "in/a.png", pixels(20, 30))
+    save(tmp_path / "in/b.png", pixels(40, 20, seed=1))
+    for options, scale in (
+        ({"size": 10}, 1.0),
+        ({"size": 40}, 0.25),
+        ({"size": 10, "crop": 15}, 0.75),
+        ({"crop": 8}, 0.5),
+    ):
+        _, samples = run([tmp_path / "in"], tmp_path / "out.h5", pixel_scale=0.5, **options)
+        assert samples.about.pixel_scale == pytest.approx(scale)
+    save(tmp_path / "in/c.png", pixels(12, 12))
+    with pytest.raises(InputError, match=r"Pictures of 12 to 20 px have no one pixel scale .*--crop"):
+        run([tmp_path / "in"], tmp_path / "other.h5", pixel_scale=0.5, size=10)
+
+
 def test_pictures_that_are_not_square_need_a_size_and_small_ones_are_counted(tmp_path: Path) -> None:
     save(tmp_path / "in/a.png", pixels(10, 14))
     with pytest.raises(InputError, match="14 × 10 px, not square"):

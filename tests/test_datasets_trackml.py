@@ -116,6 +116,7 @@ def test_events_may_lack_everything_but_hits(tmp_path: Path) -> None:
         ("hits", 2, 0, -4, "row 3 .*hit_id is negative"),
         ("hits", 1, 3, "nan", "row 2 .*no finite number"),
         ("hits", 1, 1, 1e5, "row 2 .*beyond 5000 mm across"),
+        ("hits", 0, 1, 1e-25, "row 1 .*on the beam axis"),
         ("hits", 4, 4, -1, "row 5 .*volume_id"),
         ("truth", 3, 1, 12345, "row 4 .*none of the event's particles"),
         ("truth", 3, 0, 555, "row 4 .*none of the event's hits"),
@@ -292,7 +293,8 @@ def test_companions_in_a_full_real_event_are_those_of_the_definition(shared_data
     file = shared_data / "trackml_small" / "event000001001-hits.csv.gz"
     if not file.exists():
         pytest.skip("no full event of the TrackML challenge")
-    hits = read_table(file, "hits")
+    hits, odd = read_table(file, "hits")
+    assert odd == []
     places = np.hypot(hits["x"], hits["y"]), np.arctan2(hits["y"], hits["x"]), hits["z"]
     part = np.abs(places[1]) < 0.6  # a fifth of it, as dense as all
     places = tuple(each[part] for each in places)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -15,16 +14,20 @@ from collections.abc import Callable
 from pathlib import Path
 
 import httpx
+import numpy as np
 import pytest
 
-from lookalike import cli
 from lookalike.probes.release import release
+from lookalike.provenance import read_record, write_record
+from lookalike.samples import Samples
+from lookalike.samples_writer import write_samples
 from lookalike.ssl import released
 from lookalike.ssl.checkpoint import read_config
 from lookalike.ssl.train import TrainConfig, train
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
-STAGES = ["ingest", "train", "embed", "index"]
+STAGES = ["ingest", "train", "embed", "index", "score"]
+FEW = 320  # more than the demo's queue holds
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +44,7 @@ def test_the_report_says_what_came_out(made: tuple[Path, subprocess.CompletedPro
     assert objects >= 1000
     for line in ("trained encoder", "untrained encoder", "raw pixels", "radial profile + color histogram"):
         assert re.search(rf"{re.escape(line)}( +[01]\.\d{{3}} \([01]\.\d{{3}}–[01]\.\d{{3}}\)){{2}}", done.stdout)
-    for stage in [*STAGES, "verify", "score"]:
+    for stage in [*STAGES, "verify"]:
         assert re.search(rf"{stage} +[\d.]+ s", done.stdout)
     for path in re.findall(r"^  \w+ +(/\S+)$", done.stdout, re.MULTILINE):
         assert Path(path).exists()
@@ -53,57 +56,76 @@ def test_the_report_says_what_came_out(made: tuple[Path, subprocess.CompletedPro
     }  # type: ignore[index]
 
 
-def test_a_second_run_reuses_what_is_valid_and_remakes_what_is_not(
-    made: tuple[Path, subprocess.CompletedProcess[str]], lookalike: Run
-) -> None:
-    out, _ = made
-    again = lookalike("demo", "--no-serve", "--epochs", "1", "--out", out)
-    assert [stage for stage in STAGES if f"{stage}: still valid, reused" in again.stderr] == STAGES
-    with (out / "embeddings.h5").open("r+b") as file:  # damage one output: it and what follows from it
+@pytest.fixture
+def few(made: tuple[Path, subprocess.CompletedProcess[str]], tmp_path: Path) -> Path:
+    """A demo's folder with samples alone, as ingesting leaves them, of some of the galaxies."""
+    every = Samples(made[0] / "samples.h5")
+    out, rows = tmp_path / "demo", np.arange(FEW)
+    out.mkdir()
+    catalog = {name: every.column(name)[rows] for name in every.columns}
+    with write_samples(out / "samples.h5", every.about, every.columns) as writer:
+        writer.append(every.ids[rows].astype(str), every.objects(rows), catalog)
+    record = read_record(every.paths[0])
+    assert record is not None
+    write_record(out / "samples.h5", record | {"content_hash": Samples(out / "samples.h5").content_hash})
+    return out
+
+
+def reused(done: subprocess.CompletedProcess[str]) -> list[str]:
+    assert done.returncode == 0, done.stderr
+    return [stage for stage in STAGES if f"{stage}: still valid, reused" in done.stderr]
+
+
+def test_a_second_run_reuses_what_is_valid_and_remakes_what_is_not(few: Path, command: Run) -> None:
+    options = ("demo", "--no-serve", "--epochs", "1", "--out", few)
+    first = command(*options)
+    assert reused(first) == ["ingest"]
+    again = command(*options)
+    assert reused(again) == STAGES
+    said = [re.findall(r"(?:encoder|pixels|histogram) .*–.*", done.stdout) for done in (first, again)]
+    assert len(said[0]) == 4
+    assert said[0] == said[1]
+    with (few / "embeddings.h5").open("r+b") as file:  # damage one output: it and what follows from it
         file.seek(-100, os.SEEK_END)
         byte = file.read(1)
         file.seek(-1, os.SEEK_CUR)
         file.write(bytes([byte[0] ^ 1]))
-    third = lookalike("demo", "--no-serve", "--epochs", "1", "--out", out)
-    assert third.returncode == 0, third.stderr
-    assert "train: still valid, reused" in third.stderr
-    assert "embed: still valid" not in third.stderr
-    assert "index: still valid, reused" in third.stderr  # the same embeddings came out again
+    assert reused(command(*options)) == ["ingest", "train", "index", "score"]  # the same embeddings came out again
+    (few / "neighbors.png").write_bytes(b"another picture")
+    assert reused(command(*options)) == STAGES[:-1]
+    scores = json.loads((few / "scores.json").read_text())
+    scores["self_retrieval_at_1"]["trained encoder"]["all"]["hits"] = FEW
+    (few / "scores.json").write_text(json.dumps(scores))
+    assert reused(command(*options)) == STAGES[:-1]
+    other = command(*options, "--max-overlap", "0.5")
+    assert reused(other) == STAGES[:-1]
+    assert "more than 50% are left out" in other.stdout
 
 
 def test_a_released_encoder_takes_the_place_of_training(
-    made: tuple[Path, subprocess.CompletedProcess[str]],
-    blob_samples: Callable[..., Path],
+    few: Path,
+    write_blobs: Callable[..., Path],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    command: Run,
 ) -> None:
     """One trained on larger views of pictures without a unit: the same report, which says what was fitted."""
     train_settings = TrainConfig.checked({"encoder": "resnet10", "epochs": 1, "batch_size": 8, "queue": 8})
-    train([blob_samples(n=16, size=72)], tmp_path / "blobs", train_settings, quiet=True)
+    train([write_blobs(tmp_path, n=16, size=72)], tmp_path / "blobs", train_settings, quiet=True)
     release(tmp_path / "blobs", tmp_path / "released" / "drawn", data="drawn for the tests", license="CC0-1.0")
     monkeypatch.setattr(released, "places", lambda: [tmp_path / "released"])
-    out = tmp_path / "demo"
-    out.mkdir()
-    for name in ("samples.h5", "samples.h5.build.json"):
-        shutil.copy(made[0] / name, out / name)
-    for reused in (False, True):
-        monkeypatch.setattr("sys.argv", ["lookalike", "demo", "--pretrained", "--no-serve", "--out", str(out)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        said = capsys.readouterr()
-        assert ended.value.code == 0, said.err
-        assert "Encoder drawn, released: resnet10, trained on 16 objects of other data with views of" in said.out
-        assert "seeing 32 px here" in said.out
-        assert re.search(r"trained encoder( +[01]\.\d{3} \([01]\.\d{3}–[01]\.\d{3}\)){2}", said.out)
-        assert ("pretrained: still valid, reused" in said.err) is reused
-        assert ("pretrained: drawn was trained on views of" in said.err) is not reused
-    assert read_config(out / "checkpoints" / "drawn").train["adapted"]["from"] == "drawn"
-    monkeypatch.setattr("sys.argv", ["lookalike", "demo", "--pretrained", "--epochs", "3", "--out", str(out)])
-    with pytest.raises(SystemExit) as ended:
-        cli.main()
-    assert ended.value.code == 2
-    assert "--pretrained trains nothing, so it goes without --epochs (3)" in capsys.readouterr().err
+    for valid in (False, True):
+        done = command("demo", "--pretrained", "--no-serve", "--out", few)
+        assert done.returncode == 0, done.stderr
+        assert "Encoder drawn, released: resnet10, trained on 16 objects of other data with views of" in done.stdout
+        assert "seeing 32 px here" in done.stdout
+        assert re.search(r"trained encoder( +[01]\.\d{3} \([01]\.\d{3}–[01]\.\d{3}\)){2}", done.stdout)
+        assert ("pretrained: still valid, reused" in done.stderr) is valid
+        assert ("pretrained: drawn was trained on views of" in done.stderr) is not valid
+    assert read_config(few / "checkpoints" / "drawn").train["adapted"]["from"] == "drawn"
+    refused = command("demo", "--pretrained", "--epochs", "3", "--out", few)
+    assert refused.returncode == 2
+    assert "--pretrained trains nothing, so it goes without --epochs (3)" in refused.stderr
 
 
 def test_a_taken_port_is_named(lookalike: Run, tmp_path: Path) -> None:
@@ -158,6 +180,7 @@ def test_ending_it_leaves_no_process(
                 assert demo.poll() is None, said.read_text()
                 assert time.monotonic() < deadline, said.read_text()
                 time.sleep(0.1)
+            assert all(f"{stage}: still valid, reused" in said.read_text() for stage in STAGES)
             with httpx.Client(trust_env=False, timeout=20) as client:
                 assert client.get(f"http://127.0.0.1:{port}/v1/index").status_code == 200
                 assert client.get(f"http://127.0.0.1:{app_port}/").status_code == 200

@@ -101,6 +101,20 @@ def test_block_sizes_do_not_matter(memory: int, most: int, monkeypatch: pytest.M
     assert same(fast_lists(vectors, 20, x, 0.25, memory_bytes=memory), expected)
 
 
+@pytest.mark.parametrize("threads", [1, 3])
+def test_the_number_of_threads_does_not_matter(threads: int) -> None:
+    import faiss
+
+    rng = np.random.default_rng(7)
+    vectors = unit(rng.normal(size=(150, 16)))
+    before = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(threads)
+    try:
+        assert same(fast_lists(vectors, 12, None, 0.0), slow_lists(vectors, 12, None, 0.0))
+    finally:
+        faiss.omp_set_num_threads(before)
+
+
 def test_memory_stays_within_a_few_budgets_whatever_n() -> None:
     rng = np.random.default_rng(6)
     vectors = unit(rng.normal(size=(8000, 32)))

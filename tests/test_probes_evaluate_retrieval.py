@@ -22,7 +22,7 @@ from lookalike.probes.evaluate_retrieval import BASELINES, RetrievalReport, eval
 from lookalike.probes.labels import read_labels, reporting_half
 from lookalike.probes.principal import objects_fitted
 from lookalike.probes.representations import represent
-from lookalike.probes.retrieval_page import page
+from lookalike.probes.retrieval_page import draw, page
 from lookalike.probes.retrieval_report import as_json, as_text
 from lookalike.samples import About, Column, Samples
 from lookalike.samples_writer import write_samples
@@ -173,7 +173,11 @@ def test_scores_are_those_of_the_definition_on_the_reporting_half(folder: Path, 
         assert report[name] == pytest.approx(np.average(values, weights=weight[half])), name
     for kind, name in enumerate(NAMES.tolist()):
         own = np.where(KIND[half] == kind, weight[half], 0)
-        assert report["by_class"][name]["value"] == pytest.approx(np.average(precision, weights=own))
+        told = report["by_class"][name]
+        if (own < 0).any() and own.sum() < 5 * np.sqrt((own**2).sum()):
+            assert told is None
+        else:
+            assert told["value"] == pytest.approx(np.average(precision, weights=own))
     assert report["queries"] == sum(weight[half] != 0)
     assert report["candidates"] == len(half) - 1
 
@@ -411,6 +415,36 @@ def test_blanks_around_a_text_make_no_class_of_their_own(folder: Path, tmp_path:
     assert labels.classes == ("disk", "edge-on", "round")
     assert labels.values.tolist() == KIND[3:].tolist()
     assert labels.without_label == samples.missing()["kind"] == 3
+
+
+def test_a_value_may_mean_that_there_is_no_label(folder: Path) -> None:
+    samples = Samples(folder / "samples.h5")
+    whole, fewer = read_labels(samples, "kind"), read_labels(samples, "kind", no_label=[" round"])
+    assert fewer.classes == ("disk", "edge-on")
+    assert fewer.rows.tolist() == [row for row, value in zip(whole.rows, whole.values, strict=True) if value != 2]
+    assert fewer.without_label == N - len(fewer.rows)
+    assert set(read_labels(samples, "number", no_label=["1.0"]).classes) == {"0", "2"}
+    report = run(folder, no_label=["round"])
+    assert report.left_out["without_label"] == fewer.without_label
+    assert report.settings["no_label"] == ["round"]
+
+
+def test_a_number_of_many_digits_means_itself_alone(folder: Path, tmp_path: Path) -> None:
+    """A float64 makes 2^53 and the next whole number one."""
+    number = np.resize([2**53, 2**53 + 1, 5], N)
+    labels = read_labels(Samples(write(tmp_path, number=number)), "number", no_label=[str(2**53 + 1)])
+    assert labels.classes == ("5", str(2**53))
+    assert labels.without_label == np.count_nonzero(number == 2**53 + 1)
+    with pytest.raises(InputError, match="No object has the number"):
+        read_labels(Samples(folder / "samples.h5"), "number", no_label=["9" * 30])
+
+
+def test_a_value_that_no_object_has_is_refused(folder: Path) -> None:
+    samples = Samples(folder / "samples.h5")
+    with pytest.raises(InputError, match="No object has the kind 'disc' that --no-label leaves out"):
+        read_labels(samples, "kind", no_label=["disc"])
+    with pytest.raises(InputError, match="Column 'number' holds numbers, but --no-label 'two' is none"):
+        read_labels(samples, "number", no_label=["two"])
 
 
 def test_without_positions_overlap_is_refused(folder: Path, tmp_path: Path) -> None:
@@ -674,3 +708,97 @@ def test_a_class_that_asks_alone_has_no_significance(tmp_path: Path) -> None:
     assert "ams" not in report.scores["encoder"].metrics
     assert "ams" in run(tmp_path, weights="weight").scores["encoder"].metrics
     assert "nan" not in page(report)
+
+
+def test_neighbors_that_cancel_predict_no_place_on_a_circle(tmp_path: Path) -> None:
+    """Of weights that cancel, and of two places half the way round from each other, there is no direction."""
+    time = RNG.integers(0, 12, N) * 60
+    weight = np.where(np.arange(N) % 6 == 0, -1.0, 1.0)
+    write(tmp_path, time=time, weight=weight)
+    vectors = round_the_dial(time)
+    vectors_file(tmp_path / "mine.h5", vectors)
+    _, reporting = halves()
+
+    def told(query: int, knn: int, *, weighted: bool) -> complex | None:
+        """The sum of the neighbors' directions, None where it cannot be told from 0."""
+        found = neighbors(query, reporting, vectors)[:knn]
+        w = weight[found] if weighted else np.ones(knn)
+        heard = w.sum() > 0 and w.sum() >= 0.5 * np.abs(w).sum()
+        total = complex((w * np.exp(2j * np.pi * time[found] / 720)).sum())
+        return total if heard and abs(total) > 1e-9 * abs(w.sum()) else None
+
+    for weights in ("weight", None):
+        report = run(tmp_path, "time", k=3, period=720.0, weights=weights)
+        score = report.scores["encoder"]
+        knn = int(score.chosen["knn_k"])
+        sums = {query: told(query, knn, weighted=weights is not None) for query in reporting}
+        heard = [query for query in reporting if sums[query] is not None]
+        place = np.array([np.angle(sums[query]) * 720 / (2 * np.pi) for query in heard])
+        apart = np.abs(place - time[heard]) % 720
+        own = weight[heard] if weights else None
+        assert score.silent == len(reporting) - len(heard)
+        assert score.metrics["prediction_error"].value == pytest.approx(
+            np.average(np.minimum(apart, 720 - apart), weights=own)
+        )
+        document = as_json(report)
+        assert document["without_prediction"] == score.silent
+        of_pixels = document["baselines"]["pixels_pca"]["without_prediction"]
+        assert of_pixels == report.scores["pixels_pca"].silent
+        if any(each.silent for each in report.scores.values()):
+            assert "predict no place" in as_text(report)
+            assert "predict no place" in page(report)
+        else:
+            assert "predict no place" not in as_text(report)
+        if weights:
+            assert sum(each.silent for each in report.scores.values()) > 0
+
+
+def test_a_class_whose_weights_cancel_has_no_score_and_says_so(tmp_path: Path) -> None:
+    """Their mean would be a quotient of two small remainders, and lie anywhere; the other classes keep theirs."""
+    one = np.flatnonzero(KIND == 0)
+    weight = np.ones(N)
+    weight[one[::5]] = -1.0  # not so many that lists and all there is to find cancel too
+    write(tmp_path, weight=weight)
+    vectors_file(tmp_path / "mine.h5")
+    report = run(tmp_path, weights="weight")
+    _, reporting = halves()
+    asking = [query for query in reporting if KIND[query] == 0]
+    ratio = weight[asking].sum() / np.sqrt(len(asking))
+    assert ratio < 5
+    name, others = str(NAMES[0]), {str(each) for each in NAMES[1:]}
+    assert report.unscored == {name: pytest.approx(ratio)}
+    for score in report.scores.values():
+        assert set(score.by_class) == others
+        assert all(0 <= each.value <= 1 for each in score.by_class.values())
+    assert f"the queries of class {name} have no score of their own" in as_text(report)
+    assert f"the queries of class {name} have no score of their own" in page(report)
+    assert as_json(report)["unscored_classes"] == report.unscored
+    assert run(tmp_path).unscored == {}
+
+
+def test_the_significance_has_an_axis_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from matplotlib.figure import Figure
+
+    drawn: list[Figure] = []
+    monkeypatch.setattr(Figure, "savefig", lambda self, path, **_: (drawn.append(self), Path(path).touch()))
+    write(tmp_path, kind=np.where(KIND == 0, "s", "b"))
+    vectors_file(tmp_path / "mine.h5")
+    report = run(tmp_path, weights="weight")
+    draw(report, tmp_path / "a.png")
+    shares, leads, ams, ams_leads = drawn[0].axes
+    for axes, of in ((shares, 4), (leads, 3)):
+        assert [text.get_text() for text in axes.get_xticklabels()] == [
+            "precision@10",
+            "MAP",
+            "nDCG@10",
+            "kNN accuracy",
+        ]
+        assert len(axes.patches) == 4 * of
+    for axes, of in ((ams, 4), (ams_leads, 3)):
+        assert [text.get_text() for text in axes.get_xticklabels()] == ["AMS"]
+        assert axes.get_ylabel() == "σ"
+        assert len(axes.patches) == of
+    assert ams.patches[0].get_height() == pytest.approx(report.scores["encoder"].metrics["ams"].value)
+    assert drawn[0].legends[0].get_texts()[0].get_text() == "lists at random"
+    draw(run(tmp_path), tmp_path / "b.png")
+    assert len(drawn[1].axes) == 2

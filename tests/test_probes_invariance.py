@@ -85,7 +85,7 @@ def checkpoint(tmp_path: Path, one_thread: None) -> Callable[..., Path]:
         settings, _ = domain.settings(data.about, size, frozenset(data.columns), dtype)
         settings = settings.changed(changes)
         given = domain.preprocess(data.about, settings).model_copy(update=preprocess or {})
-        encoder = EncoderConfig(name="resnet18", channels=len(data.about.bands), small_stem=False)
+        encoder = EncoderConfig(name="resnet10", channels=len(data.about.bands), small_stem=False)
         folder = tmp_path / "encoder"
         folder.mkdir(exist_ok=True)
         torch.manual_seed(5)
@@ -105,9 +105,14 @@ def checkpoint(tmp_path: Path, one_thread: None) -> Callable[..., Path]:
 
 
 @pytest.fixture
-def report(survey: Path, checkpoint: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Invariance]:
-    """Measure an encoder with random weights on the drawn survey, with its settings changed; with fewer phantoms."""
+def fewer_phantoms(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Enough to notice the faults that the tests put in."""
     monkeypatch.setattr("lookalike.probes.phantoms.OBJECTS", 1024)
+
+
+@pytest.fixture
+def report(survey: Path, checkpoint: Callable[..., Path], fewer_phantoms: None) -> Callable[..., Invariance]:
+    """Measure an encoder with random weights on the drawn survey, with its settings changed; with fewer phantoms."""
     return lambda **changes: measure([survey], checkpoint(survey, **changes), quiet=True)
 
 
@@ -495,6 +500,7 @@ def test_a_foreground_is_measured_where_the_encoder_has_it_or_where_asked_for(
         measure([survey], checkpoint(survey), extra=["blur"], quiet=True)
 
 
+@pytest.mark.usefixtures("fewer_phantoms")
 def test_the_foregrounds_of_an_evaluation_are_not_those_of_training(
     survey: Path, checkpoint: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -568,6 +574,7 @@ def test_plain_pictures_in_one_band(blob_samples: Callable[..., Path], checkpoin
     assert any("not compared with a distribution" in note for note in measured.notes)
 
 
+@pytest.mark.usefixtures("fewer_phantoms")
 def test_overlapping_footprints_do_not_compete(tmp_path: Path, checkpoint: Callable[..., Path]) -> None:
     """Two cutouts of the same place are each other's best match, but not rivals."""
     random = np.random.default_rng(6)
@@ -585,6 +592,7 @@ def test_overlapping_footprints_do_not_compete(tmp_path: Path, checkpoint: Calla
     assert any("12 pairs overlap" in note for note in apart.notes)
 
 
+@pytest.mark.usefixtures("fewer_phantoms")
 def test_what_overlaps_all_others_is_left_out_and_counted(tmp_path: Path, checkpoint: Callable[..., Path]) -> None:
     """A chain of three: the middle one overlaps both ends, which do not overlap each other."""
     images = np.random.default_rng(6).integers(0, 255, (3, 3, 24, 24)).astype(np.uint8)
@@ -600,6 +608,7 @@ def test_what_overlaps_all_others_is_left_out_and_counted(tmp_path: Path, checkp
         measure([tmp_path / "heap.h5"], folder, without=off, quiet=True)
 
 
+@pytest.mark.usefixtures("fewer_phantoms")
 def test_an_encoder_that_names_no_augmentations_gets_the_domains(
     survey: Path, checkpoint: Callable[..., Path], blob_samples: Callable[..., Path]
 ) -> None:
@@ -679,10 +688,10 @@ def test_the_command(
     survey: Path,
     checkpoint: Callable[..., Path],
     tmp_path: Path,
-    lookalike: Callable[..., subprocess.CompletedProcess[str]],
+    command: Callable[..., subprocess.CompletedProcess[str]],
 ) -> None:
     folder = checkpoint(survey, noise={"enabled": False})
-    refused = lookalike("evaluate", "invariance", survey, "--checkpoint", folder)
+    refused = command("evaluate", "invariance", survey, "--checkpoint", folder)
     assert refused.returncode == 2
     assert refused.stdout == ""
     assert len(refused.stderr.splitlines()) == 1
@@ -693,12 +702,12 @@ def test_the_command(
         folder / "page.html": "which is read here, and cannot be written too",
         tmp_path / "page.txt": "A page ends in .html, .htm, but",
     }.items():
-        refused = lookalike("evaluate", "invariance", survey, "--checkpoint", folder, "--html", html)
+        refused = command("evaluate", "invariance", survey, "--checkpoint", folder, "--html", html)
         assert (refused.returncode, refused.stdout) == (2, "")
         assert message in refused.stderr
     assert survey.read_bytes() == before
     html = tmp_path / "page.html"
-    done = lookalike(
+    done = command(
         "evaluate", "invariance", survey, "--checkpoint", folder, "--without", "noise", "--json", "--html", html
     )
     assert done.returncode == 0, done.stderr

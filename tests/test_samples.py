@@ -186,7 +186,7 @@ def test_the_hash_ignores_blocks_and_sees_every_byte(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"ids": ["o1", "o1"]}, "'o1' occurs twice, as objects 1 and 2 of those"),
+        ({"ids": ["o1", "o1"]}, "'o1' occurs twice: object 0 of those stored"),
         ({"ids": ["o1"]}, "1 ids, 2 images"),
         ({"ids": ["o1", "o2", "o3"]}, "3 ids, 2 images"),
         ({"ids": ["o1", "a b"]}, "An id is 1 to 64 characters"),
@@ -302,7 +302,7 @@ def test_an_id_of_an_earlier_block_is_refused(tmp_path: Path) -> None:
             for name in ("b", "a", "c", "a"):
                 writer.append([name], np.zeros((1, 2, 4, 5), np.float32), {})
 
-    with pytest.raises(InputError, match="'a' occurs twice, as objects 2 and 4 of those"):
+    with pytest.raises(InputError, match="'a' occurs twice: object 1 of those stored"):
         repeated()
     assert not list(tmp_path.iterdir())
 

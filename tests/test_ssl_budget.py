@@ -24,7 +24,7 @@ from lookalike.ssl.world import ALONE
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 Write = Callable[..., Path]
-SMALL: dict[str, Any] = {"batch_size": 16, "small_stem": False}
+SMALL: dict[str, Any] = {"encoder": "resnet10", "batch_size": 16, "small_stem": False}
 
 
 @given(st.integers(0, 9), st.integers(0, 59), st.integers(1, 59))
@@ -111,3 +111,44 @@ def test_the_rate_is_measured_past_an_epoch(blob_samples: Write, tmp_path: Path)
 def test_epochs_and_budget_exclude_each_other(blob_samples: Write, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"goes without --epochs \(3\)"):
         train([blob_samples()], tmp_path / "out", TrainConfig.checked(SMALL | {"epochs": 3}), quiet=True, budget=60)
+
+
+@pytest.mark.parametrize(
+    ("prepared", "epochs", "said"),
+    [
+        (0.0, 9, "9 epochs of 10.0 s each fit into 100 s"),
+        (40.0, 5, "5 epochs of 10.0 s each fit, and 40 s of compiling, into 100 s"),
+        (99.0, 1, "one epoch takes 10 s, and 99 s of compiling, longer than the 100 s"),
+    ],
+)
+def test_compiling_is_of_the_budget(prepared: float, epochs: int, said: str) -> None:
+    plan: Any = SimpleNamespace(steps_per_epoch=10, config=SimpleNamespace(batch_size=64))
+    found, note = epochs_within(100, plan, 64.0, prepared)
+    assert found == epochs
+    assert said in note
+
+
+def test_what_the_first_steps_take_longer_is_measured(
+    blob_samples: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As compiling would, in the first step of each run; a run that compiles nothing has no such time of its budget."""
+    data = Samples(blob_samples(n=64))
+    plan = make_plan(data, TrainConfig.checked(SMALL | {"epochs": 1}))
+    clock = [0.0]
+
+    def step(self: Any, batch: Any, epoch: int) -> dict[str, float]:
+        clock[0] += 0.5 if self.step else 30.0
+        self.step += 1
+        return {}
+
+    monkeypatch.setattr(budget.Trainer, "take_step", step)
+    monkeypatch.setattr(budget, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    rate, prepared = budget.measured(plan, tmp_path / "out", ALONE)
+    assert rate == pytest.approx(plan.config.batch_size / 0.5)
+    assert prepared == pytest.approx(29.5)
+    epoch = plan.steps_per_epoch * 0.5
+    seconds = 30 + 3.5 * epoch
+    for compiling, epochs in ((True, 3), (False, int(seconds * 0.95 / epoch))):
+        config = TrainConfig.checked(SMALL | {"compile": compiling})
+        made = budget.new_plan(data, config, tmp_path / "out", ALONE, budget=seconds, start=None)
+        assert made.config.epochs == epochs

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
@@ -22,10 +23,25 @@ from lookalike.ssl.find_lr import find_lr
 from lookalike.ssl.settings import TrainConfig
 from lookalike.ssl.train import train
 
-# Run the command where torch cannot be imported.
-WITHOUT_TORCH = (
-    "import sys; sys.modules['torch'] = None; from lookalike.cli import main; sys.argv[0] = 'lookalike'; main()"
-)
+# Where torch cannot be imported, run the commands one after the other: exit code, output, errors, and whether the
+# files are those from before, of each.
+WITHOUT_TORCH = """
+import contextlib, io, json, sys
+from pathlib import Path
+sys.modules["torch"] = None
+from lookalike.cli import main
+told, before = [], sorted(Path().rglob("*"))
+for command in json.load(sys.stdin):
+    sys.argv = ["lookalike", *command.split()]
+    code, out, err = None, io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            main()
+        except SystemExit as ended:
+            code = ended.code
+    told.append((code, out.getvalue(), err.getvalue(), sorted(Path().rglob("*")) == before))
+print(json.dumps(told))
+"""
 
 
 @pytest.fixture(scope="module")
@@ -97,23 +113,34 @@ EMBED = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"), [(f"train {a}", m) for a, m in TRAIN] + [(f"embed {a}", m) for a, m in EMBED]
-)
-def test_what_is_wrong_is_said_without_torch(files: Path, arguments: str, message: str) -> None:
-    before = sorted(files.rglob("*"))
+CASES = [(f"train {a}", m) for a, m in TRAIN] + [(f"embed {a}", m) for a, m in EMBED]
+
+
+@pytest.fixture(scope="module")
+def without_torch(files: Path) -> dict[str, tuple[int, str, str, bool]]:
+    """Exit code, output, errors, and whether all files are as before, of each command in CASES."""
+    commands = [command for command, _ in CASES]
     done = subprocess.run(
-        [sys.executable, "-c", WITHOUT_TORCH, *arguments.split()],
+        [sys.executable, "-c", WITHOUT_TORCH],
+        input=json.dumps(commands),
         capture_output=True,
         text=True,
         cwd=files,
-        check=False,
+        check=True,
     )
-    assert (done.returncode, done.stdout) == (1 if "HDF5" in message else 2, ""), done.stderr
-    assert done.stderr.startswith("lookalike: ")
-    assert done.stderr.count("\n") == 1
-    assert message in done.stderr
-    assert sorted(files.rglob("*")) == before
+    return dict(zip(commands, json.loads(done.stdout), strict=True))
+
+
+@pytest.mark.parametrize(("arguments", "message"), CASES)
+def test_what_is_wrong_is_said_without_torch(
+    without_torch: dict[str, tuple[int, str, str, bool]], arguments: str, message: str
+) -> None:
+    code, out, err, untouched = without_torch[arguments]
+    assert (code, out) == (1 if "HDF5" in message else 2, ""), err
+    assert err.startswith("lookalike: ")
+    assert err.count("\n") == 1
+    assert message in err
+    assert untouched
 
 
 def said(run: Callable[[], object]) -> str:

@@ -63,3 +63,13 @@ def test_one_good_step_starts_the_count_anew() -> None:
 def test_a_loss_that_is_not_finite_ends_the_run(loss: float) -> None:
     with pytest.raises(LookalikeError, match=r"at step 1: training diverged\..* than 0.009 \(--set lr=0.003\)"):
         watched(1, torch.randn(16, 8), loss=loss)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
+def test_an_overflow_of_float16_is_not_put_down_to_the_rate_alone(precision: str) -> None:
+    watch = CollapseWatch(K=64, batch_size=16, lr=0.009, precision=precision)
+    with pytest.raises(LookalikeError, match=r"a smaller lr than 0.009") as caught:
+        watch.check(1, math.inf, torch.randn(16, 8))
+    advised = "precision=bfloat16 or precision=float32" in caught.value.message
+    assert advised == (precision == "float16")
+    assert "\n" not in caught.value.message

@@ -9,7 +9,9 @@ import shutil
 import signal
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -24,8 +26,9 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 Write = Callable[..., Path]
 Children = multiprocessing.context.ForkServerContext
-Undisturbed = tuple[Path, list[float], str]
-SETTINGS = {"epochs": 2, "batch_size": 16, "small_stem": False, "encoder": "resnet18"}  # 8 steps on 64 objects
+SETTINGS = {  # 8 steps on 64 objects
+    "epochs": 2, "batch_size": 16, "small_stem": False, "encoder": "resnet10", "orientations": 1,
+}  # fmt: skip
 TRAIN_POINTS = [
     "train.step:3",  # a step taken and logged, not yet saved
     "train.checkpoint.model:3",  # inside a checkpoint: the encoder is there, its state is not
@@ -87,23 +90,26 @@ embed(samples, Path({checkpoint!r}), Path({out!r}), batch_size=8, quiet=True, sa
 """
 
 
+class Undisturbed(NamedTuple):
+    """A samples file, and what training on it without a kill came to."""
+
+    samples: Path
+    checkpoint: Path
+    losses: list[float]
+    content_hash: str
+
+
 @pytest.fixture(scope="module")
-def children() -> Children:
-    """Processes that start with torch already imported, without this process's threads."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["lookalike.ssl.train", "lookalike.ssl.embed"])
-    first = context.Process(target=int)  # starts the server, so that later ones are timed without its imports
-    first.start()
-    first.join()
-    return context
-
-
-@pytest.fixture
-def uninterrupted(blob_samples: Write, tmp_path: Path) -> Undisturbed:
-    """A samples file, and the losses and content hash of training on it undisturbed."""
-    samples = blob_samples()
-    report = train([samples], tmp_path / "whole", TrainConfig.checked(SETTINGS), quiet=True)
-    return samples, [step["loss"] for step in read_log(tmp_path / "whole")], report.content_hash
+def uninterrupted(
+    write_blobs: Write,
+    tmp_path_factory: pytest.TempPathFactory,
+    on_one_thread: Callable[[], AbstractContextManager[None]],
+) -> Undisturbed:
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    samples, out = write_blobs(folder), folder / "checkpoint"
+    with on_one_thread():
+        report = train([samples], out, TrainConfig.checked(SETTINGS), quiet=True)
+    return Undisturbed(samples, out, [step["loss"] for step in read_log(out)], report.content_hash)
 
 
 def run_and_kill(children: Children, code: str, after: float | None = None) -> tuple[bool, float]:
@@ -119,17 +125,15 @@ def run_and_kill(children: Children, code: str, after: float | None = None) -> t
     return process.exitcode == -signal.SIGKILL, time.monotonic() - start
 
 
-def resume_equals(
-    samples: Path, out: Path, expected: list[float], content_hash: str, settings: dict[str, object]
-) -> None:
+def resume_equals(whole: Undisturbed, out: Path) -> None:
     """Whatever was left, resuming ends as the undisturbed run did; every step is logged once."""
     if (out / "config.json").exists():
         load_encoder(out)  # what readers see is whole at any moment
-    report = train([samples], out, TrainConfig.checked(settings), resume=True, quiet=True)
+    report = train([whole.samples], out, TrainConfig.checked(SETTINGS), resume=True, quiet=True)
     steps = read_log(out)
-    assert [step["step"] for step in steps] == list(range(1, len(expected) + 1))
-    np.testing.assert_allclose([step["loss"] for step in steps], expected, rtol=0, atol=1e-6)
-    assert report.content_hash == content_hash
+    assert [step["step"] for step in steps] == list(range(1, len(whole.losses) + 1))
+    np.testing.assert_allclose([step["loss"] for step in steps], whole.losses, rtol=0, atol=1e-6)
+    assert report.content_hash == whole.content_hash
     assert not list(out.parent.glob(".*.partial"))
 
 
@@ -139,23 +143,21 @@ def unfinished(folder: Path) -> bool:
 
 
 def kill_training_at(children: Children, uninterrupted: Undisturbed, out: Path, points: list[str]) -> None:
-    samples, expected, digest = uninterrupted
     inside = 0
     for point in points:
-        code = TRAIN.format(kill_at=point, samples=str(samples), out=str(out), settings=SETTINGS)
+        code = TRAIN.format(kill_at=point, samples=str(uninterrupted.samples), out=str(out), settings=SETTINGS)
         killed, _ = run_and_kill(children, code)
         assert killed, f"{point} was never passed"
         inside += unfinished(out.parent)
-        resume_equals(samples, out, expected, digest, SETTINGS)
+        resume_equals(uninterrupted, out)
         shutil.rmtree(out)
     print(f"training: {len(points)} kills at named places, {inside} inside a write")
 
 
 def kill_training_at_random(children: Children, uninterrupted: Undisturbed, out: Path, kills: int, seed: int) -> None:
     """Kill again and again while one run goes on, then let it end; once more from the start until all are used."""
-    samples, expected, digest = uninterrupted
     moments, inside, landed = random.Random(seed), 0, 0
-    code = TRAIN.format(kill_at="", samples=str(samples), out=str(out), settings=SETTINGS)
+    code = TRAIN.format(kill_at="", samples=str(uninterrupted.samples), out=str(out), settings=SETTINGS)
     _, whole = run_and_kill(children, code)
     shutil.rmtree(out)
     while landed < kills:
@@ -163,10 +165,10 @@ def kill_training_at_random(children: Children, uninterrupted: Undisturbed, out:
         landed += killed
         inside += killed and unfinished(out.parent)
         if not killed or moments.random() < 0.5:  # else the next kill hits what resumes from this one
-            resume_equals(samples, out, expected, digest, SETTINGS)
+            resume_equals(uninterrupted, out)
             shutil.rmtree(out)
     if out.exists():
-        resume_equals(samples, out, expected, digest, SETTINGS)
+        resume_equals(uninterrupted, out)
     print(f"training: {landed} kills at random times (seed {seed}), {inside} inside a write")
 
 
@@ -232,18 +234,18 @@ def kill_embedding(
 
 
 def test_embedding_killed(children: Children, uninterrupted: Undisturbed, tmp_path: Path) -> None:
-    kill_embedding(children, uninterrupted[0], tmp_path / "whole", tmp_path, EMBED_POINTS, kills=3)
+    kill_embedding(children, uninterrupted.samples, uninterrupted.checkpoint, tmp_path, EMBED_POINTS, kills=3)
 
 
 @pytest.mark.long
 def test_embedding_killed_twenty_times(children: Children, uninterrupted: Undisturbed, tmp_path: Path) -> None:
-    kill_embedding(children, uninterrupted[0], tmp_path / "whole", tmp_path, EMBED_POINTS, kills=20)
+    kill_embedding(children, uninterrupted.samples, uninterrupted.checkpoint, tmp_path, EMBED_POINTS, kills=20)
 
 
 def test_filling_a_folder_killed(
     children: Children, uninterrupted: Undisturbed, blob_samples: Write, tmp_path: Path
 ) -> None:
-    checkpoint, out = tmp_path / "whole", tmp_path / "vectors"
+    checkpoint, out = uninterrupted.checkpoint, tmp_path / "vectors"
     shards = [blob_samples(f"{name}.h5", n=64, seed=seed) for seed, name in enumerate("abc")]
     whole = embed(shards, checkpoint, tmp_path / "whole.h5", batch_size=8, quiet=True)
     for point, expected in FOLDER_POINTS.items():

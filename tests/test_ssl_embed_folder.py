@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import errno
 import json
+import multiprocessing
 import os
 import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -42,6 +41,7 @@ from lookalike.summary import summary
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 Write = Callable[..., Path]
+Children = multiprocessing.context.ForkServerContext
 LENGTHS = {"part1.h5": 20, "part2.h5": 9, "part10.h5": 17}  # in the order they are read
 
 
@@ -403,24 +403,29 @@ def test_a_collapsed_encoder_completes_no_folder(shards: list[Path], checkpoint:
         Embeddings(tmp_path / "all")
 
 
+# What a process of its own runs; the parent's test module cannot be imported by name there.
 EMBED = """
-import sys
 from pathlib import Path
 import torch
 torch.set_num_threads(1)
 from lookalike.ssl.embed import embed
-report = embed([Path(p) for p in sys.argv[3:]], Path(sys.argv[1]), Path(sys.argv[2]), batch_size=8, quiet=True)
-print(report.content_hash)
+report = embed([Path(p) for p in {shards!r}], Path({checkpoint!r}), Path({out!r}), batch_size=8, quiet=True)
+Path({told!r}).write_text(report.content_hash)
 """
 
 
-def test_several_processes_share_the_shards(shards: list[Path], checkpoint: Path, tmp_path: Path) -> None:
+def test_several_processes_share_the_shards(
+    shards: list[Path], checkpoint: Path, tmp_path: Path, children: Children
+) -> None:
     """None of them waits for a shard another has begun before it has looked for one that is free."""
     whole = embed(shards, checkpoint, tmp_path / "whole", batch_size=8, quiet=True)
-    command = [sys.executable, "-c", EMBED, checkpoint, tmp_path / "all", *shards]
+    told = [tmp_path / "first.txt", tmp_path / "second.txt"]
+    given = {"shards": [str(path) for path in shards], "checkpoint": str(checkpoint), "out": str(tmp_path / "all")}
+    running = [children.Process(target=exec, args=(EMBED.format(told=str(path), **given), {})) for path in told]
     (tmp_path / "all").mkdir()
     with lock(tmp_path / "all" / "part1.h5"):  # as if another process had begun the first
-        running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+        for process in running:
+            process.start()
         end = time.monotonic() + 120
         while not all((tmp_path / "all" / name).exists() for name in ("part2.h5", "part10.h5")):
             assert time.monotonic() < end
@@ -428,8 +433,9 @@ def test_several_processes_share_the_shards(shards: list[Path], checkpoint: Path
         assert not (tmp_path / "all" / "part1.h5").exists()
         with pytest.raises(InputError, match="2 of 3 shards are there"):
             Embeddings(tmp_path / "all")
-    for process in running:
-        assert process.communicate(timeout=120)[0].strip() == whole.content_hash
+    for process, path in zip(running, told, strict=True):
+        process.join(120)
+        assert (process.exitcode, path.read_text()) == (0, whole.content_hash)
     Embeddings(tmp_path / "all").verify()
     assert not [path for path in tmp_path.rglob(".*") if path.suffix in (".lock", ".partial")]
 
@@ -490,18 +496,20 @@ def test_rows_of_another_device_or_version_are_not_continued(
 
 
 PEAK = """
-import re, sys
+import re
 from pathlib import Path
 import torch
 torch.set_num_threads(1)
 from lookalike.ssl.embed import embed
-embed([Path(sys.argv[3])], Path(sys.argv[1]), Path(sys.argv[2]), quiet=True)
-print(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1])
+embed([Path({samples!r})], Path({checkpoint!r}), Path({out!r}), quiet=True)
+Path({told!r}).write_text(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1])
 """
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak is read from Linux's /proc")
-def test_memory_does_not_grow_with_the_set(shards: list[Path], checkpoint: Path, tmp_path: Path) -> None:
+def test_memory_does_not_grow_with_the_set(
+    shards: list[Path], checkpoint: Path, tmp_path: Path, children: Children
+) -> None:
     """Peak resident memory; the larger set holds 75 MB of pictures more."""
     about, peaks = Samples(shards).about, []
     images = np.random.default_rng(0).integers(0, 255, (64, 3, 180, 180), np.uint8)
@@ -509,9 +517,13 @@ def test_memory_does_not_grow_with_the_set(shards: list[Path], checkpoint: Path,
         with write_samples(tmp_path / f"{n}.h5", about, {}) as writer:
             for start in range(0, n, 64):
                 writer.append([f"o{row}" for row in range(start, start + 64)], images, {})
-        command = [sys.executable, "-c", PEAK, checkpoint, tmp_path / f"e{n}.h5", tmp_path / f"{n}.h5"]
-        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)
-        peaks.append(int(done.stdout) / 1024)
+        places = {"samples": f"{n}.h5", "out": f"e{n}.h5", "told": f"{n}.txt", "checkpoint": checkpoint.name}
+        code = PEAK.format(**{name: str(tmp_path / place) for name, place in places.items()})
+        process = children.Process(target=exec, args=(code, {}))
+        process.start()
+        process.join(300)
+        assert process.exitcode == 0
+        peaks.append(int((tmp_path / f"{n}.txt").read_text()) / 1024)
     print(f"peak for 256 and 1,024 objects: {peaks[0]:.0f} and {peaks[1]:.0f} MB")
     assert peaks[1] - peaks[0] < 40
 

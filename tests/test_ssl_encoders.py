@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
 import numpy as np
 import pytest
 import torch
@@ -35,6 +38,17 @@ def test_embedding_and_normalized_projection(name: str, channels: int, small_ste
     assert embedding.shape == (3, dimensions)
     assert projection.shape == (3, 16)
     torch.testing.assert_close(projection.norm(dim=1), torch.ones(3))
+
+
+def test_several_threads_compute_what_one_does(on_one_thread: Callable[[], AbstractContextManager[None]]) -> None:
+    torch.manual_seed(0)
+    encoder, x = Encoder(EncoderConfig(name="resnet10", projection=16)).eval(), torch.randn(9, 3, 48, 48)
+    with on_one_thread(), torch.inference_mode():
+        alone = encoder(x)
+        torch.set_num_threads(3)
+        together = encoder(x)
+    for one, other in zip(alone, together, strict=True):
+        torch.testing.assert_close(other, one, rtol=0, atol=1e-5)
 
 
 def test_every_encoder_can_be_described_without_being_built() -> None:

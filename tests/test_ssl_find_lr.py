@@ -232,11 +232,11 @@ def test_under_a_budget_the_rates_are_those_of_the_training_it_makes(
 
 
 def test_the_command_says_how_to_go_on(
-    blob_samples: Write, tmp_path: Path, lookalike: Callable[..., CompletedProcess[str]]
+    blob_samples: Write, tmp_path: Path, command: Callable[..., CompletedProcess[str]]
 ) -> None:
     data, out = blob_samples(n=32, size=16), tmp_path / "my checkpoint"
     options = ["--encoder", "resnet10", "--batch-size", 4, "--set", "lr=0.5", "--set", "small_stem=false"]
-    done = lookalike("train", data, "--out", out, *options, "--find-lr", "--json", "--epochs", 3)
+    done = command("train", data, "--out", out, *options, "--find-lr", "--json", "--epochs", 3)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert {"lr", "loss", "smoothed", "suggestion", "lowest_at", "guessing", "command", "plot"} <= found.keys()
@@ -248,9 +248,9 @@ def test_the_command_says_how_to_go_on(
         assert words[-2:] == ["--set", f"lr={found['suggestion']:g}"]
         assert "lr=0.5" not in words
         assert "--find-lr" not in words
-        trained = lookalike(*words[1:], "--json")
+        trained = command(*words[1:], "--json")
         assert trained.returncode == 0, trained.stderr
         assert json.loads(trained.stdout)["epochs"] == 3
-    refused = lookalike("train", data, "--out", out, "--find-lr", "--resume")
+    refused = command("train", data, "--out", out, "--find-lr", "--resume")
     assert (refused.returncode, refused.stdout) == (2, "")
     assert "goes without --resume" in refused.stderr

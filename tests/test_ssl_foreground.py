@@ -20,7 +20,7 @@ from lookalike.ssl.train import TrainConfig, train
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 Write = Callable[..., Path]
-SMALL: dict[str, Any] = {"epochs": 2, "batch_size": 16, "small_stem": False}
+SMALL: dict[str, Any] = {"encoder": "resnet10", "epochs": 2, "batch_size": 16, "small_stem": False}
 FOREGROUND = {"foreground": {"enabled": True, "probability": 1.0, "number": 2, "bank": 20}}
 
 

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 Write = Callable[..., Path]
 CPU = torch.device("cpu")
-SMALL: dict[str, Any] = {"epochs": 3, "batch_size": 16, "queue": 32, "small_stem": False}
+SMALL: dict[str, Any] = {"encoder": "resnet10", "epochs": 3, "batch_size": 16, "queue": 32, "small_stem": False}
 
 
 def unit(n: int, D: int) -> torch.Tensor:

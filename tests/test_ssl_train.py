@@ -26,7 +26,7 @@ from lookalike.ssl.train import TrainConfig, train
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 Write = Callable[..., Path]
-SMALL: dict[str, Any] = {"epochs": 3, "batch_size": 16, "small_stem": False}
+SMALL: dict[str, Any] = {"encoder": "resnet10", "epochs": 3, "batch_size": 16, "small_stem": False}
 
 
 def config(**values: Any) -> TrainConfig:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import json
 import os
 import re
 import signal
@@ -17,6 +19,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from safetensors.torch import load_file
 
 from lookalike.errors import InputError
@@ -26,6 +29,7 @@ from lookalike.ssl import train as train_module
 from lookalike.ssl.batches import Batches
 from lookalike.ssl.checkpoint import load_encoder
 from lookalike.ssl.encoders import Encoder, EncoderConfig
+from lookalike.ssl.layers import SubBatchNorm2d
 from lookalike.ssl.log import read_log
 from lookalike.ssl.moco import MoCo
 from lookalike.ssl.plan import make_plan
@@ -36,21 +40,43 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 Write = Callable[..., Path]
 CPU = torch.device("cpu")
-SETTINGS = {"epochs": 3, "batch_size": 16, "small_stem": False, "precision": "float32"}
-# Batch norm over 8 objects of 1 px amplifies rounding a thousandfold within three steps (one process on two threads
-# parts as far from itself on one). Frozen statistics show whether the processes compute the same.
-FROZEN = """
-import sys
+SETTINGS: dict[str, Any] = {
+    "encoder": "resnet10", "epochs": 3, "batch_size": 16, "small_stem": False, "precision": "float32",
+}  # fmt: skip
+
+
+def frozen(self: Any, x: torch.Tensor) -> torch.Tensor:
+    """Batch norm by frozen statistics, which show whether processes compute the same.
+
+    Over 8 objects of 1 px live ones amplify rounding a thousandfold within three steps (one process on two threads
+    parts as far from itself on one).
+    """
+    return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)
+
+
+# What each process runs: `-m lookalike.ssl.train`, once for each [port, frozen, arguments] that the JSON tells, so that
+# several trainings share the imports. The first meets where torchrun says, each other one at a port of its own.
+PROGRAM = f"""
+from __future__ import annotations
+import json, os, runpy, sys
+from typing import Any
+import torch
 import torch.nn.functional as F
 from lookalike.ssl.layers import SubBatchNorm2d
 
-def frozen(self, x):
-    return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)
-
-SubBatchNorm2d.forward = frozen
-sys.argv[1:1] = ["train"]
-from lookalike.cli import main
-main()
+{inspect.getsource(frozen)}
+live = SubBatchNorm2d.forward
+runs = json.loads(sys.argv[1])
+for number, (port, freeze, arguments) in enumerate(runs):
+    if number:
+        os.environ |= {{"MASTER_PORT": str(port), "TORCHELASTIC_USE_AGENT_STORE": "False"}}
+    SubBatchNorm2d.forward = frozen if freeze else live
+    sys.argv[1:] = arguments
+    try:
+        runpy.run_module("lookalike.ssl.train", run_name="__main__", alter_sys=True)
+    except SystemExit as ended:
+        if ended.code or number == len(runs) - 1:
+            raise
 """
 
 
@@ -64,21 +90,28 @@ class Agents:
     """torchrun agents that a test starts, and that end with it."""
 
     def __init__(self, folder: Path) -> None:
-        self.frozen = folder / "frozen.py"
-        self.frozen.write_text(FROZEN)
+        self.program = folder / "program.py"
+        self.program.write_text(PROGRAM)
         self.port = free_port()
         self.started: list[subprocess.Popen[str]] = []
 
-    def start(
-        self, *arguments: object, options: tuple[str, ...] = ("--nproc-per-node=2",), program: tuple[str, ...] = ()
+    def start(self, *arguments: object, options: tuple[str, ...] = ("--nproc-per-node=2",)) -> subprocess.Popen[str]:
+        """Train with frozen statistics; SETTINGS hold where the arguments say nothing else."""
+        return self.start_all([(True, arguments)], options=options)
+
+    def start_all(
+        self, runs: list[tuple[bool, tuple[object, ...]]], options: tuple[str, ...] = ("--nproc-per-node=2",)
     ) -> subprocess.Popen[str]:
+        """Train once for each (whether batch norm is frozen, arguments)."""
+        told = json.dumps([(free_port(), freeze, command_line(*arguments)) for freeze, arguments in runs])
+        return self.launch(str(self.program), told, options=options)
+
+    def launch(self, *program: str, options: tuple[str, ...] = ("--nproc-per-node=2",)) -> subprocess.Popen[str]:
         environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
         agent = subprocess.Popen(
             [
                 *(sys.executable, "-m", "torch.distributed.run", "--rdzv-backend=c10d", "--rdzv-id=test"),
-                *(f"--rdzv-endpoint=127.0.0.1:{self.port}", "--local-addr=127.0.0.1", *options),
-                *(program or (str(self.frozen),)),
-                *self._options(arguments),
+                *(f"--rdzv-endpoint=127.0.0.1:{self.port}", "--local-addr=127.0.0.1", *options, *program),
             ],
             env=environment,
             stdout=subprocess.PIPE,
@@ -94,26 +127,28 @@ class Agents:
         self.port = free_port()
         return [("--nnodes=2", "--nproc-per-node=1", f"--rdzv-conf=is_host={host}") for host in (1, 0)]
 
-    def alone(self, *arguments: object) -> None:
-        """The same by one process without torchrun."""
-        environment = os.environ | {"OMP_NUM_THREADS": "1"}
-        command = [sys.executable, str(self.frozen), *self._options(arguments)]
-        subprocess.run(command, env=environment, check=True, capture_output=True, timeout=120)
-
-    def _options(self, arguments: tuple[object, ...]) -> list[str]:
-        settings = [f"--set={name}={value}" for name, value in SETTINGS.items() if name != "epochs"]
-        # An option stands before --set, and the last one given counts.
-        epochs = [] if "--epochs" in arguments else ["--epochs", str(SETTINGS["epochs"])]
-        return [
-            *(a for a in settings if "batch_size" not in a or "--batch-size" not in arguments),
-            *epochs,
-            *map(str, arguments),
-        ]
-
     def close(self) -> None:
         for agent in self.started:
             lose(agent)
             agent.communicate()
+
+
+def command_line(*arguments: object) -> list[str]:
+    """The options of `lookalike train` for SETTINGS, where the arguments name no others."""
+    given = [
+        part
+        for name, value in SETTINGS.items()
+        if (option := f"--{name.replace('_', '-')}") not in arguments
+        for part in ((option, str(value)) if name in ("epochs", "encoder") else ("--set", f"{name}={value}"))
+    ]
+    return [*given, *map(str, arguments)]
+
+
+def alone(data: Path, out: Path, **settings: Any) -> None:
+    """The same with frozen statistics by this process, without torchrun."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(SubBatchNorm2d, "forward", frozen)
+        train([data], out, TrainConfig.checked(SETTINGS | settings), quiet=True)
 
 
 @pytest.fixture
@@ -151,75 +186,102 @@ def wait_for_steps(out: Path, count: int, agent: subprocess.Popen[str]) -> None:
         time.sleep(0.02)
 
 
-@pytest.mark.parametrize("options", [(16,), (17,), (16, "--set=augment.foreground.enabled=true")], ids=str)
-def test_two_processes_train_as_one(
-    blob_samples: Write, tmp_path: Path, agents: Agents, options: tuple[object, ...]
-) -> None:
-    """The same batches, even where they do not divide evenly: queue, losses and weights of one process."""
-    command = (blob_samples(n=70), "--batch-size", *options, "--out")
-    agents.alone(*command, tmp_path / "one")
-    two = agents.start(*command, tmp_path / "two")
-    said, _ = two.communicate(timeout=180)
+FOREGROUND = {"augment": {"foreground": {"enabled": True}}}
+TOGETHER: dict[str, tuple[tuple[object, ...], dict[str, Any]]] = {  # options of the command, and the same as settings
+    "16": ((), {}),
+    "17": (("--batch-size", 17), {"batch_size": 17}),
+    "foreground": (("--set", "augment.foreground.enabled=true"), FOREGROUND),
+}
+
+
+@pytest.fixture(scope="module")
+def trained_by_two(write_blobs: Write, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A folder with blobs.h5, few.h5 and what two processes trained on them, and all that these said.
+
+    For each of TOGETHER a checkpoint of that name, with frozen statistics; and `live`, of few.h5, with live ones.
+    """
+    folder = tmp_path_factory.mktemp("world")
+    data, few = write_blobs(folder, "blobs.h5", n=70), write_blobs(folder, "few.h5", n=35)
+    runs = [(True, (data, "--out", folder / name, *options)) for name, (options, _) in TOGETHER.items()]
+    agents = Agents(folder)
+    try:
+        two = agents.start_all([*runs, (False, (few, "--out", folder / "live", "--epochs", 1))])
+        said, _ = two.communicate(timeout=240)
+    finally:
+        agents.close()
     assert two.returncode == 0, said
-    assert len(re.findall(r"^Trained 12 steps", said, re.MULTILINE)) == 1  # one process speaks
-    np.testing.assert_allclose(losses(tmp_path / "two"), losses(tmp_path / "one"), rtol=0, atol=1e-5)
-    state = [load_file(tmp_path / name / "state.safetensors") for name in ("one", "two")]
+    return folder, said
+
+
+def test_of_two_processes_one_speaks(trained_by_two: tuple[Path, str]) -> None:
+    _, said = trained_by_two
+    assert re.findall(r"^Trained (\d+) steps", said, re.MULTILINE) == ["12", "12", "12", "2"]
+
+
+@pytest.mark.parametrize("name", TOGETHER)
+def test_two_processes_train_as_one(trained_by_two: tuple[Path, str], tmp_path: Path, name: str) -> None:
+    """The same batches, even where they do not divide evenly: queue, losses and weights of one process."""
+    folder, _ = trained_by_two
+    alone(folder / "blobs.h5", tmp_path / "one", **TOGETHER[name][1])
+    one, two = tmp_path / "one", folder / name
+    np.testing.assert_allclose(losses(two), losses(one), rtol=0, atol=1e-5)
+    state = [load_file(out / "state.safetensors") for out in (one, two)]
     assert torch.equal(state[0]["queue_ptr"], state[1]["queue_ptr"])
     torch.testing.assert_close(state[1]["queue"], state[0]["queue"], rtol=0, atol=1e-5)
-    weights = [load_encoder(tmp_path / name)[0].state_dict() for name in ("one", "two")]
-    for name, tensor in weights[0].items():
-        torch.testing.assert_close(weights[1][name], tensor, rtol=1e-4, atol=1e-5, msg=name)
+    weights = [load_encoder(out)[0].state_dict() for out in (one, two)]
+    for tensor_name, tensor in weights[0].items():
+        torch.testing.assert_close(weights[1][tensor_name], tensor, rtol=1e-4, atol=1e-5, msg=tensor_name)
 
 
-def test_two_processes_normalize_and_shuffle_as_one(blob_samples: Write, tmp_path: Path, agents: Agents) -> None:
+def test_two_processes_normalize_and_shuffle_as_one(trained_by_two: tuple[Path, str], tmp_path: Path) -> None:
     """With live batch norm, for as many steps as rounding is not amplified: losses, queue, running statistics."""
-    data, settings = blob_samples(n=35), SETTINGS | {"epochs": 1}
-    train([data], tmp_path / "one", TrainConfig.checked(settings), quiet=True)
-    program = ("-m", "lookalike.ssl.train")
-    two = agents.start(data, "--out", tmp_path / "two", "--epochs", 1, program=program)
-    said, _ = two.communicate(timeout=180)
-    assert two.returncode == 0, said
-    assert len(losses(tmp_path / "one")) == 2
-    np.testing.assert_allclose(losses(tmp_path / "two"), losses(tmp_path / "one"), rtol=0, atol=1e-5)
-    state = [load_file(tmp_path / name / "state.safetensors") for name in ("one", "two")]
+    folder, _ = trained_by_two
+    one, two = tmp_path / "one", folder / "live"
+    train([folder / "few.h5"], one, TrainConfig.checked(SETTINGS | {"epochs": 1}), quiet=True)
+    assert len(losses(one)) == 2
+    np.testing.assert_allclose(losses(two), losses(one), rtol=0, atol=1e-5)
+    state = [load_file(out / "state.safetensors") for out in (one, two)]
     torch.testing.assert_close(state[1]["queue"], state[0]["queue"], rtol=0, atol=1e-4)
-    assert not torch.equal(state[0]["queue"], MoCo(Encoder(EncoderConfig()), K=state[0]["queue"].shape[1]).queue)
-    weights = [load_encoder(tmp_path / name)[0].state_dict() for name in ("one", "two")]
+    start = MoCo(Encoder(EncoderConfig(name="resnet10")), K=state[0]["queue"].shape[1]).queue
+    assert not torch.equal(state[0]["queue"], start)
+    weights = [load_encoder(out)[0].state_dict() for out in (one, two)]
     for name in weights[0]:
         if "running" in name:
             torch.testing.assert_close(weights[1][name], weights[0][name], rtol=1e-3, atol=1e-4, msg=name)
 
 
-@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGTERM])
-def test_a_cluster_that_takes_the_place_back_is_obeyed(
-    blob_samples: Write, tmp_path: Path, agents: Agents, number: signal.Signals
-) -> None:
+def test_a_cluster_that_takes_the_place_back_is_obeyed(blob_samples: Write, tmp_path: Path, agents: Agents) -> None:
+    """One run is ended by SIGUSR1, gone on with, ended by SIGTERM, and gone on with to its end."""
     data, out = blob_samples(n=70), tmp_path / "out"
-    run = agents.start(data, "--out", out, "--resume")
-    wait_for_steps(out, 2, run)
-    if number == signal.SIGUSR1:  # to the workers: torchrun itself does not handle it
-        for worker in children(run.pid):
-            os.kill(worker, number)
-    else:  # to all, as Slurm does; torchrun passes its own on, so that the workers have it twice
-        for pid in (*children(run.pid), run.pid):
-            os.kill(pid, number)
-    said, _ = run.communicate(timeout=60)
-    assert run.returncode == (0 if number == signal.SIGUSR1 else 1), said  # torchrun ends with 1 when it is told to end
-    assert said.count("Stopped and saved") == 1
-    assert re.search(r"Stopped and saved after \d+ of 12 steps; the same command with --resume goes on", said)
-    stopped = len(losses(out))
-    assert stopped < 12
-    again = agents.start(data, "--out", out, "--resume")
+    stopped = 0
+    for number in (signal.SIGUSR1, signal.SIGTERM):
+        run = agents.start(data, "--out", out, "--epochs", 10, "--resume")
+        wait_for_steps(out, stopped + 2, run)
+        if number == signal.SIGUSR1:  # to the workers: torchrun itself does not handle it
+            for worker in children(run.pid):
+                os.kill(worker, number)
+        else:  # to all, as Slurm does; torchrun passes its own on, so that the workers have it twice
+            for pid in (*children(run.pid), run.pid):
+                os.kill(pid, number)
+        said, _ = run.communicate(timeout=60)
+        assert run.returncode == (0 if number == signal.SIGUSR1 else 1), said  # torchrun ends with 1 when told to end
+        assert said.count("Stopped and saved") == 1
+        assert re.search(r"Stopped and saved after \d+ of 40 steps; the same command with --resume goes on", said)
+        assert stopped < len(losses(out)) < 40
+        stopped = len(losses(out))
+    again = agents.start(data, "--out", out, "--epochs", 10, "--resume")
     said, _ = again.communicate(timeout=120)
     assert again.returncode == 0, said
-    agents.alone(data, "--out", tmp_path / "whole")
+    alone(data, tmp_path / "whole", epochs=10)
+    assert len(losses(tmp_path / "whole")) == 40
     np.testing.assert_allclose(losses(out), losses(tmp_path / "whole"), rtol=0, atol=1e-5)
 
 
 def test_of_two_agents_one_is_killed_and_both_restarted_go_on_from_the_checkpoint(
     blob_samples: Write, tmp_path: Path, agents: Agents
 ) -> None:
-    command = (blob_samples(n=70), "--out", tmp_path / "out", "--epochs", 6, "--resume")
+    data = blob_samples(n=70)
+    command = (data, "--out", tmp_path / "out", "--epochs", 6, "--resume")
     before = [agents.start(*command, options=options) for options in agents.two_machines()]
     wait_for_steps(tmp_path / "out", 5, before[0])
     lose(before[1])
@@ -228,7 +290,7 @@ def test_of_two_agents_one_is_killed_and_both_restarted_go_on_from_the_checkpoin
     after = [agents.start(*command, options=options) for options in agents.two_machines()]
     outcomes = [agent.communicate(timeout=180)[0] for agent in after]
     assert [agent.returncode for agent in after] == [0, 0], "\n".join(outcomes)
-    agents.alone(*command[:2], tmp_path / "whole", *command[3:])
+    alone(data, tmp_path / "whole", epochs=6)
     assert len(losses(tmp_path / "whole")) == 24
     np.testing.assert_allclose(
         losses(tmp_path / "out"), losses(tmp_path / "whole"), rtol=0, atol=1e-3
@@ -239,7 +301,7 @@ def test_an_error_of_the_first_process_is_everyones(blob_samples: Write, tmp_pat
     data, out = blob_samples(n=70), tmp_path / "out"
     out.mkdir()
     (out / "something").touch()
-    run = agents.start(data, "--out", out)
+    run = agents.launch("-m", "lookalike.ssl.train", *command_line(data, "--out", out))
     said, _ = run.communicate(timeout=120)
     assert run.returncode != 0
     assert f"{out} exists and is not a checkpoint; choose another --out." in said

@@ -246,7 +246,9 @@ def default_settings(
     they are off, as is extinction where no coefficients apply. The geometric steps need no numbers.
     """
     if stored_size < 8:
-        raise InputError(f"Galaxy pictures are at least 8 px wide, but are stored with {stored_size} px.")
+        raise InputError(
+            f"Galaxy pictures are at least 8 px wide, but are stored with {stored_size} px; the domain image takes any."
+        )
     flux = is_flux(about) and dtype != "uint8"
     kept: Literal["float32", "uint8"] = "float32" if flux or dtype == "float32" else "uint8"
     size = max(8, 8 * round(stored_size * VIEW / STORED / 8))

@@ -80,9 +80,11 @@ def write_markdown(found: Sequence[Done | Skipped], path: Path, picture: Path | 
         "",
         "Made by `lookalike bench domains`; not edited by hand.",
         "",
-        "Trained without labels. Each object asks for its 10 nearest; the score is the share of them that have its "
-        "label, on the half of the labels that no choice was made by, with 95 % intervals (bootstrap over queries); of "
-        "labels on a circle their mean difference, of which less is better. "
+        "Trained without labels. Each object of the half of the labels that no choice was made by asks for those most "
+        "like it in that half. Measures, with 95 % intervals (bootstrap over queries): the share of the 10 nearest "
+        "that have its label; where so said, how often the nearest vote for it (kNN accuracy), or the mean average "
+        "precision (MAP) over the whole ranking; of labels on a circle the mean difference to the 10 nearest, of "
+        "which less is better. "
         "*Raw + PCA* is the encoder's own input, the best of 16, 64 and 256 components; *untrained* the same encoder "
         "before training; *by hand* what one would compute without training. **Apart** says that the encoder's "
         "interval touches neither that of raw + PCA nor that of the untrained encoder, and lies on the better side.",

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 from lookalike.errors import InputError
 from lookalike.installing import install
+from lookalike.ssl.mixed import LossScaler, computing_in
+from lookalike.ssl.world import ALONE
 
 ENDLESS = 10_000_000  # samples
 
@@ -58,7 +60,8 @@ class LightlyMoCo:
         self.key = copy.deepcopy(self.query).requires_grad_(False)
         for model in (self.query, self.key):
             model.to(memory_format=memory_format)
-        self.memory_format, self.bfloat16 = memory_format, precision == "bfloat16"
+        self.memory_format, self.precision = memory_format, precision
+        self.scaler = LossScaler(ALONE.device, on=precision == "float16")
         self.loss = NTXentLoss(temperature=0.1, memory_bank_size=(queue, 128))
         self.optimizer = torch.optim.SGD(self.query.parameters(), lr=0.06, momentum=0.9, weight_decay=1e-4)
         data = Pictures(pictures, MoCoV2Transform(input_size=size))
@@ -83,15 +86,14 @@ class LightlyMoCo:
 
         im_q, im_k = next(self.batches)
         update_momentum(self.query, self.key, m=0.99)
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.bfloat16):
+        with computing_in(self.precision, ALONE.device):
             q = self.query(im_q.to(memory_format=self.memory_format))
             with torch.no_grad():
                 shuffled, order = batch_shuffle(im_k.to(memory_format=self.memory_format))
                 k = batch_unshuffle(self.key(shuffled), order)
         loss = self.loss(q.float(), k.float())
         self.optimizer.zero_grad()
-        loss.backward()
-        self.optimizer.step()
+        self.scaler.step(loss, self.optimizer)
 
     def close(self) -> None:
         """End the loader's workers."""

@@ -30,6 +30,7 @@ from lookalike.progress import progress
 from lookalike.samples import Samples
 from lookalike.ssl.batches import Batch
 from lookalike.ssl.hardware import kept_memory
+from lookalike.ssl.mixed import computing_in
 from lookalike.ssl.plan import make_plan
 from lookalike.ssl.settings import TrainConfig
 from lookalike.ssl.trainer import Trainer
@@ -197,7 +198,7 @@ def limit_step(case: Case, memory_format: Any, precision: str) -> Callable[[], o
 
     def step() -> None:
         query.zero_grad(set_to_none=True)
-        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
+        with computing_in(precision, ALONE.device):
             embedding: Tensor = query(batch)
             with torch.no_grad():
                 key(batch)

@@ -23,8 +23,14 @@ def ingest(
     domain: Annotated[str | None, typer.Option(help="galaxy, image, jet, event, track (default: by source)")] = None,
     catalog: Annotated[Path | None, typer.Option(help="Table of columns, or of positions to cut out.")] = None,
     id_column: Annotated[str | None, typer.Option(help="Column that holds the ids.")] = None,
-    size: Annotated[int | None, typer.Option(min=8, help="Side of the stored pictures, px; most particles.")] = None,
-    crop: Annotated[int | None, typer.Option(min=8, help="images: keep this center only, px, before resizing.")] = None,
+    size: Annotated[
+        int | None,
+        typer.Option(help="Side of the stored pictures, px: images are resized, others cropped; most particles."),
+    ] = None,
+    crop: Annotated[int | None, typer.Option(help="images: keep this center only, px, before resizing.")] = None,
+    resize: Annotated[
+        int | None, typer.Option(help="numpy, hdf5, idx: resize whole pictures to this side, px.")
+    ] = None,
     bands: Annotated[str | None, typer.Option(help="Band names in stored order, e.g. g,r,z; jets: pt,eta,phi.")] = None,
     unit: Annotated[str | None, typer.Option(help="Of fluxes, or GeV or MeV, where files do not say.")] = None,
     pixel_scale: Annotated[float | None, typer.Option(help="arcsec/px, where the files do not say.")] = None,
@@ -34,6 +40,9 @@ def ingest(
     max_eta: Annotated[float | None, typer.Option(help="jets, of events: largest |η| of both jets.")] = None,
     layout: Annotated[str | None, typer.Option(help="higgsml: features or particles (default: features).")] = None,
     columns: Annotated[Path | None, typer.Option(help="events: what the columns are, in TOML or JSON.")] = None,
+    overlaps: Annotated[
+        str | None, typer.Option(help="events: keep or drop objects listed twice (default: keep).")
+    ] = None,
     sample: Annotated[str | None, typer.Option(help="trackml: hits or tracks (default: hits).")] = None,
     labels: Annotated[list[Path] | None, typer.Option(help="idx: labels of each file, in order; repeatable.")] = None,
     array: Annotated[str | None, typer.Option(help="numpy (.npz), hdf5: array of the pictures.")] = None,
@@ -58,6 +67,7 @@ def ingest(
         id_column=id_column,
         size=size,
         crop=crop,
+        resize=resize,
         bands=names,
         unit=unit,
         pixel_scale=pixel_scale,
@@ -67,6 +77,7 @@ def ingest(
         max_eta=max_eta,
         layout=layout,
         columns=columns,
+        overlaps=overlaps,
         sample=sample,
         labels=labels,
         array=array,

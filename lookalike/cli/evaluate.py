@@ -85,6 +85,9 @@ def retrieval(
         str | None, typer.Option("--class", help="Only objects of this class ask; all are found.")
     ] = None,
     weights: Annotated[str | None, typer.Option(help="Column of how many events each object stands for.")] = None,
+    no_label: Annotated[
+        list[str] | None, typer.Option(help="Value that means an object has no label; repeatable.")
+    ] = None,
     split: Annotated[str, typer.Option(help="half: choose on one half, report the other; none: no halves.")] = "half",
     tune: Annotated[bool, typer.Option("--tune/--report", help="Show the tuning half, or the reporting one.")] = False,
     max_overlap: Annotated[
@@ -125,6 +128,7 @@ def retrieval(
         period=period,
         asking=asking,
         weights=weights,
+        no_label=no_label or (),
         split=split,
         tune=tune,
         max_overlap=max_overlap,

@@ -28,7 +28,19 @@ DOMAINS = ("galaxy", "image", "jet", "event", "track")
 PICTURES = frozenset({"galaxy", "image"})  # domains that take the same arrays
 
 ARRAYS = frozenset(
-    {"catalog", "id_column", "size", "skip_bad", "bands", "unit", "pixel_scale", "permute", "array", "bands_last"}
+    {
+        "catalog",
+        "id_column",
+        "size",
+        "resize",
+        "skip_bad",
+        "bands",
+        "unit",
+        "pixel_scale",
+        "permute",
+        "array",
+        "bands_last",
+    }
 )
 
 SOURCES: dict[str, Source] = {
@@ -70,7 +82,7 @@ SOURCES: dict[str, Source] = {
             "idx",
             "idx files of 8-bit gray pictures, as of MNIST, gzipped or not, with their labels",
             "image",
-            frozenset({"catalog", "id_column", "size", "bands", "pixel_scale", "labels", "permute"}),
+            frozenset({"catalog", "id_column", "size", "resize", "bands", "pixel_scale", "labels", "permute"}),
         ),
         Source(
             "jets",
@@ -88,7 +100,7 @@ SOURCES: dict[str, Source] = {
             "events",
             "events in Parquet, CSV or ROOT files, by a map of their columns; NanoAOD needs none",
             "event",
-            frozenset({"columns", "id_column", "size", "skip_bad", "unit"}),
+            frozenset({"columns", "id_column", "size", "skip_bad", "unit", "overlaps"}),
         ),
         Source(
             "trackml",
@@ -110,6 +122,7 @@ def ingest(
     id_column: str | None = None,
     size: int | None = None,
     crop: int | None = None,
+    resize: int | None = None,
     skip_bad: bool = False,
     bands: Sequence[str] | None = None,
     unit: str | None = None,
@@ -120,6 +133,7 @@ def ingest(
     max_eta: float | None = None,
     layout: str | None = None,
     columns: Path | None = None,
+    overlaps: str | None = None,
     sample: str | None = None,
     labels: Sequence[Path] | None = None,
     permute: int | None = None,
@@ -135,8 +149,10 @@ def ingest(
     domain      : field whose augmentations apply, one of DOMAINS; each source has a default.
     catalog     : table of the objects (CSV, Parquet, FITS, VOTable, ECSV); every column is kept.
     id_column   : column to make ids from, several joined by `:`; events: `row` numbers the rows.
-    size        : side of the stored pictures in px; jets, events: the most particles stored of an object.
+    size        : side in px, to which `images` are resized (the shorter side, then the center is kept) and all other
+                  pictures cropped about their center, never resampled; jets, events, trackml: most particles stored.
     crop        : images only: keep so many px around each picture's center, before resizing.
+    resize      : numpy, hdf5, idx: side in px to which the whole square picture (or what `size` left of it) is resized.
     skip_bad    : leave out unreadable or odd files, counted and listed, where they would be an error.
     bands, unit : names and flux unit of the bands, where the files do not say; jets: names of a constituent's numbers,
                   and the unit of momenta.
@@ -146,6 +162,7 @@ def ingest(
                   (GeV; |η|).
     layout      : higgsml only: `features` (the default) or `particles`.
     columns     : events only: TOML or JSON file that says what the columns are.
+    overlaps    : events only: `keep` (the default) or `drop` objects that are listed twice, as an electron and a jet.
     sample      : trackml only: `hits` (the default) or `tracks`.
     labels      : idx only: the file of labels of each file, in the same order.
     permute     : shuffle the pixels of every picture alike, by this seed; uploaded pictures get the same.
@@ -176,6 +193,7 @@ def ingest(
         "id_column": id_column,
         "size": size,
         "crop": crop,
+        "resize": resize,
         "skip_bad": skip_bad or None,
         "bands": tuple(bands) if bands is not None else None,
         "unit": unit,
@@ -186,6 +204,7 @@ def ingest(
         "max_eta": max_eta,
         "layout": layout,
         "columns": Path(columns) if columns is not None else None,
+        "overlaps": overlaps,
         "sample": sample,
         "labels": tuple(Path(file) for file in labels) if labels else None,
         "permute": permute,
@@ -195,10 +214,7 @@ def ingest(
     options = Options(domain=chosen, overwrite=overwrite, quiet=quiet, **described.accepted(given))
     ledger = Ledger(skip_bad=options.skip_bad)
     paths = [Path(file) for file in files]
-    if options.size is not None and options.size < 1:
-        raise InputError(f"The size of stored pictures is at least 1 px, but {options.size} was given.")
-    if options.crop is not None and options.crop < 1:
-        raise InputError(f"The center kept of each picture is at least 1 px wide, but crop {options.crop} was given.")
+    _check_sides(options)
     out = Path(out)
     file_output(out)
     settings = {
@@ -231,6 +247,18 @@ def ingest(
     if made.content_hash == before:
         report.notes.append(f"{out} held exactly these objects already.")
     return report
+
+
+def _check_sides(options: Options) -> None:
+    """InputError for a side or a number of particles that nothing can be made of."""
+    if options.domain not in PICTURES:
+        if options.size is not None and options.size < 1:
+            raise InputError(f"At least 1 particle of each object is stored, but --size {options.size} was given.")
+        return
+    for flag in ("size", "crop", "resize"):
+        side = getattr(options, flag)
+        if side is not None and side < 1:
+            raise InputError(f"Stored pictures are at least 1 px wide, but {flag} {side} was given.")
 
 
 def _with_ways_out(error: InputError, source: Source, ledger: Ledger) -> InputError:

@@ -16,12 +16,15 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from lookalike.datasets import resizing
 from lookalike.datasets.contract import Ledger, Options
 from lookalike.datasets.cutouts import MASKED, as_float32, center_crop, measured, stored_as
 from lookalike.datasets.permuting import permuted, recorded
+from lookalike.datasets.resizing import resized
 from lookalike.datasets.table import Table, read_table, without_reserved
 from lookalike.errors import InputError
 from lookalike.files import existing_files
+from lookalike.origins import Rows, rows_of
 from lookalike.progress import progress
 from lookalike.samples import KINDS, About, Column
 from lookalike.samples_writer import write_samples
@@ -124,6 +127,7 @@ def ingest_arrays(
     table = _table(arrays, columns, options, ledger, known or {})
     bands = _bands(first, options, ledger)
     size = _size(first, options)
+    side = options.resize or size
     total = sum(array.shape[0] for array in arrays)
     whole = first.dtype == np.uint8
     if not whole and first.dtype.newbyteorder("=") != np.float32:
@@ -134,12 +138,15 @@ def ingest_arrays(
     else:
         ids = table.ids("id") if "id" in table.values else RowNames(total)
     table = without_reserved(table, ids, ledger)
-    stored = stored_as(size, "uint8" if whole else "float32", "exact" if options.size is None else "crop")
+    fit = "resize" if options.resize else "exact" if options.size is None else "crop"
+    stored = stored_as(side, "uint8" if whole else "float32", fit) | resizing.recorded(options.size, options.resize)
+    if side > size:
+        ledger.note(f"Pictures of {size} × {size} px are enlarged to {side} × {side} px.")
     about = About(
         domain=options.domain,
         bands=bands,
         unit=options.unit or "",
-        pixel_scale=options.pixel_scale,
+        pixel_scale=None if options.pixel_scale is None else options.pixel_scale * size / side,
         origin="upper",
         source=source,
         preprocess=stored | recorded(options.permute),
@@ -151,19 +158,24 @@ def ingest_arrays(
     ):
         start = 0
         for array in arrays:
+            begin = start
             for block in array.blocks():
                 rows = np.arange(start, start + len(block))
                 images = center_crop(_bands_first(block, options), size)  # (n, C, S, S)
-                images = permuted(images, about)
                 start += len(block)
+                told = rows_of(array.where, 0)
                 if whole:
-                    writer.append([ids[row] for row in rows.tolist()], np.ascontiguousarray(images), table.take(rows))
+                    from_rows = Rows(rows - begin, told)
+                    named = [ids[row] for row in rows.tolist()]
+                    images = permuted(resized(images, side), about)  # (n, C, side, side)
+                    writer.append(named, np.ascontiguousarray(images), table.take(rows), from_rows)
                 else:
                     filled, fraction, keep = measured(as_float32(images), [ids[row] for row in rows.tolist()], ledger)
                     kept = rows[keep]
                     if len(kept):
                         catalog = table.take(kept) | {"masked_fraction": fraction}
-                        writer.append([ids[row] for row in kept], filled, catalog)
+                        images = permuted(resized(filled, side), about)
+                        writer.append([ids[row] for row in kept], images, catalog, Rows(kept - begin, told))
                 advance(len(block))
 
 
@@ -248,8 +260,15 @@ def _size(array: Array, options: Options) -> int:
     height, width = array.shape[1:3] if last else array.shape[-2:]
     if options.size is None:
         if height != width:
-            raise InputError(f"{array.where} holds {width} × {height} px, not square; give a side with --size.")
+            before = ", before it is resized" if options.resize else ""
+            raise InputError(
+                f"{array.where} holds {width} × {height} px, not square; give a side with --size, to which the center "
+                f"is cropped{before}."
+            )
         return height
     if options.size > min(height, width):
-        raise InputError(f"{array.where} holds {width} × {height} px, smaller than the {options.size} px asked for.")
+        raise InputError(
+            f"{array.where} holds {width} × {height} px, smaller than the {options.size} px asked for; --size crops "
+            "arrays, --resize enlarges them."
+        )
     return options.size

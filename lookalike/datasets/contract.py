@@ -46,6 +46,7 @@ class Options:
     id_column: str | None = None
     size: int | None = None
     crop: int | None = None
+    resize: int | None = None
     skip_bad: bool = False
     bands: tuple[str, ...] = ()
     unit: str | None = None
@@ -56,6 +57,7 @@ class Options:
     max_eta: float | None = None
     layout: str | None = None
     columns: Path | None = None
+    overlaps: str | None = None
     sample: str | None = None
     labels: tuple[Path, ...] = ()
     permute: int | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lookalike.datasets.csv_numbers import OddCells, numbers
 from lookalike.errors import InputError, unknown
 from lookalike.installing import install_extra
 from lookalike.wording import in_one_line
@@ -30,7 +31,14 @@ class Jagged:
 
 
 Values = NDArray[Any] | Jagged
-Block = dict[str, Values]
+
+
+class Block(dict[str, Values]):
+    """A block of rows by their columns; `odd` are a CSV file's cells that should be numbers and are not, NaN here."""
+
+    def __init__(self, columns: Iterable[tuple[str, Values]] = (), odd: Sequence[OddCells] = ()) -> None:
+        super().__init__(columns)
+        self.odd = tuple(odd)
 
 
 class EventTable:
@@ -93,16 +101,24 @@ class EventTable:
         import pyarrow
         from pyarrow import csv
 
-        types = {name: pyarrow.string() if name in self.texts else pyarrow.float64() for name in names}
+        types = {name: pyarrow.string() if name in self.texts else pyarrow.binary() for name in names}
         reader = csv.open_csv(
             self.path,
-            # On one thread, faults are named with their rows.
+            # On one thread, a row of too few cells is named with its line.
             read_options=csv.ReadOptions(block_size=CSV_BYTES, use_threads=False),
             convert_options=csv.ConvertOptions(include_columns=names, column_types=types),
         )
         for batch in reader:
             if batch.num_rows:
-                yield {name: _from_arrow(batch.column(name), name) for name in names}
+                read = {name: self._cells(batch.column(name), name) for name in names}
+                yield Block(
+                    ((name, values) for name, (values, _) in read.items()),
+                    [odd for _, odd in read.values() if odd is not None],
+                )
+
+    def _cells(self, column: Any, name: str) -> tuple[Values, OddCells | None]:
+        """A column of a CSV file as texts, or as numbers and the cells that are none."""
+        return (_from_arrow(column, name), None) if name in self.texts else numbers(column, name)
 
     def _open_parquet(self) -> None:
         from pyarrow import parquet
@@ -116,7 +132,7 @@ class EventTable:
 
     def _parquet(self, names: list[str]) -> Iterator[Block]:
         for batch in self._file.iter_batches(BLOCK_ROWS, columns=names):
-            yield {name: _from_arrow(batch.column(name), name) for name in names}
+            yield Block((name, _from_arrow(batch.column(name), name)) for name in names)
 
     def _open_tree(self, tree: str | None) -> None:
         uproot = hep("uproot")
@@ -137,7 +153,7 @@ class EventTable:
         awkward = hep("awkward")
         for start in range(0, self._rows, BLOCK_ROWS):
             stop = min(start + BLOCK_ROWS, self._rows)
-            block: Block = {}
+            block = Block()
             for name in names:
                 array = self._tree[name].array(entry_start=start, entry_stop=stop, library="ak")
                 if array.ndim > 2:

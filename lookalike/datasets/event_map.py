@@ -4,6 +4,7 @@
     weight = "genWeight"
     unit = "GeV"                                  # of columns of momenta, masses and energies, or MeV
     undefined = [-999]
+    overlaps = "drop"                             # of objects listed twice; or keep, the default
     [[objects]]                                   # one for each kind of object
     type = "jet"                                  # met, jet, tau, lepton, electron, muon, photon or other
     pt = "Jet_pt"                                 # a column of numbers, or of lists of them
@@ -119,6 +120,7 @@ class EventMap(Config):
     unit: Literal["GeV", "MeV"] | None = None
     undefined: tuple[float, ...] = (-999.0,)
     tree: str | None = None
+    overlaps: Literal["keep", "drop"] = "keep"
     objects: tuple[ObjectColumns, ...] = ()
     met: MetColumns | None = None
     features: dict[str, str] = Field(default_factory=dict)
@@ -132,6 +134,8 @@ class EventMap(Config):
             raise ValueError(f"features are primitives of the Higgs challenge, and {odd[0]} is none")
         if odd := [name for name in self.catalog if not re.fullmatch(r"[A-Za-z0-9_]+", name)]:
             raise ValueError(f"a name in the catalog has letters, digits and _ alone, but {odd[0]!r} was given")
+        if self.features and self.overlaps != "keep":
+            raise ValueError("overlaps are of [[objects]], and [features] have none")
         missing = [name for name in PRIMITIVES if name not in self.features and name != "PRI_met_sumet"]
         if self.features and missing:
             raise ValueError(f"features need all primitives but PRI_met_sumet, and {missing[0]} is missing")

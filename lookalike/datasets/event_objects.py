@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,8 +40,11 @@ class Particles:
 
     def of(self, good: Bools) -> Particles:
         """Those of some rows (n,) of the block."""
-        kept = good[self.owner]
-        return Particles(self.owner[kept], self.numbers[kept])
+        return self.take(np.flatnonzero(good[self.owner]))
+
+    def take(self, places: NDArray[np.integer[Any]]) -> Particles:
+        """Those at some places (m,)."""
+        return Particles(self.owner[places], self.numbers[places])
 
     def sum_pt(self, n: int) -> Floats:
         """Σ pT (n,) of each event's objects."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 
 from lookalike.about import is_id
 from lookalike.datasets.contract import Ledger
+from lookalike.datasets.csv_numbers import OddCells
 from lookalike.errors import InputError
+from lookalike.origins import Rows, rows_of
 
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
@@ -43,6 +45,11 @@ class Faults:
         self._start += len(self.good)
         self.good = np.ones(rows, bool)
 
+    @property
+    def kept(self) -> Rows:
+        """The rows of the block that are not refused, as the file counts them."""
+        return Rows(self._start + np.flatnonzero(self.good), rows_of(self.path, 1))
+
     def refuse(self, bad: Bools, reason: str) -> None:
         """Leave out rows (n,) of the block by a rule; each counts for the first that it breaks."""
         rows = np.flatnonzero(bad & self.good)
@@ -57,6 +64,12 @@ class Faults:
         self.good[rows] = False
         number, first = self._found.get(reason, (0, []))
         self._found[reason] = number + len(rows), [*first, *named][:NAMED]
+
+    def refuse_cells(self, odd: Iterable[OddCells]) -> None:
+        """Leave out rows (n,) of the block with a cell that should be a number and is none."""
+        for cells in odd:
+            example = "" if self.ledger.skip_bad else f", but {cells.first!r}"  # one reason for all such cells
+            self.refuse(cells.rows, f"{cells.column} cannot be read: it is no {cells.wanted}{example}.")
 
     def refuse_ids(self, ids: Sequence[str]) -> None:
         """Leave out rows (n,) whose id breaks the rule of ids."""
@@ -89,7 +102,8 @@ def azimuths(phi: Floats, name: str, faults: Faults, owner: NDArray[np.int64] | 
     moved = np.abs(phi) > math.pi + ROUNDING
     if number := int(np.count_nonzero(moved & ~beyond)):
         faults.ledger.counts[WRAPPED] += number
-    wrapped: Floats = math.pi - np.mod(math.pi - phi, 2 * math.pi)
+    with np.errstate(invalid="ignore"):  # of infinite ones, which are refused
+        wrapped: Floats = math.pi - np.mod(math.pi - phi, 2 * math.pi)
     return np.where(np.abs(phi) <= math.pi, phi, wrapped)
 
 

@@ -19,10 +19,11 @@ from lookalike.datasets.contract import Ledger, Options
 from lookalike.datasets.event_blocks import Block, EventTable, Jagged
 from lookalike.datasets.event_map import EventMap, id_columns, nano_map, read_map
 from lookalike.datasets.event_objects import listed_objects, multiplicity, packed
+from lookalike.datasets.event_overlaps import CHOICES, DROP, possible, without_doubles
 from lookalike.datasets.event_rules import Faults, Floats, energy_unit
 from lookalike.datasets.higgsml import LISTED, checked_records, in_gev
 from lookalike.datasets.table import first_repeated
-from lookalike.errors import InputError
+from lookalike.errors import InputError, unknown
 from lookalike.events import PARTICLE, PRIMITIVES, units
 from lookalike.files import existing_files
 from lookalike.progress import progress
@@ -37,8 +38,17 @@ MADE = {
 
 def ingest(files: list[Path], out: Path, options: Options, ledger: Ledger) -> None:
     """Check every file's columns, find out the most particles of an event, then copy block by block."""
+    if options.overlaps is not None and options.overlaps not in CHOICES:
+        raise unknown("choice of --overlaps", options.overlaps, CHOICES)
     tables = [EventTable(path) for path in existing_files(files)]
     chosen = read_map(options.columns) if options.columns is not None else nano_map(tables[0])
+    if chosen.features and options.overlaps is not None:
+        raise InputError("--overlaps is for objects, but the map names [features].")
+    if options.columns is None and options.overlaps is None and possible({each.type for each in chosen.objects}):
+        ledger.note(
+            "NanoAOD lists electrons, muons, taus and photons also as jets, and some as one another; all are stored. "
+            "--overlaps drop leaves the doubles out, --overlaps keep says that they are meant."
+        )
     if chosen.tree is not None:
         tables = [EventTable(table.path, tree=chosen.tree) for table in tables]
     kept = chosen.kept
@@ -69,7 +79,7 @@ def ingest(files: list[Path], out: Path, options: Options, ledger: Ledger) -> No
                 if faults.good.any():
                     good = faults.good
                     named = {name: values[good] for name, values in catalog.items() if name in columns}
-                    writer.append([ids[row] for row in np.flatnonzero(good)], objects[good], named)
+                    writer.append([ids[row] for row in np.flatnonzero(good)], objects[good], named, faults.kept)
                 advance(len(faults.good))
             faults.end()
     _tell(writer, ledger)
@@ -119,10 +129,12 @@ def _events(
         faults.ledger.note(
             f"{table.path} names no run and event: ids are rows, counted from 0. --id-column says what makes an id."
         )
+    overlaps = options.overlaps or chosen.overlaps
     start = 0
     for block in table.blocks([*chosen.columns, *names]):
         n = _length(block)
         faults.begin(n)
+        faults.refuse_cells(block.odd)
         ids = _ids(block, names, start, table.path if many else None)
         faults.refuse_ids(ids)
         catalog = _catalog(block, chosen, gaps, faults)
@@ -131,6 +143,8 @@ def _events(
         else:
             found = listed_objects(block, chosen, scale, faults)
             faults.check_unit(found.pt[~found.is_met & faults.good[found.owner]] / scale, unit, scale)
+            if overlaps == DROP:
+                found = without_doubles(found.of(faults.good), faults.ledger)
             objects = packed(found, n, places, faults)
             faults.refuse(objects[:, 0, 0] == 0, "the event has no object at all.")
             found = found.of(faults.good)

@@ -23,6 +23,7 @@ from lookalike.datasets.fits_positions import ingest_positions, position_columns
 from lookalike.datasets.table import Table, merged, read_table, without_reserved
 from lookalike.errors import InputError, unknown
 from lookalike.files import existing_files
+from lookalike.origins import Rows
 from lookalike.progress import progress
 from lookalike.samples import Column
 from lookalike.samples_writer import write_samples
@@ -132,7 +133,9 @@ def _ingest_cutouts(
             filled, fraction, keep = measured(images, [ids[row] for row in rows], ledger)
             kept = np.array(rows)[keep]
             if len(kept):
-                writer.append([ids[row] for row in kept], filled, table.take(kept) | {"masked_fraction": fraction})
+                columns = table.take(kept) | {"masked_fraction": fraction}
+                from_planes = Rows(kept, lambda row: f"the cutout {objects[row][0].where}")
+                writer.append([ids[row] for row in kept], filled, columns, from_planes)
             advance(len(rows))
 
 

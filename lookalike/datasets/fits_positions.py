@@ -17,6 +17,7 @@ from lookalike.datasets.fits_planes import Plane, about_images, object_planes, s
 from lookalike.datasets.fits_wcs import pixel_positions, sky_positions
 from lookalike.datasets.table import Table, merged, without_reserved
 from lookalike.errors import InputError
+from lookalike.origins import Rows, rows_of
 from lookalike.progress import progress
 from lookalike.samples import Column
 from lookalike.samples_writer import write_samples
@@ -41,11 +42,11 @@ def ingest_positions(planes: list[Plane], catalog: Table, out: Path, options: Op
         raise InputError("Cutting at positions needs the side of the cutouts in px: --size.")
     image = _one_image(planes, options)
     bands = options.bands or _names(image, ledger)
-    x, y, table = _placed(image, catalog, ledger)
+    x, y, table, bad = _placed(image, catalog, ledger)
     ids = catalog.ids(options.id_column) if options.id_column else _ids(catalog)
     table = without_reserved(table, ids, ledger)
     table.columns["masked_fraction"] = MASKED
-    rows = _inside(image[0], x, y, options.size, ledger)
+    rows = _inside(image[0], x, y, bad, options.size, ledger)
     lefts, tops = first_pixel(x[rows], options.size), first_pixel(y[rows], options.size)
     about = about_images(image, bands, options.size, options)
     with (
@@ -61,7 +62,8 @@ def ingest_positions(planes: list[Plane], catalog: Table, out: Path, options: Op
             filled, fraction, keep = measured(images, [ids[row] for row in batch], ledger)
             kept = batch[keep]
             if len(kept):
-                writer.append([ids[row] for row in kept], filled, table.take(kept) | {"masked_fraction": fraction})
+                columns = table.take(kept) | {"masked_fraction": fraction}
+                writer.append([ids[row] for row in kept], filled, columns, Rows(kept, rows_of(catalog.name, 1)))
             advance(len(batch))
 
 
@@ -90,13 +92,16 @@ def _names(image: Sequence[Plane], ledger: Ledger) -> tuple[str, ...]:
 
 def _placed(
     image: Sequence[Plane], catalog: Table, ledger: Ledger
-) -> tuple[NDArray[np.float64], NDArray[np.float64], Table]:
-    """0-based pixel positions x, y (N,) and the catalog with both kinds of position where the header allows."""
+) -> tuple[NDArray[np.float64], NDArray[np.float64], Table, NDArray[np.bool_]]:
+    """0-based pixel positions x, y (N,) and the catalog with both kinds of position where the header allows.
+
+    And which rows (N,) have a position that is no number, and are counted already.
+    """
     pair = position_columns(catalog)
     if pair is None:
         raise InputError(f"{catalog.name} needs columns x and y, or ra and dec; it has: {listed(catalog.values)}.")
     own = Table("the image")
-    first, second = catalog.number(pair[0]), catalog.number(pair[1])
+    (first, second), bad = catalog.numbers(pair, ledger)
     if pair == ("ra", "dec"):
         x, y = pixel_positions(image, first, second)
         own.add("x", x, X)
@@ -108,15 +113,22 @@ def _placed(
                 own.add(name, values, column)
     table = merged(own, catalog, ledger)
     table.columns |= {"x": X, "y": Y}
-    return x, y, table
+    return x, y, table, bad
 
 
-def _inside(plane: Plane, x: NDArray[np.float64], y: NDArray[np.float64], size: int, ledger: Ledger) -> NDArray[Any]:
-    """Rows whose cutout lies wholly on the image."""
+def _inside(
+    plane: Plane,
+    x: NDArray[np.float64],
+    y: NDArray[np.float64],
+    bad: NDArray[np.bool_],
+    size: int,
+    ledger: Ledger,
+) -> NDArray[Any]:
+    """Rows whose cutout lies wholly on the image; those that do not are counted, but for the bad ones (N,)."""
     placed = np.flatnonzero(np.isfinite(x) & np.isfinite(y))
     on_image = inside(x[placed], y[placed], size, plane.height, plane.width)
-    if len(placed) < len(x):
-        ledger.counts["without a position"] = len(x) - len(placed)
+    if without := len(x) - len(placed) - int(np.count_nonzero(bad)):
+        ledger.counts["without a position"] = without
     ledger.counts["cut by the edge"] = int((~on_image).sum())
     if not on_image.any():
         raise InputError(

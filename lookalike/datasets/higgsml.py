@@ -75,6 +75,7 @@ def ingest(files: list[Path], out: Path, options: Options, ledger: Ledger) -> No
             unit = energy_unit(options.unit, {table.unit(name) for name in MOMENTA}, table.path)
             for block in table.blocks(["EventId", *PRIMITIVES, *extra]):
                 faults.begin(len(block["EventId"]))  # type: ignore[arg-type]
+                faults.refuse_cells(block.odd)
                 _append(writer, block, extra, unit, faults, layout)
                 advance(len(faults.good))
             faults.end()
@@ -122,7 +123,7 @@ def _append(
     objects = records if layout == FEATURES else particles(records)
     if good.any():
         kept = {name: values[good] for name, values in catalog.items()}
-        writer.append([str(name) for name in ids[good]], objects[good], kept)
+        writer.append([str(name) for name in ids[good]], objects[good], kept, faults.kept)
 
 
 def _number(block: Block, name: str) -> Floats:

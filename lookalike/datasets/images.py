@@ -26,6 +26,7 @@ from lookalike.datasets.pictures import (
 from lookalike.datasets.table import Table, first_repeated, merged, read_table, without_reserved
 from lookalike.errors import InputError, NotFoundError
 from lookalike.files import natural_key
+from lookalike.origins import Rows
 from lookalike.progress import progress
 from lookalike.samples import About, Column
 from lookalike.samples_writer import write_samples
@@ -174,7 +175,10 @@ def match(pictures: Sequence[Picture], catalog: Table, options: Options, ledger:
     keys = catalog.texts(str(options.id_column) if by_stem else "file")
     repeated = first_repeated(keys)
     if repeated is not None:
-        raise InputError(f"{catalog.name} names the picture {repeated!r} twice.")
+        first, second = [row + 1 for row, key in enumerate(keys) if key == repeated][:2]
+        raise InputError(
+            f"{catalog.name} names the picture {repeated!r} twice, in rows {first:,} and {second:,} (counted from 1)."
+        )
     row_of = {key: row for row, key in enumerate(keys)}
     rows: dict[str, int] = {}
     for picture in pictures:
@@ -249,7 +253,8 @@ def _write(pictures: list[Picture], ids: list[str], table: Table, out: Path, opt
                     ledger.bad(pictures[row].name, error.message)
                 advance(1)
             if kept:
-                writer.append([ids[row] for row in kept], np.stack(decoded), table.take(np.array(kept)))
+                rows = Rows(np.array(kept), lambda row: f"the picture {pictures[row].name!r}")
+                writer.append([ids[row] for row in kept], np.stack(decoded), table.take(rows.numbers), rows)
 
 
 def _about(pictures: Sequence[Picture], options: Options, ledger: Ledger) -> About:
@@ -289,8 +294,21 @@ def _about(pictures: Sequence[Picture], options: Options, ledger: Ledger) -> Abo
         domain=options.domain,
         bands=GRAY if gray else RGB,
         unit="",
-        pixel_scale=options.pixel_scale,
+        pixel_scale=_pixel_scale(pictures, options),
         origin="upper",
         source="PNG and JPEG pictures",
         preprocess=preprocess,
     )
+
+
+def _pixel_scale(pictures: Sequence[Picture], options: Options) -> float | None:
+    """What --pixel-scale says of the files, in arcsec/px of the stored pictures."""
+    if options.pixel_scale is None or options.size is None:
+        return options.pixel_scale
+    sides = sorted({options.crop or min(picture.height, picture.width) for picture in pictures})
+    if len(sides) > 1:
+        raise InputError(
+            f"Pictures of {sides[0]} to {sides[-1]} px have no one pixel scale when all are resized to {options.size} "
+            "px: keep the same center of each with --crop, or leave out --pixel-scale."
+        )
+    return options.pixel_scale * sides[0] / options.size

@@ -1,7 +1,7 @@
 """Generated events in HepMC 2 or 3 (ASCII), read by pyhepmc: what a detector could see of each, to be clustered.
 
-Taken are the final particles (status 1) but neutrinos, within |η| < 5. The events' own numbers and first weights are
-catalog columns. Momenta are in the unit that each event names.
+Taken are the final particles (status 1) within |η| < 5 that are visible by the rule of `visibility`. The events' own
+numbers and first weights are catalog columns. Momenta are in the unit that each event names.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ import numpy as np
 from lookalike.about import id_from_name
 from lookalike.datasets.contract import Ledger, Options
 from lookalike.datasets.jet_blocks import Block, Floats, Part, reading, with_angles
+from lookalike.datasets.visibility import visible
 from lookalike.errors import InputError
 from lookalike.installing import install_extra
 from lookalike.samples import Column
 
 EVENTS = 200  # read at once
 FINAL = 1  # status
-NEUTRINOS = (12, 14, 16)
 REACH = 5.0  # |η| of a detector
 GEV = {"MEV": 1e-3, "GEV": 1.0}
 COLUMNS = {"event": Column("", "number of the event"), "weight": Column("", "first weight of the event")}
@@ -37,7 +37,10 @@ def parts(path: Path, options: Options, ledger: Ledger) -> list[Part]:
     except ImportError:
         raise InputError(f"HepMC files are read by pyhepmc, which is not installed: {install_extra('hep')}.") from None
     n = _count(path)
-    ledger.note(f"Of each event the final particles but neutrinos are taken, within |η| < {REACH:g}.")
+    ledger.note(
+        f"Of each event the final particles within |η| < {REACH:g} are taken, but neutrinos, neutralinos, dark matter "
+        "and others that no detector sees."
+    )
 
     def blocks() -> Iterator[Block]:
         first, read = 0, 0
@@ -82,7 +85,7 @@ def _events(path: Path) -> Iterator[tuple[Floats, int, float]]:
         for event in file:
             particles = event.numpy.particles
             p = np.stack([particles.px, particles.py, particles.pz], axis=1)  # (m, 3)
-            seen = (particles.status == FINAL) & ~np.isin(np.abs(particles.pid), NEUTRINOS)
+            seen = (particles.status == FINAL) & visible(particles.pid)
             with np.errstate(divide="ignore", invalid="ignore"):
                 steep = np.abs(p[:, 2]) >= np.hypot(p[:, 0], p[:, 1]) * np.sinh(REACH)
             unit = GEV[event.momentum_unit.name]

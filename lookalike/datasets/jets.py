@@ -24,6 +24,7 @@ from lookalike.datasets.jet_rules import UNITS, check_scale, cleaned, unit_of
 from lookalike.datasets.table import Table
 from lookalike.errors import InputError, unknown
 from lookalike.files import existing_files
+from lookalike.origins import Rows, rows_of
 from lookalike.progress import progress
 from lookalike.samples import About, Column
 from lookalike.samples_writer import write_samples
@@ -159,7 +160,8 @@ def _write(plan: _Plan, out: Path, options: Options, ledger: Ledger) -> None:
             for read, block in _blocks(part, plan, options, ledger):
                 if len(block):
                     constituents = stored(block, plan.places, cut, plan.room)
-                    writer.append(_ids(block, part, plan, options), constituents, _catalog(block, part, plan))
+                    rows = Rows(block.row, rows_of(part.where, 0))
+                    writer.append(_ids(block, part, plan, options), constituents, _catalog(block, part, plan), rows)
                 advance(read)
     if cut.objects:
         more = counted(cut.objects, "object has", "objects have")

@@ -23,6 +23,7 @@ from lookalike.datasets.hdf5_guard import guarded, is_plain
 from lookalike.datasets.table import Table, clean_name, plain_values
 from lookalike.errors import InputError, unknown
 from lookalike.files import existing_files
+from lookalike.origins import Rows, rows_of
 from lookalike.progress import progress
 from lookalike.samples import KINDS, About, Column
 from lookalike.samples_writer import write_samples
@@ -143,11 +144,12 @@ def _write(shards: list[Shard], size: int, out: Path, options: Options, ledger: 
         progress("legacysurvey", sum(shard.n for shard in shards), "objects", quiet=options.quiet) as advance,
     ):
         for shard in shards:
-            for images, table, names in _blocks(shard, size, options, ledger):
+            for rows, images, table, names in _blocks(shard, size, options, ledger):
                 kept_images, fraction, keep = measured(images, names, ledger)
                 if keep.any():
                     kept = [name for name, kept in zip(names, keep, strict=True) if kept]
-                    writer.append(kept, kept_images, table.take(keep) | {"masked_fraction": fraction})
+                    columns = table.take(keep) | {"masked_fraction": fraction}
+                    writer.append(kept, kept_images, columns, Rows(rows[keep], rows_of(shard.path, 0)))
                 advance(len(images))
 
 
@@ -236,22 +238,23 @@ def _parts(name: str, tail: tuple[int, ...]) -> list[tuple[str, str]]:
 
 def _blocks(
     shard: Shard, size: int, options: Options, ledger: Ledger
-) -> Iterator[tuple[NDArray[np.float32], Table, list[str]]]:
-    """Images (n, 3, size, size) float32, catalog columns (n,) and ids of consecutive rows."""
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32], Table, list[str]]]:
+    """Consecutive rows (n,) of a file: images (n, 3, size, size) float32, catalog columns (n,) and ids."""
     with guarded(shard.path) as file:
         data = file["images"]
         rows = max(1, BLOCK_BYTES // (math.prod(data.shape[1:]) * data.dtype.itemsize))
         if data.chunks is not None:  # whole chunks, so that none is decompressed twice
             rows = max(data.chunks[0], rows // data.chunks[0] * data.chunks[0])
         for start in range(0, shard.n, rows):
-            for images, raw in _readable(file, shard, start, min(start + rows, shard.n), ledger):
-                yield as_float32(center_crop(images, size)), _table(shard, raw), _ids(shard, raw, options)
+            for first, images, raw in _readable(file, shard, start, min(start + rows, shard.n), ledger):
+                numbers = np.arange(first, first + len(images))
+                yield numbers, as_float32(center_crop(images, size)), _table(shard, raw), _ids(shard, raw, options)
 
 
 def _readable(
     file: h5py.File, shard: Shard, start: int, stop: int, ledger: Ledger
-) -> Iterator[tuple[NDArray[Any], dict[str, NDArray[Any]]]]:
-    """Images (n, 3, S, S) and catalog values of rows, in halves where they cannot be read, down to a single one."""
+) -> Iterator[tuple[int, NDArray[Any], dict[str, NDArray[Any]]]]:
+    """First row, images (n, 3, S, S) and catalog values of rows, in halves where they cannot be read, down to one."""
     try:
         images = file["images"][start:stop]
         raw = {name: _read_column(file[name], start, stop) for name in shard.fields}
@@ -264,7 +267,7 @@ def _readable(
         yield from _readable(file, shard, start, middle, ledger)
         yield from _readable(file, shard, middle, stop, ledger)
         return
-    yield images, raw
+    yield start, images, raw
 
 
 def _read_column(data: h5py.Dataset, start: int, stop: int) -> NDArray[Any]:

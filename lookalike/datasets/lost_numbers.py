@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.datasets.contract import Ledger
@@ -37,6 +38,17 @@ def note_lost_numbers(name: str, values: NDArray[Any], where: str, ledger: Ledge
             f"Column {name!r} of {where} is stored as text, as it is there, though its values are numbers. "
             "Only a column of numbers can be a window."
         )
+
+
+def numbers_of(texts: NDArray[np.str_]) -> tuple[NDArray[np.float64], list[int]]:
+    """Texts (N,) as numbers, NaN where there is no value, and the rows of those that are none, NaN too."""
+    found, bad = np.full(len(texts), np.nan), []
+    for row, text in enumerate(texts.tolist()):
+        if _is_number(text):
+            found[row] = float(text)
+        elif text.lower() not in NO_VALUE:
+            bad.append(row)
+    return found, bad
 
 
 def _is_number(text: str) -> bool:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from lookalike.about import check_id
 from lookalike.datasets.contract import Ledger
-from lookalike.datasets.lost_numbers import note_lost_numbers
+from lookalike.datasets.lost_numbers import note_lost_numbers, numbers_of
 from lookalike.errors import InputError, NotFoundError, unknown
 from lookalike.samples import Column
 
@@ -62,12 +62,27 @@ class Table:
         joined = [":".join(row) for row in zip(*(self.texts(part) for part in parts), strict=True)]
         return [check_id(text) for text in joined]
 
-    def number(self, name: str) -> NDArray[np.float64]:
-        """A column (N,) that must hold numbers."""
-        values = self.column(name)
-        if values.dtype.kind not in "fiu":
-            raise InputError(f"Column {name!r} of {self.name} must hold numbers, but holds texts.")
-        return values.astype(np.float64)
+    def numbers(self, names: Sequence[str], ledger: Ledger) -> tuple[list[NDArray[np.float64]], NDArray[np.bool_]]:
+        """Columns (N,) that must hold numbers, and which rows (N,) have a text among them, NaN where left out.
+
+        Such a row is bad by the ledger's rule, once, by the first of its texts.
+        """
+        found, odd = [], np.zeros(len(self), bool)
+        for name in names:
+            values = self.column(name)
+            if values.dtype.kind in "fiu":
+                found.append(values.astype(np.float64))
+                continue
+            numbers, bad = numbers_of(values)
+            if len(bad) == len(values):
+                raise InputError(f"Column {name!r} of {self.name} must hold numbers, but holds texts.")
+            for row in bad:
+                if not odd[row]:
+                    where, text = f"{self.name}, row {row + 1:,} (counted from 1)", str(values[row])[:40]
+                    ledger.bad(where, f"{name} is no number, but {text!r}.", objects=1)
+            odd[bad] = True
+            found.append(numbers)
+        return found, odd
 
 
 def read_table(path: Path, ledger: Ledger, texts: Sequence[str] = ()) -> Table:

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.datasets.contract import Ledger, listed
+from lookalike.datasets.csv_numbers import OddCells, numbers
 from lookalike.datasets.event_rules import UNITS, Bools, Faults
 from lookalike.errors import InputError, NotFoundError
 from lookalike.files import reading_order
@@ -33,6 +34,7 @@ COLUMNS = {
     TRUTH: ("hit_id", "particle_id", "tx", "ty", "tz", "tpx", "tpy", "tpz", "weight"),
 }
 FARTHEST = (5_000.0, 10_000.0)  # mm: r and |z| that no tracking detector reaches
+AXIS = 1e-6  # mm: nearer to the beam axis there is no detector, and float32 loses the squares of distances
 NEAREST = 20.0  # mm: the median r of an event's hits is above, that of one in cm or m below
 HARDEST = 100.0  # GeV: the median pT of an event's particles is below, that of one in MeV above
 MADE = "simulated.json"  # beside events that `lookalike simulate tracks` made
@@ -118,36 +120,32 @@ def read_event(files: EventFiles, ledger: Ledger, unit: str | None = None) -> Ev
     return Event(files, hits, cells, truth, particles)
 
 
-def read_table(path: Path, kind: str) -> Table:
-    """The columns of one file, each (n,) int64 or float64; others are passed over.
+def read_table(path: Path, kind: str) -> tuple[Table, list[OddCells]]:
+    """The columns of one file, each (n,) int64 or float64, and their cells that are no such numbers.
 
-    InputError for columns that are missing, values that are no numbers, and fractions where whole numbers belong.
+    Other columns are passed over. InputError for columns that are missing, and for rows of another number of cells.
     """
     import pyarrow
     from pyarrow import csv
 
-    types = {name: pyarrow.int64() if name in WHOLE else pyarrow.float64() for name in COLUMNS[kind]}
+    wanted = COLUMNS[kind]
     try:
         header = csv.open_csv(path).schema.names
-        absent = [name for name in COLUMNS[kind] if name not in header]
+        absent = [name for name in wanted if name not in header]
         if absent or len(set(header)) < len(header):
             said = f"{listed(absent)} {'is' if len(absent) == 1 else 'are'} not there" if absent else "one is twice"
-            raise InputError(f"{path} needs the columns {', '.join(COLUMNS[kind])}; {said}. It has {listed(header)}.")
+            raise InputError(f"{path} needs the columns {', '.join(wanted)}; {said}. It has {listed(header)}.")
         table = csv.read_csv(
             path,
             read_options=csv.ReadOptions(use_threads=False),  # on one thread, faults are named with their rows
-            convert_options=csv.ConvertOptions(include_columns=list(types), column_types=types, null_values=[""]),
+            convert_options=csv.ConvertOptions(
+                include_columns=list(wanted), column_types=dict.fromkeys(wanted, pyarrow.binary())
+            ),
         )
     except (pyarrow.ArrowException, OSError, EOFError) as error:
         raise InputError(f"{path} cannot be read: {str(error).splitlines()[0]}", code="bad_file") from None
-    found = {}
-    for name in types:
-        column = table.column(name)
-        if column.null_count and name in WHOLE:
-            row = int(np.flatnonzero(column.is_null().to_numpy())[0]) + 1
-            raise InputError(f"{path}, row {row:,} (counted from 1): {name} is blank.", code="bad_file")
-        found[name] = column.to_numpy()
-    return found
+    read = {name: numbers(table.column(name), name, whole=name in WHOLE) for name in wanted}
+    return {name: values for name, (values, _) in read.items()}, [odd for _, odd in read.values() if odd is not None]
 
 
 def _kept(table: Table, faults: Faults) -> Table:
@@ -155,28 +153,33 @@ def _kept(table: Table, faults: Faults) -> Table:
     return {name: values[faults.good] for name, values in table.items()}
 
 
-def _begin(path: Path, ledger: Ledger, noun: str, table: Table, first: str) -> Faults:
+def _begin(path: Path, ledger: Ledger, noun: str, kind: str) -> tuple[Table, Faults]:
+    """A file's columns, and the account of its rows, in which those with a cell that is no number are refused."""
+    table, odd = read_table(path, kind)
     faults = Faults(path, ledger, noun)
-    faults.begin(len(table[first]))
-    return faults
+    faults.begin(len(table[COLUMNS[kind][0]]))
+    faults.refuse_cells(odd)
+    return table, faults
 
 
-def _repeated(ids: NDArray[np.int64]) -> Bools:
-    """Which of the numbers (n,) came before."""
-    again = np.ones(len(ids), bool)
-    again[np.unique(ids, return_index=True)[1]] = False
-    return again
+def _refuse_repeated(table: Table, name: str, faults: Faults) -> None:
+    """Refuse the rows whose number was there before."""
+    _, first, of = np.unique(table[name], return_index=True, return_inverse=True)
+    again = first[of] != np.arange(len(of))
+    reason = f"{name} was there before"
+    if (again & faults.good).any() and not faults.ledger.skip_bad:
+        reason += f", in row {int(first[of][again & faults.good][0]) + 1:,}"
+    faults.refuse(again, f"{reason}.")
 
 
 def _checked_hits(path: Path, ledger: Ledger) -> Table:
-    hits = read_table(path, HITS)
-    faults = _begin(path, ledger, "hits", hits, "hit_id")
+    hits, faults = _begin(path, ledger, "hits", HITS)
     r = np.hypot(hits["x"], hits["y"])
     faults.refuse(hits["hit_id"] < 0, "hit_id is negative.")
-    faults.refuse(_repeated(hits["hit_id"]), "hit_id was there before.")
+    _refuse_repeated(hits, "hit_id", faults)
     finite = np.isfinite(r) & np.isfinite(hits["z"])
     faults.refuse(~finite, "x, y or z is no finite number.")
-    faults.refuse(r == 0, "A hit lies on the beam axis, x = y = 0.")
+    faults.refuse(r < AXIS, f"A hit lies on the beam axis, within {AXIS:g} mm.")
     far = (r > FARTHEST[0]) | (np.abs(hits["z"]) > FARTHEST[1])
     faults.refuse(far, f"A hit lies beyond {FARTHEST[0]:g} mm across or {FARTHEST[1]:g} mm along the beam axis.")
     for name in ("volume_id", "layer_id", "module_id"):
@@ -193,10 +196,9 @@ def _checked_hits(path: Path, ledger: Ledger) -> Table:
 
 
 def _checked_particles(path: Path, ledger: Ledger, unit: str | None) -> Table:
-    table = read_table(path, PARTICLES)
-    faults = _begin(path, ledger, "particles", table, "particle_id")
+    table, faults = _begin(path, ledger, "particles", PARTICLES)
     faults.refuse(table["particle_id"] <= 0, "particle_id is not above 0.")
-    faults.refuse(_repeated(table["particle_id"]), "particle_id was there before.")
+    _refuse_repeated(table, "particle_id", faults)
     finite = np.all([np.isfinite(table[name]) for name in ("vx", "vy", "vz", "px", "py", "pz")], axis=0)
     faults.refuse(~finite, "A vertex or momentum is no finite number.")
     pt = np.hypot(table["px"], table["py"])
@@ -215,9 +217,8 @@ def _checked_particles(path: Path, ledger: Ledger, unit: str | None) -> Table:
 
 def _checked_truth(path: Path, ledger: Ledger, hits: Table, particles: Table | None) -> Table:
     """The truth of every hit in the order of the hits, and `told`, whether there is any."""
-    truth = read_table(path, TRUTH)
-    faults = _begin(path, ledger, "rows of truth", truth, "hit_id")
-    faults.refuse(_repeated(truth["hit_id"]), "hit_id was there before.")
+    truth, faults = _begin(path, ledger, "rows of truth", TRUTH)
+    _refuse_repeated(truth, "hit_id", faults)
     if not ledger.skip_bad:  # else a hit may have been left out
         faults.refuse(~np.isin(truth["hit_id"], hits["hit_id"]), "hit_id is none of the event's hits.")
     faults.refuse(truth["particle_id"] < 0, "particle_id is negative.")
@@ -244,8 +245,7 @@ def _checked_truth(path: Path, ledger: Ledger, hits: Table, particles: Table | N
 
 def _summed_cells(path: Path, ledger: Ledger, ids: NDArray[np.int64]) -> Table:
     """What the cells of every hit come to, in the order of the hits: charge, and the rows and columns spanned."""
-    cells = read_table(path, CELLS)
-    faults = _begin(path, ledger, "cells", cells, "hit_id")
+    cells, faults = _begin(path, ledger, "cells", CELLS)
     value = cells["value"]
     faults.refuse(~(np.isfinite(value) & (value >= 0)), "value is no number of 0 or more.")
     if not ledger.skip_bad:

@@ -18,6 +18,7 @@ from numpy.typing import DTypeLike, NDArray
 from lookalike.about import MASKED_LIMIT, fill_masked
 from lookalike.datasets.cutouts import as_float32, center_crop
 from lookalike.datasets.permuting import permuted
+from lookalike.datasets.resizing import CROP, RESIZE, resized, to_resize
 from lookalike.errors import InputError, NotFoundError
 from lookalike.samples import About
 
@@ -157,18 +158,28 @@ def _typed(picture: NDArray[Any], name: str, about: About, wanted: np.dtype[Any]
 
 
 def _fitted(picture: NDArray[Any], name: str, about: About, side: tuple[int, int] | None) -> NDArray[Any]:
-    """Cropped to the stored size where that is how the data set was made; masked pixels filled and limited."""
+    """Cropped or resized to the stored size where the data set's own were; masked pixels filled and limited."""
+    if (whole := to_resize(picture, about.preprocess)) is not None:
+        ready: NDArray[Any] = resized(_filled(whole, name)[None], about.preprocess[RESIZE])[0]
+        return ready
     height, width = picture.shape[1:]
     if side is not None and (height, width) != side:
         exact = about.preprocess.get("fit", "exact") != "crop"
         if exact or height < side[0] or width < side[1] or side[0] != side[1]:
             least = "" if exact else "at least "
+            crop = about.preprocess.get(CROP) if RESIZE in about.preprocess else None
             raise InputError(
                 f"{name} is {width} × {height} px; this data set needs {least}{side[1]} × {side[0]} px"
-                f"{f' at {about.pixel_scale:g} arcsec/px' if about.pixel_scale else ''}.",
+                f"{f' at {about.pixel_scale:g} arcsec/px' if about.pixel_scale else ''}"
+                f"{f', or at least {crop} × {crop} px to be resized' if crop else ''}.",
                 code="bad_picture",
             )
         picture = center_crop(picture, side[0])
+    return _filled(picture, name)
+
+
+def _filled(picture: NDArray[Any], name: str) -> NDArray[Any]:
+    """The picture (C, H, W) with masked pixels as 0; InputError where they are too many."""
     if picture.dtype != np.float32:
         return np.ascontiguousarray(picture)
     filled, fraction = fill_masked(picture[None])

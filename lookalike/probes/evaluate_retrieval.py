@@ -20,7 +20,7 @@ from lookalike.files import existing_files
 from lookalike.probes.bootstrap import RESAMPLES, Estimate, estimate, resampled_sums
 from lookalike.probes.halves import Part, check_sizes, halves, make_part, overlapping
 from lookalike.probes.labels import Labels, class_of, read_labels
-from lookalike.probes.measures import CLASS, Asked, Measure, measure_of
+from lookalike.probes.measures import CLASS, Asked, Measure, measure_of, unscored_classes
 from lookalike.probes.representations import Representations, represent
 from lookalike.samples import Samples
 from lookalike.ssl.checkpoint import read_config
@@ -39,6 +39,7 @@ class Score:
     chosen : what the tuning half chose, `knn_k` and `components`; of signal in background also `ams_k` and the
     `ams_vote` from which on an event is selected.
     by_class, by_class_difference : precision_at_k of the queries of each class, where there are at most MOST_CLASSES.
+    silent : queries without a prediction of their place on a circle, whose error says nothing of them.
     """
 
     metrics: dict[str, Estimate]
@@ -46,6 +47,7 @@ class Score:
     chosen: dict[str, float]
     by_class: dict[str, Estimate]
     by_class_difference: dict[str, Estimate]
+    silent: int = 0
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,8 @@ class RetrievalReport:
 
     scores : of "encoder" and each of BASELINES. metric : the one that counts, by the label's kind, of which more is
     better, or less. chance : what it comes to for lists in random order, where that is known. half : whose numbers
-    these are; `sizes` has the objects of each.
+    these are; `sizes` has the objects of each. unscored : classes whose queries have no score of their own, since their
+    weights cancel, and the sum of these over the root of the sum of their squares.
     """
 
     labels: Labels
@@ -68,6 +71,7 @@ class RetrievalReport:
     queries: int
     candidates: int
     left_out: dict[str, int]
+    unscored: dict[str, float]
     settings: dict[str, object]
     representations: Representations
     samples_hash: str
@@ -85,6 +89,7 @@ def evaluate_retrieval(
     period: float | None = None,
     asking: str | None = None,
     weights: str | None = None,
+    no_label: Sequence[str] = (),
     split: str = "half",
     tune: bool = False,
     max_overlap: float | None = None,
@@ -103,6 +108,7 @@ def evaluate_retrieval(
     k           : length of the lists that precision and nDCG look at.
     weights     : column of how many events each object stands for, of either sign, as a query, in lists and in votes.
                   The order of a list, and what has to be in it, never depends on them.
+    no_label    : values of the label that mean there is none.
     split, tune : "half" reports the reporting half, or with `tune` the tuning half; "none" tunes and reports on all.
     max_overlap : objects covering more than this share (0 to 1) of the query's footprint are not found.
     max_queries : at most so many objects of a half ask, chosen by seed; all are found.
@@ -121,7 +127,7 @@ def evaluate_retrieval(
     if max_overlap is not None and not 0 <= max_overlap <= 1:
         raise InputError(f"max_overlap is a share from 0 to 1, but {max_overlap} was given.")
     samples = Samples(existing_files(list(samples_paths)))
-    labels = read_labels(samples, label, kind=kind, period=period, weights=weights)
+    labels = read_labels(samples, label, kind=kind, period=period, weights=weights, no_label=no_label)
     asked_by = None if asking is None else class_of(labels, asking)
     parted = halves(samples, labels, split, seed)
     check_sizes(parted, labels, k)
@@ -163,6 +169,7 @@ def evaluate_retrieval(
             "without_weight": labels.without_weight,
             "without_relevant": shown.alone,
         },
+        unscored=unscored_classes(labels, shown),
         settings={
             "layer": layer,
             "max_overlap": max_overlap,
@@ -172,6 +179,7 @@ def evaluate_retrieval(
             "seed": seed,
             "split": split,
             "weights": weights,
+            "no_label": list(no_label),
         },
         representations=found,
         samples_hash=samples.content_hash,
@@ -237,5 +245,6 @@ def _estimates(
             chosen[name],
             {metric.removeprefix(CLASS): value for metric, value in found.items() if metric.startswith(CLASS)},
             {metric.removeprefix(CLASS): value for metric, value in apart.items() if metric.startswith(CLASS)},
+            asked[name].silent(ks.index(int(chosen[name]["knn_k"]))),
         )
     return scores

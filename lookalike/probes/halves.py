@@ -145,13 +145,22 @@ def _to_find(classes: Rows, amounts: Floats, left_out: list[Rows] | None) -> tup
     return same, every
 
 
+def standing(weights: Floats) -> float:
+    """The sum of weights (Q,) over the root of the sum of their squares, which is how far resamples of it spread."""
+    return float(weights.sum() / np.sqrt(np.square(weights).sum()))
+
+
+def cancelling(weights: Floats) -> bool:
+    """Whether weights of both signs leave a sum whose resamples may be 0, by which means are divided."""
+    return bool((weights < 0).any()) and standing(weights) < CANCELLING
+
+
 def refuse_cancelling(weights: Floats) -> None:
-    """InputError where weights of both signs leave a sum whose resamples may be 0, by which means are divided."""
-    total, spread = float(weights.sum()), float(np.sqrt(np.square(weights).sum()))
-    if (weights < 0).any() and total < CANCELLING * spread:
+    """InputError where weights are `cancelling`."""
+    if cancelling(weights):
         raise InputError(
             f"Weights may be negative where their sum is at least {CANCELLING:g} times the root of the sum of their "
-            f"squares, but it is {total / spread:.2g} times that: they cancel."
+            f"squares, but it is {standing(weights):.2g} times that: they cancel."
         )
 
 

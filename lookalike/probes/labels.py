@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,6 +58,7 @@ def read_labels(
     kind: str | None = None,
     period: float | None = None,
     weights: str | None = None,
+    no_label: Sequence[str] = (),
 ) -> Labels:
     """The labels in a catalog column; a blank text and a number that is not finite are none.
 
@@ -65,6 +67,7 @@ def read_labels(
     column : one name, or `hour:minute` of two columns, which is the time on a dial of 12 hours, in minutes.
     kind   : "categorical", "continuous" or "circular"; None decides: texts, and whole numbers of at most FEW different
              values, are classes; what has a period is circular.
+    no_label : values, as texts, that mean that an object has no label: noise, “can't tell”.
     period : of circular labels, once round. InputError where no two labels differ, texts are to be numbers, or kind
              and period do not go together.
     """
@@ -79,7 +82,7 @@ def read_labels(
     text = given.dtype.kind == "U"
     if text:
         given = np.char.strip(given)
-    has = given != "" if text else np.isfinite(given)
+    has = (given != "" if text else np.isfinite(given)) & ~_meaning_none(given, no_label, column)
     weight = np.ones(len(samples)) if weights is None else _weights(samples, weights)
     rows = np.flatnonzero(has & np.isfinite(weight))
     values = given[rows]
@@ -127,6 +130,28 @@ def _given(samples: Samples, column: str) -> tuple[NDArray[Any], float | None]:
         if values.dtype.kind == "U":
             raise InputError(f"Hours and minutes are numbers, but column {name!r} holds texts.")
     return hour * 60.0 + minute, DIAL
+
+
+def _meaning_none(given: NDArray[Any], values: Sequence[str], column: str) -> NDArray[np.bool_]:
+    """Which objects (N,) have one of these values; InputError for a value that none has, or that is no number."""
+    found = np.zeros(len(given), bool)
+    for value in values:
+        try:
+            same = given == (value.strip() if given.dtype.kind == "U" else _as_number(value, given.dtype))
+        except ValueError:
+            raise InputError(f"Column {column!r} holds numbers, but --no-label {value!r} is none.") from None
+        if not same.any():
+            raise InputError(f"No object has the {column} {value!r} that --no-label leaves out.")
+        found |= same
+    return found
+
+
+def _as_number(text: str, kind: np.dtype[Any]) -> int | float:
+    """A number as it is written; whole where the column's are, which may have more digits than a fraction holds."""
+    try:
+        return int(text) if kind.kind in "iu" else float(text)
+    except ValueError:
+        return float(text)
 
 
 def _few_whole_numbers(values: NDArray[Any]) -> bool:

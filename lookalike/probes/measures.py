@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from lookalike.errors import InputError
 from lookalike.probes.ams import ams_terms, amses, threshold
 from lookalike.probes.bootstrap import mean_terms, means, r2_terms, r2s
-from lookalike.probes.halves import Part
+from lookalike.probes.halves import Part, cancelling, standing
 from lookalike.probes.labels import Labels
 from lookalike.probes.ranking import (
     Ranked,
@@ -36,18 +36,25 @@ Terms = tuple[Floats, Callable[[Floats], Floats]]  # (Q, m) what queries add to 
 PAIRS = 1 << 22  # differences held at once
 CLASS = "class "  # before a class, of the scores of its queries alone
 MOST_CLASSES = 20  # whose precision is told one by one
+NOWHERE = 1e-9  # length of a mean of unit vectors below which it has no direction but that of rounding
 
 
 @dataclass(frozen=True)
 class Asked:
     """Per query: the scores that are means (Q,) by name, and the predictions (Q, len(ks)) of the nearest k.
 
+    A prediction is NaN where a circle's neighbors have none: their weights cancel, or their places do.
     votes : (Q, len(ks)) the share of signal among the nearest k, where that is asked for.
     """
 
     means: dict[str, Floats]
     predicted: NDArray[np.generic]
     votes: Floats | None = None
+
+    def silent(self, place: int) -> int:
+        """How many queries get no prediction from the k of this place."""
+        column = self.predicted[:, place]
+        return int(np.count_nonzero(np.isnan(column))) if column.dtype.kind == "f" else 0
 
 
 class Measure(Protocol):
@@ -126,7 +133,7 @@ class Classes:
         found: dict[str, Terms] = {name: (mean_terms(values, weights), means) for name, values in columns.items()}
         names = self.labels.classes
         for place, name in enumerate(names if len(names) <= MOST_CLASSES else ()):
-            if (truth == place).any():
+            if (truth == place).any() and not cancelling(weights[truth == place]):
                 found[CLASS + name] = (mean_terms(asked.means[self.metric], weights * (truth == place)), means)
         if asked.votes is not None:
             selected = asked.votes[:, ks.index(int(chosen["ams_k"]))] >= chosen["ams_vote"]
@@ -158,6 +165,15 @@ class Classes:
         if min(sums) <= 0:
             raise InputError("Weights of signal and background must each have a sum above 0.")
         return part.found / np.where(signal, *sums)
+
+
+def unscored_classes(labels: Labels, part: Part) -> dict[str, float]:
+    """The classes whose queries have no score of their own, since their weights cancel, and their `standing`."""
+    if not labels.categorical or len(labels.classes) > MOST_CLASSES:
+        return {}
+    truth, weights = _asked_of(part)
+    of = {name: weights[truth == place] for place, name in enumerate(labels.classes)}
+    return {name: standing(each) for name, each in of.items() if cancelling(each)}
 
 
 class Numbers:
@@ -199,7 +215,8 @@ class Numbers:
 class Circle:
     """How far neighbors are from the query on a circle, the short way round, and how well they tell its place.
 
-    Differences are in the unit of the labels; the neighbors' prediction is the direction of the mean of their places.
+    Differences are in the unit of the labels; the neighbors' prediction is the direction of the mean of their places,
+    which places that cancel (and weights that do) have none of.
     """
 
     metric, less_is_better = "apart_at_k", True
@@ -214,8 +231,8 @@ class Circle:
             own = part.values[ranked.queries].astype(np.float64)  # (B,)
             weights = _found(part, ranked)
             apart.append(neighbor_means(self._between(near, own[:, None]), ranked.count, (k,), weights)[:, 0])
-            x, y = (neighbor_means(f(near), ranked.count, ks, weights, 0.0) for f in (np.cos, np.sin))
-            predicted.append(np.arctan2(y, x))  # (B, len(ks))
+            x, y = (neighbor_means(f(near), ranked.count, ks, weights) for f in (np.cos, np.sin))
+            predicted.append(np.where(np.hypot(x, y) > NOWHERE, np.arctan2(y, x), np.nan))  # (B, len(ks))
         found = np.concatenate(apart)  # (Q,)
         if (cancel := np.isnan(found)).any():  # lists whose weights cancel count as drawn at random
             found = np.where(cancel, self._to_all(part), found)
@@ -223,16 +240,22 @@ class Circle:
 
     def best(self, asked: Asked, part: Part, ks: tuple[int, ...]) -> tuple[float, dict[str, float]]:
         truth, weights = _asked_of(part)
-        errors = [
-            weighted_mean(self._between(column.astype(np.float64), truth), weights) for column in asked.predicted.T
-        ]
+        at_random = self._to_all(part)  # what no prediction is worth, so that no k is chosen for making few
+        errors = []
+        for column in asked.predicted.T:
+            error = self._between(column.astype(np.float64), truth)
+            errors.append(weighted_mean(np.where(np.isnan(error), at_random, error), weights))
         return -weighted_mean(asked.means["apart_at_k"], weights), {"knn_k": ks[int(np.nanargmin(errors))]}
 
     def terms(self, asked: Asked, part: Part, chosen: dict[str, float], ks: tuple[int, ...]) -> dict[str, Terms]:
         truth, weights = _asked_of(part)
         predicted = asked.predicted[:, ks.index(int(chosen["knn_k"]))].astype(np.float64)
         columns = asked.means | {"prediction_error": self._between(predicted, truth)}
-        return {name: (mean_terms(values, weights), means) for name, values in columns.items()}
+        told = {name: ~np.isnan(values) for name, values in columns.items()}
+        return {
+            name: (mean_terms(np.where(told[name], values, 0.0), np.where(told[name], weights, 0.0)), means)
+            for name, values in columns.items()
+        }
 
     def chance(self, part: Part) -> float:
         """The mean difference of the queries to all that each may find, which is that of any list in random order."""

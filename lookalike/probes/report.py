@@ -106,7 +106,10 @@ def as_text(measured: Invariance) -> str:
     lines = [
         f"{counted(n, noun)}; augmented copies among originals and the reverse; chance finds {1 / n:.1g} first",
         "",
-        _row("", ("pixel", "copy → original", "", "", "original → copy", "", "cosine")),
+        _row(
+            "",
+            ("number" if measured.of_numbers else "pixel", "copy → original", "", "", "original → copy", "", "cosine"),
+        ),
         _row("", ("change", "@1 (95 %)", f"@{K}", f"overlap@{K}", "@1 (95 %)", f"@{K}", "median")),
     ]
     for layer in (layer for layer in TRAINED if layer in measured.scores):
@@ -122,8 +125,8 @@ def as_text(measured: Invariance) -> str:
         most = counted(len(measured.crowded_objects), "object")
         lines.append(f"crowded: the {most} with the most light off center, of all")
     lines += [f"beside it, {together}"]
-    for name in (name for name in measured.scores if name not in TRAINED):
-        lines.append(_row(f"  {name.replace('_', ' ')}", _cells(measured.scores[name][TOGETHER], None)))
+    for name in (name for name in measured.described if name not in TRAINED):
+        lines.append(_row(f"  {told(measured, name)}", _cells(measured.scores[name][TOGETHER], None)))
     lines += ["", *(f"FLAG {flag.kind}: {flag.message}" for flag in measured.flags)]
     if not measured.flags:
         lines.append("No augmentation is flagged.")
@@ -133,6 +136,12 @@ def as_text(measured: Invariance) -> str:
         lines.append(f"{tests} tests of the augmentations themselves, {failed} failed.")
     lines += [f"note: {note}" for note in measured.notes]
     return "\n".join(lines)
+
+
+def told(measured: Invariance, name: str) -> str:
+    """A description's name for people: of records and particles `pixels` are the numbers that the encoder is given."""
+    plain = {"pixels": "the numbers given", "hand_features": "their sums and maxima"} if measured.of_numbers else {}
+    return plain.get(name, name.replace("_", " "))
 
 
 def _cells(scores: Scores, change: float | None) -> tuple[str, ...]:

@@ -10,11 +10,12 @@ from pathlib import Path
 from lookalike.about import PARTICLES
 from lookalike.files import atomic_path
 from lookalike.probes.checks import ODDS
-from lookalike.probes.describe import TRAINED
-from lookalike.probes.faults import DEAD, DESTROYED
+from lookalike.probes.describe import BY_HAND, TRAINED
+from lookalike.probes.faults import DEAD, DEAD_NUMBERS, DESTROYED
 from lookalike.probes.invariance import TOGETHER, Invariance
 from lookalike.probes.outputs import check_page
 from lookalike.probes.plots import Bar, Mark, interval_plot, legend, quantile_plot
+from lookalike.probes.report import told
 from lookalike.probes.retrieval import Share
 from lookalike.probes.scores import K, Scores
 from lookalike.wording import counted
@@ -121,8 +122,13 @@ def _retrieval(measured: Invariance, place: int, title: str, *, crowded: bool = 
 
 def _series(measured: Invariance) -> list[tuple[int, str, str]]:
     """Color, name and label of each of SERIES that was measured; a color is always the same one's."""
-    names = SERIES | (OF_JETS if measured.samples.layout == PARTICLES else {})
-    return [(i, name, label) for i, (name, label) in enumerate(names.items()) if name in measured.scores]
+    jets = measured.samples.layout == PARTICLES and not measured.of_numbers
+    names = SERIES | (OF_JETS if jets else {})
+    return [
+        (i, name, told(measured, name) if measured.of_numbers and name in BY_HAND else label)
+        for i, (name, label) in enumerate(names.items())
+        if name in measured.described
+    ]
 
 
 def _legend(measured: Invariance) -> str:
@@ -167,7 +173,7 @@ def _cosines(measured: Invariance) -> list[str]:
 def _tables(measured: Invariance) -> list[str]:
     head = (
         "",
-        "pixel change",
+        f"{_changed(measured)} change",
         "copy → original @1",
         f"@{K}",
         "original → copy @1",
@@ -177,14 +183,15 @@ def _tables(measured: Invariance) -> list[str]:
         "separation",
     )
     parts = ["<h2>The numbers</h2>"]
-    for name, scores in measured.scores.items():
+    for name in measured.described:
+        scores = measured.scores[name]
         rows = [
             (_label(measured, each), f"{measured.pixel_change[each]:.3f}", *_cells(scores[each]))
             for each in _names(measured)
         ]
         inner = _table(head, rows)
         shown = "open" if name in TRAINED else ""
-        parts.append(f"<details {shown}><summary>{escape(name.replace('_', ' '))}</summary>{inner}</details>")
+        parts.append(f"<details {shown}><summary>{escape(told(measured, name))}</summary>{inner}</details>")
     return parts
 
 
@@ -219,6 +226,10 @@ def _checks(measured: Invariance) -> list[str]:
     ]
 
 
+def _changed(measured: Invariance) -> str:
+    return "number" if measured.of_numbers else "pixel"
+
+
 def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     top = "".join(f"<th>{escape(cell)}</th>" for cell in head)
     lines = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
@@ -230,8 +241,9 @@ def _rules(measured: Invariance) -> list[str]:
     return [
         "<h2>What is measured</h2><ul>",
         "<li>A tie with another object counts against the own one. Intervals are 95 % (Wilson).</li>",
-        "<li>Pixel change: root mean square difference to the same view without the augmentation, over the view's own "
-        f"contrast, mean over the objects. Below {DEAD:g} the augmentation is dead.</li>",
+        f"<li>{_changed(measured).capitalize()} change: root mean square difference to the same view without the "
+        f"augmentation, over {'its spread' if measured.of_numbers else 'the view’s own contrast'}, mean over the "
+        f"objects. Below {DEAD_NUMBERS if measured.of_numbers else DEAD:g} the augmentation is dead.</li>",
         "<li>Separation: how often the own original is more similar to the copy than another object's. Where it is "
         f"below {DESTROYED:g} under every description, the augmentation is destructive.</li>",
         *notes,

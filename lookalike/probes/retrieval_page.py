@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from html import escape
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from lookalike.probes.evaluate_retrieval import BASELINES, RetrievalReport
 from lookalike.probes.outputs import check_page, check_picture
 from lookalike.probes.plots import Mark, interval_plot, legend
 from lookalike.probes.report_html import STYLE
-from lookalike.probes.retrieval_report import head_lines, name_of, signed, title
+from lookalike.probes.retrieval_report import head_lines, name_of, notes, signed, title
 
 SHARES = ("precision_at_k", "mean_average_precision", "ndcg_at_k", "knn_accuracy", "r2")
 COLORS = ("#0b62c4", "#b23a00", "#6b7280", "#0f7a45")
@@ -24,39 +25,58 @@ def draw(report: RetrievalReport, path: Path) -> None:
     check_picture(path)
     from matplotlib.figure import Figure
 
-    metrics = list(report.scores["encoder"].metrics)
-    figure = Figure(figsize=(11, 4.8), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    for place, (name, score) in enumerate(report.scores.items()):
-        _bars(left, place, 4, [score.metrics[metric] for metric in metrics], name_of(name, report))
-    for place, name in enumerate(BASELINES, 1):
-        apart = report.scores[name].difference
-        _bars(right, place - 1, 3, [apart[metric] for metric in metrics], "", place)
-    if report.chance is not None:
-        left.plot([-0.45, 0.45], [report.chance] * 2, "k:", lw=1.5, label="lists at random")
-    of = f"{report.labels.column} of simulated objects" if report.simulated else report.labels.column
-    half = "all objects" if report.half == "all" else f"{report.half} half"
-    lead = "the encoder's lead over each" + (" (less is better)" if report.less_is_better else "")
-    for axes, text in ((left, f"{of}, {half}"), (right, lead)):
-        axes.set_title(text)
-        axes.set_xticks(range(len(metrics)), [title(metric, report.k) for metric in metrics])
-        axes.set_ylabel((report.labels.unit or "in the label's unit") if report.less_is_better else "score")
-        axes.axhline(0, color="black", lw=0.8)
-    # Below, where it covers no bar; both sides have one color for each.
+    panels = _panels(list(report.scores["encoder"].metrics))
+    widths = [max(1.6, len(metrics)) for metrics in panels for _ in "lr"]
+    figure = Figure(figsize=(11 if len(panels) == 1 else 15, 4.8), layout="constrained")
+    axes = figure.subplots(1, len(widths), width_ratios=widths)
+    for left, right, metrics in zip(axes[::2], axes[1::2], panels, strict=True):
+        _panel(left, right, report, metrics)
+        if report.chance is not None and report.metric in metrics:
+            place = metrics.index(report.metric)
+            left.plot([place - 0.45, place + 0.45], [report.chance] * 2, "k:", lw=1.5, label="lists at random")
+    # Below, where it covers no bar; all panels have one color for each.
+    names = axes[0].get_legend_handles_labels()
     whiskers = f"Whiskers: {LEVEL:.0%} intervals, paired bootstrap over queries"
-    figure.legend(loc="outside lower center", ncols=5, fontsize=9, frameon=False, title=whiskers, title_fontsize=8)
+    figure.legend(
+        *names, loc="outside lower center", ncols=5, fontsize=9, frameon=False, title=whiskers, title_fontsize=8
+    )
     with atomic_path(path) as temporary:
         figure.savefig(temporary, format=path.suffix[1:].lower(), dpi=150)
 
 
-def _bars(axes: object, place: int, of: int, values: list[Estimate], label: str, color: int | None = None) -> None:
+def _panels(metrics: list[str]) -> list[list[str]]:
+    """The scores that share an axis: shares and differences in the labels' unit, and AMS, which is in σ, by itself."""
+    alike = [metric for metric in metrics if metric != "ams"]
+    return [each for each in (alike, ["ams"] if "ams" in metrics else []) if each]
+
+
+def _panel(left: Any, right: Any, report: RetrievalReport, metrics: list[str]) -> None:
+    """Bars of every representation's scores, and of the encoder's lead over each baseline."""
+    for place, (name, score) in enumerate(report.scores.items()):
+        _bars(left, place, 4, [score.metrics[metric] for metric in metrics], name_of(name, report))
+    for place, name in enumerate(BASELINES, 1):
+        apart = report.scores[name].difference
+        _bars(right, place - 1, 3, [apart[metric] for metric in metrics], name_of(name, report), place)
+    alone = metrics == ["ams"]
+    of = f"{report.labels.column} of simulated objects" if report.simulated else report.labels.column
+    half = "all objects" if report.half == "all" else f"{report.half} half"
+    lead = "the encoder's lead over each" + (" (less is better)" if report.less_is_better else "")
+    unit = (report.labels.unit or "in the label's unit") if report.less_is_better else "score"
+    for axes, text in ((left, "significance" if alone else f"{of}, {half}"), (right, "its lead" if alone else lead)):
+        axes.set_title(text)
+        axes.set_xticks(range(len(metrics)), [title(metric, report.k) for metric in metrics])
+        axes.set_ylabel("σ" if alone else unit)
+        axes.axhline(0, color="black", lw=0.8)
+
+
+def _bars(axes: Any, place: int, of: int, values: list[Estimate], label: str, color: int | None = None) -> None:
     """One representation's bars, beside the others' at every metric."""
     at = np.arange(len(values)) + (place - (of - 1) / 2) * 0.8 / of
     height = np.array([each.value for each in values])
     low, high = (np.array([getattr(each, end) for each in values]) for end in ("low", "high"))
     whiskers = np.clip([height - low, high - height], 0, None)
     color = place if color is None else color
-    axes.bar(at, height, 0.8 / of, yerr=whiskers, capsize=2, color=COLORS[color], label=label)  # type: ignore[attr-defined]
+    axes.bar(at, height, 0.8 / of, yerr=whiskers, capsize=2, color=COLORS[color], label=label)
 
 
 def write_page(report: RetrievalReport, path: Path) -> None:
@@ -91,7 +111,7 @@ def page(report: RetrievalReport) -> str:
             f"<h2>The encoder's lead, paired{' (less is better: below 0)' if report.less_is_better else ''}</h2>",
             _table(["over", *heads], leads),
             *_by_class(report, names),
-            *(f'<p class="faint">{escape(note)}</p>' for note in report.representations.notes),
+            *(f'<p class="faint">{escape(note)}</p>' for note in notes(report)),
             "</body></html>",
             "",
         ]

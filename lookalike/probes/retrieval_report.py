@@ -8,6 +8,7 @@ from typing import Any
 from lookalike import __version__
 from lookalike.probes.bootstrap import LEVEL, Estimate
 from lookalike.probes.evaluate_retrieval import BASELINES, RetrievalReport, Score
+from lookalike.probes.halves import CANCELLING
 from lookalike.wording import counted
 
 SCHEMA = 1
@@ -52,6 +53,8 @@ def as_json(report: RetrievalReport) -> dict[str, Any]:
         **_values(encoder),
         "interval": _interval(encoder.metrics[report.metric]),
         "by_class": _by_class(encoder),
+        "unscored_classes": dict(report.unscored),
+        "without_prediction": encoder.silent,
         "intervals": _intervals(encoder.metrics),
         "chance": report.chance,
         "knn_k": encoder.chosen["knn_k"],
@@ -84,6 +87,7 @@ def _baseline(report: RetrievalReport, score: Score) -> dict[str, Any]:
         **_values(score),
         "intervals": _intervals(score.metrics),
         "by_class": _by_class(score),
+        "without_prediction": score.silent,
         "differences": {name: _number(each.value) for name, each in score.difference.items()},
         "difference_intervals": _intervals(score.difference),
     }
@@ -204,7 +208,23 @@ def as_text(report: RetrievalReport) -> str:
     lines += ["", f"Intervals: {LEVEL:.0%}, paired bootstrap over queries, {counted(resamples, 'resample')}."]
     chosen = ", ".join(f"{names[name]} {score.chosen['knn_k']}" for name, score in report.scores.items())
     lines.append(f"Neighbors that vote, by the {'tuning half' if report.half != 'all' else 'same objects'}: {chosen}.")
-    return "\n".join([*lines, *(f"note: {note}" for note in report.representations.notes)])
+    return "\n".join([*lines, *(f"note: {note}" for note in notes(report))])
+
+
+def notes(report: RetrievalReport) -> list[str]:
+    """What a reader should know besides: of the descriptions, and of whom nothing is said."""
+    told = [
+        f"the queries of class {name} have no score of their own, since their weights cancel: the sum is {ratio:.2g} "
+        f"times the root of the sum of their squares, where {CANCELLING:g} are needed."
+        for name, ratio in report.unscored.items()
+    ]
+    silent = [f"{name_of(name, report)} {each.silent:,}" for name, each in report.scores.items() if each.silent]
+    if silent:
+        told.append(
+            f"queries whose neighbors predict no place, since their weights or places cancel, of {report.queries:,}: "
+            f"{', '.join(silent)}; {SHORT['prediction_error']} is that of the others."
+        )
+    return [*report.representations.notes, *told]
 
 
 def signed(each: Estimate) -> str:

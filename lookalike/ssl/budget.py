@@ -37,16 +37,23 @@ def endless_steps(trainer: Trainer) -> Generator[dict[str, float]]:
 
 def samples_per_second(plan: Plan, out: Path, world: World) -> float:
     """The rate of some real steps of a run that is then thrown away."""
+    return measured(plan, out, world)[0]
+
+
+def measured(plan: Plan, out: Path, world: World) -> tuple[float, float]:
+    """Samples/s of some real steps of a run that is thrown away, and how many s its first steps took beyond that."""
     B = plan.config.batch_size
     with closing(endless_steps(Trainer(plan, out, world, checkpoint_seconds=float("inf")))) as steps:
+        began = time.monotonic()
         for _ in range(WARM_STEPS):
             next(steps)
+        warmed = world.mean([time.monotonic() - began])[0]
         start = time.monotonic()
         for taken, _ in enumerate(steps, start=1):
             # All processes stop after the same step: when their mean time is up.
             spent = world.mean([time.monotonic() - start])[0]
             if taken > 1 and (spent > MEASURED_SECONDS or taken + WARM_STEPS >= MOST_STEPS):
-                return taken * B / spent
+                return taken * B / spent, max(0.0, warmed - WARM_STEPS * spent / taken)
     raise AssertionError("an endless count ended")
 
 
@@ -55,6 +62,7 @@ def new_plan(
 ) -> Plan:
     """A new run with nothing left open: under a budget, in seconds, its epochs follow from the rate of some real steps.
 
+    What compiling took then, which the run itself does again, is of the budget too.
     InputError for settings or data that cannot work. `train` trains it, and `find_lr` tries rates on it.
     """
     machine = world.from_first(lambda: fast_precision(world.device))
@@ -62,22 +70,31 @@ def new_plan(
     world.from_first(lambda: refuse_constant(samples))
     if budget is None:
         return plan
-    epochs, note = epochs_within(budget, plan, samples_per_second(plan, out, world))
+    compiling = plan.config.compile
+    rate, prepared = measured(plan, out, world) if compiling else (samples_per_second(plan, out, world), 0.0)
+    epochs, note = epochs_within(budget, plan, rate, prepared)
     longer = config.model_copy(update={"epochs": epochs})
     plan = make_plan(samples, longer, precision=machine, processes=world.size, start=start)
     plan.notes.append(note)
     return plan
 
 
-def epochs_within(seconds: float, plan: Plan, rate: float) -> tuple[int, str]:
-    """The epochs that fit into `seconds` at `rate` samples/s, at least one, and a note that says so."""
+def epochs_within(seconds: float, plan: Plan, rate: float, prepared: float = 0.0) -> tuple[int, str]:
+    """The epochs that fit into `seconds` at `rate` samples/s, at least one, and a note that says so.
+
+    prepared : seconds that pass before steps are of that rate.
+    """
     per_epoch = plan.steps_per_epoch * plan.config.batch_size / rate
-    epochs = max(1, int(seconds * (1 - SPARE) / per_epoch))
+    epochs = max(1, int((seconds - prepared) * (1 - SPARE) / per_epoch))
     each = f"of {per_epoch:.1f} s"
     fits = counted(epochs, f"epoch {each} fits", f"epochs {each} each fit")
-    note = f"{rate:,.0f} samples/s measured: {fits} into {seconds:,.0f} s."
-    if per_epoch > seconds:
-        note = f"{rate:,.0f} samples/s measured: one epoch takes {per_epoch:,.0f} s, longer than the {seconds:,.0f} s."
+    first = f", and {prepared:,.0f} s of compiling," if prepared else ""
+    note = f"{rate:,.0f} samples/s measured: {fits}{first} into {seconds:,.0f} s."
+    if per_epoch + prepared > seconds:
+        note = (
+            f"{rate:,.0f} samples/s measured: one epoch takes {per_epoch:,.0f} s{first.rstrip(',')}, longer than the "
+            f"{seconds:,.0f} s."
+        )
     return epochs, note
 
 

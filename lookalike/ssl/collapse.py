@@ -41,6 +41,7 @@ class CollapseWatch:
     K: int
     batch_size: int
     lr: float  # as set, for the advice
+    precision: str = "float32"  # likewise
     streak: int = 0
 
     def check(self, step: int, loss: float, projection: Tensor) -> float:
@@ -49,9 +50,16 @@ class CollapseWatch:
         CollapsedError after PATIENCE collapsed steps on end, LookalikeError for a loss that is not finite.
         """
         if not math.isfinite(loss):
+            # Scaling the loss keeps gradients in range, but not what the encoder computes forward.
+            narrow = (
+                " In float16 numbers above 65,504 overflow whatever the lr: if that does not help, say --set "
+                "precision=bfloat16 or precision=float32."
+                if self.precision == "float16"
+                else ""
+            )
             raise LookalikeError(
                 f"The loss is {loss} at step {step:,}: training diverged. Train to another --out with a smaller lr "
-                f"than {self.lr:g} (--set lr={self.lr / 3:.1g}).",
+                f"than {self.lr:g} (--set lr={self.lr / 3:.1g}).{narrow}",
                 code="diverged",
             )
         spread_now = spread(projection)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 from pathlib import Path
 from typing import Any
@@ -61,9 +62,11 @@ def plot_log(folder: Path, K: int, copy: Path | None = None) -> None:
     for axes in (loss, accuracy, pair, shape):
         axes.grid(alpha=0.3)
     figure.suptitle("faint: each step; strong: the mean over the epoch that ends there", fontsize=9, color="0.35")
+    drawn = io.BytesIO()  # once, since a second drawing of a figure may place its parts a little differently
+    FigureCanvasAgg(figure).print_png(drawn)  # type: ignore[no-untyped-call]
     for path in (folder / PLOT, *([copy] if copy else [])):
         with atomic_path(path) as temporary:
-            FigureCanvasAgg(figure).print_png(temporary)  # type: ignore[no-untyped-call]
+            temporary.write_bytes(drawn.getvalue())
 
 
 def check_copy(copy: Path | None) -> None:

@@ -121,11 +121,23 @@ def _stored_to_vectors(encoder: nn.Module, config: CheckpointConfig, layer: str)
             self.encoder = encoder
 
         def forward(self, objects: torch.Tensor) -> torch.Tensor:
+            if config.preprocess.layout == IMAGES:
+                objects = _central(objects, config.preprocess.size)
             embedding, projection = self.encoder(encoder_input(objects, config.preprocess))  # (B, D), (B, projection)
             vectors: torch.Tensor = embedding if layer == "embedding" else projection
             return vectors
 
     return StoredToVectors().eval()
+
+
+def _central(images: torch.Tensor, size: int) -> torch.Tensor:
+    """What the encoder's input begins with, by index: so a tracer knows the size, and takes a third of the time."""
+    import torch
+
+    for axis in (2, 3):
+        first = (images.shape[axis] - size) // 2
+        images = images.index_select(axis, torch.arange(size, device=images.device) + first)
+    return images  # (B, C, size, size)
 
 
 def _translated(model: nn.Module, config: CheckpointConfig, layer: str) -> bytes:

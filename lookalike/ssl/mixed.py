@@ -8,9 +8,18 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from lookalike.errors import LookalikeError
+from lookalike.errors import LookalikeError, unknown
 
 COMPILER = "inductor"
+PRECISIONS = ("float32", "bfloat16", "float16")
+
+
+def computing_in(precision: str, device: torch.device) -> torch.autocast:
+    """Products and convolutions in a precision of PRECISIONS; what is sensitive to it stays in float32."""
+    if precision not in PRECISIONS:
+        raise unknown("precision", precision, PRECISIONS)
+    half = getattr(torch, precision)
+    return torch.autocast(device.type, half, enabled=half != torch.float32)
 
 
 class LossScaler:

@@ -27,7 +27,7 @@ from lookalike.ssl.collapse import CollapseWatch, effective_rank, std_of_unit
 from lookalike.ssl.curves import plot_log
 from lookalike.ssl.encoders import Encoder
 from lookalike.ssl.log import StepLog, truncate_log
-from lookalike.ssl.mixed import LossScaler, compiled, said_shortly
+from lookalike.ssl.mixed import LossScaler, compiled, computing_in, said_shortly
 from lookalike.ssl.moco import MoCo
 from lookalike.ssl.plan import Plan
 from lookalike.ssl.quality import EVALUATIONS, LabelWatch, alignment, queue_age, uniformity
@@ -109,7 +109,7 @@ class Trainer:
         self.scaler = LossScaler(self.device, on=config.precision == "float16")
         if config.compile:
             compiled(self.moco.encoder_q, self.moco.encoder_k)
-        self.watch = CollapseWatch(plan.K, config.batch_size, config.lr)
+        self.watch = CollapseWatch(plan.K, config.batch_size, config.lr, config.precision)
         self.log: StepLog | None = None
         self.labels: LabelWatch | None = None
         self.step = 0
@@ -176,9 +176,8 @@ class Trainer:
         config, B = self.plan.config, self.plan.config.batch_size
         im_q, im_k = self._views(batch, epoch)  # (b, C, h, w) each
         lr = self._set_lr()
-        half = getattr(torch, config.precision)
         with said_shortly(config.compile):
-            with torch.autocast(self.device.type, half, enabled=half != torch.float32):
+            with computing_in(config.precision, self.device):
                 contrast = self.moco(im_q, im_k, self.step, B=B, query=self.query)
             self.optimizer.zero_grad(set_to_none=True)
             self.scaler.step(contrast.loss, self.optimizer)
