@@ -41,18 +41,25 @@ RECORDED = (
 
 
 def build_record(
-    command: str, *, settings: dict[str, Any], inputs: dict[str, str], content_hash: str | None = None
+    command: str,
+    *,
+    settings: dict[str, Any],
+    inputs: dict[str, str],
+    content_hash: str | None = None,
+    data: str = "",
 ) -> dict[str, Any]:
     """Describe a run: the command, its settings, the content hash of each input, versions, time, host.
 
     content_hash : of what was made. The record of a file needs it, since it lies beside the file and either may
                    be replaced alone; a folder holds its own record.
+    data         : the source of the samples that something is of, which tells simulated objects from others.
     """
     return {
         "command": command,
         **({"content_hash": content_hash} if content_hash is not None else {}),
         "settings": settings,
         "inputs": inputs,
+        **({"data": data} if data else {}),
         "arguments": sys.argv[1:],
         "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "host": socket.gethostname(),

@@ -273,6 +273,7 @@ def _made(record: Mapping[str, Any]) -> Lines:
         "when, where": f"{when} on {record['host']} in {record.get('folder', '')}" if record.get("host") else when,
         "settings": _plain(settings),
         "inputs": ", ".join(f"{name} {_short(str(value))}" for name, value in inputs[:LISTED]) + more,
+        "data": str(record.get("data", "")),
         "versions": ", ".join(f"{name} {version}" for name, version in record.get("versions", {}).items()),
         "left out": ", ".join(
             f"{number:,} {what}" if isinstance(number, int) else f"{number} {what}"

@@ -32,6 +32,7 @@ from lookalike.ssl.exporting import export_onnx
 from lookalike.ssl.plan import make_plan
 from lookalike.ssl.settings import TrainConfig
 from lookalike.ssl.train import train
+from lookalike.summary import summary
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +72,14 @@ def test_the_checkpoint_says_what_the_encoder_sees(folder: Path) -> None:
     assert (config.domain, config.preprocess.kind, config.preprocess.channels) == ("jet", "jet", 2)
     assert config.encoder.channels == 2
     assert not config.encoder.small_stem
+
+
+def test_whatever_is_made_of_samples_says_of_what(folder: Path) -> None:
+    """Which for simulated samples begins with SIMULATED."""
+    source = Samples(folder / "s.h5").about.source
+    assert source
+    for made in ("ck", "e.h5", "index"):
+        assert any(line.split(maxsplit=1) == ["data", source] for line in summary(folder / made).splitlines())
 
 
 def test_jets_are_described_as_they_lie_unless_eight_orientations_are_asked_for(folder: Path) -> None:

@@ -181,7 +181,7 @@ def _build(
     inputs = {"samples": plan.samples.content_hash, "embeddings": plan.embeddings.content_hash}
     about = {"kind": KIND, "k": plan.k, "window": text, **inputs}
     settings = {"k": plan.k, "window": str(window) if window else None, "memory_bytes": memory_bytes, "search": how}
-    write_record(folder, build_record("index", settings=settings, inputs=inputs))
+    write_record(folder, build_record("index", settings=settings, inputs=inputs, data=samples.about.source))
     manifest = Manifest(
         version=version,
         content_hash=combine(hashes, about),

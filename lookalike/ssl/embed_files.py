@@ -92,7 +92,14 @@ def write_file(
             advance(len(vectors))
         mean = writer.total / len(samples)
         check(mean)
-    write_record(out, build_record("embed", settings=job.settings, inputs=made_from, content_hash=writer.content_hash))
+    record = build_record(
+        "embed",
+        settings=job.settings,
+        inputs=made_from,
+        content_hash=writer.content_hash,
+        data=samples.about.source,
+    )
+    write_record(out, record)
     return writer.content_hash, spread_of(mean)
 
 

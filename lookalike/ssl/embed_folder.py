@@ -61,6 +61,7 @@ class _Folder:
 
     def __init__(self, samples: Samples, out: Path, job: Job) -> None:
         self.out, self.job, self.paths = out.resolve(), job, samples.paths
+        self.source = samples.about.source
         self.shown = out
         names = shard_names(samples.paths)
         for name in names:
@@ -233,7 +234,7 @@ class _Folder:
             inputs = self.job.about.made_from
             known = {"content_hash": found[0].content_hash, "spread": spread_of(found[1])}
             complete = self.plan.model_copy(update={**known, "shards": self._finished(found[0])})
-            write_record(self.out, build_record("embed", settings=self.job.settings, inputs=inputs))
+            write_record(self.out, build_record("embed", settings=self.job.settings, inputs=inputs, data=self.source))
             write_point("embed.folder")
             write_manifest(self.out, complete)
         return complete.content_hash, spread_of(found[1])

@@ -250,7 +250,9 @@ class Trainer:
             info = {"step": self.step, "streak": self.watch.streak, "checkpoint_hash": saved.content_hash}
             save_state(folder, self._state(), info)
             settings = plan.config.model_dump(mode="json")
-            write_record(folder, build_record("train", settings=settings, inputs=plan.inputs))
+            write_record(
+                folder, build_record("train", settings=settings, inputs=plan.inputs, data=plan.samples.about.source)
+            )
             if self.log is not None:
                 self.log.flush()
             carry(self.out, folder)
