@@ -54,6 +54,11 @@ class About(Config):
     layout: Literal["images", "particles", "features"] = "images"
     units: tuple[str, ...] = ()
 
+    @property
+    def simulated(self) -> bool:
+        """Whether a program drew the objects."""
+        return bool(self.survey.get("simulated"))
+
     @model_serializer(mode="wrap")
     def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Pictures are described, and so hashed, as they were before there was anything else."""

@@ -20,6 +20,7 @@ from lookalike.probes.describe import BY_HAND, TRAINED, UNTRAINED
 from lookalike.probes.evaluate_retrieval import evaluate_retrieval
 from lookalike.probes.invariance import measure as invariance
 from lookalike.probes.report import as_text
+from lookalike.probes.report_html import page
 from lookalike.probes.retrieval_report import name_of
 from lookalike.probes.sculpting import measure
 from lookalike.samples import Samples
@@ -105,7 +106,7 @@ def test_single_jets_are_not_given_to_an_encoder_of_two(folder: Path, tmp_path: 
         embed([tmp_path / "one.h5"], folder / "ck", tmp_path / "v.h5", quiet=True, device="cpu")
 
 
-def test_invariance_is_measured_of_jets(folder: Path) -> None:
+def test_invariance_is_measured_of_jets(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A collinear split changes no image, which is told; every other step does, and all of them together."""
     measured = invariance([folder / "s.h5"], folder / "ck", quiet=True, device="cpu")
     assert measured.steps == ["splits", "soft", "smearing", "resolution", "rotation"]
@@ -119,6 +120,17 @@ def test_invariance_is_measured_of_jets(folder: Path) -> None:
     for name in (*TRAINED, "pixels"):
         assert measured.scores[name]["splits"].copy_at[0].hits == 64
     assert "splits" in as_text(measured)
+    text = page(measured)
+    assert "jet observables" in text
+    assert "raw jet images" in text
+    assert "radial profile" not in text  # which is of pictures
+    assert "Not tested here" in text
+    assert "0 tests" not in text + as_text(measured)
+    told = measured.samples.about.model_copy(update={"survey": {"simulated": True}})
+    with monkeypatch.context() as patch:
+        patch.setattr(measured.samples, "about", told)
+        assert "simulated objects of s.h5" in page(measured)
+        assert "simulated objects; augmented" in as_text(measured)
 
 
 def test_retrieval_of_jets_has_baselines_of_its_own(folder: Path) -> None:

@@ -29,6 +29,7 @@ LAYERS = [
         "helix",
         "tracks",
         "near_ids",
+        "origins",
         "hints",
         "installing",
         "samples",

@@ -91,3 +91,13 @@ def test_pictures_are_told_by_name(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("file,key\na.png,k\nb.png,l\na.png,m\n")
     with pytest.raises(InputError, match=r"'a.png' twice, in rows 1 and 3 \(counted from 1\)"):
         ingest("images", [tmp_path], tmp_path / "s.h5", catalog=tmp_path / "t.csv", quiet=True)
+
+
+def test_a_repeated_hit_is_told_with_the_row_it_repeats(tmp_path: Path) -> None:
+    head = "hit_id,x,y,z,volume_id,layer_id,module_id\n"
+    hits = "".join(f"{hit},{30 + hit},2,{hit},8,2,1\n" for hit in (4, 5, 6, 5))
+    (tmp_path / "event000000001-hits.csv").write_text(head + hits)
+    with pytest.raises(InputError, match=r"hits.csv, row 4 \(counted from 1\): hit_id was there before, in row 2\."):
+        ingest("trackml", [tmp_path], tmp_path / "s.h5", quiet=True)
+    report = ingest("trackml", [tmp_path], tmp_path / "s.h5", skip_bad=True, quiet=True)
+    assert report.counts["hits left out"] == 1

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +118,21 @@ def test_report_and_plot(vector_set: Write, tmp_path: Path, drawn: Any) -> None:
     assert len(read["bins"]) == len(found.bins)
     draw(found, tmp_path / "s.png")
     assert (tmp_path / "s.png").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize("window", [None, "pt:30"])
+def test_the_plot_says_what_neighbors_are_compared_with(
+    vector_set: Write, tmp_path: Path, drawn: Any, window: str | None
+) -> None:
+    vectors, columns = drawn
+    found = measure(indexed(vector_set, tmp_path, vectors, columns, window), "mass", resamples=20)
+    for simulated in (False, True):
+        draw(replace(found, simulated=simulated), tmp_path / "s.svg")
+        text = " ".join(re.findall(r"<!-- (.*?) -->", (tmp_path / "s.svg").read_text()))  # what the letters spell
+        assert ("objects of the window: median and 16 to 84 %" in text) == (window is not None)
+        assert ("all objects: median and 16 to 84 %" in text) == (window is None)
+        assert ("simulated objects, 10 neighbors each" in text) == simulated
+        assert ("simulated objects" in as_text(replace(found, simulated=simulated))) == simulated
 
 
 def test_what_cannot_be_compared_is_refused(vector_set: Write, tmp_path: Path, drawn: Any) -> None:

@@ -169,6 +169,22 @@ uvicorn.Server.run = late
     assert "Traceback" not in done.stderr
 
 
+def test_a_stop_does_not_wait_for_an_index_that_never_opens(toy_index: Path) -> None:
+    """Though the thread that opens it holds the lock of HDF5, for which the end of a process waits otherwise."""
+    code = """
+import os, signal, time, h5py
+import lookalike.service.server as server
+def never(*_, **__):
+    with h5py._objects.phil:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(3600)
+server.Searcher = never
+"""
+    done = started(code, toy_index)
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_a_disk_that_fails_while_it_opens_is_one_line(toy_index: Path) -> None:
     code = """
 import lookalike.service.server as server

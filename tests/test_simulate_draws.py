@@ -28,6 +28,18 @@ def test_a_row_draws_the_same_beside_any_others() -> None:
     assert not (Draws(2, np.arange(9)).uniform("u") == all_rows.uniform("u")).any()
 
 
+@pytest.mark.parametrize("n", [1, 2, 5, 11, 4000, 40_000])
+def test_many_rows_draw_bit_by_bit_what_each_draws_alone(n: int) -> None:
+    """Whatever is made together: rows are grouped until they fill the cache."""
+    rows = np.arange(7) * 2**33 + 5
+    together = Draws(3, rows).normal("n", n)
+    for row, number in enumerate(rows.tolist()):
+        assert (Draws(3, np.array([number])).normal("n", n)[0] == together[row]).all()
+    many = Draws(3, np.arange(40_000)).normal("n", 2)
+    assert (many[[0, 8191, 8192, 39_999]] == Draws(3, np.array([0, 8191, 8192, 39_999])).normal("n", 2)).all()
+    assert Draws(3, np.arange(0)).normal("n", n).shape == (0, n)
+
+
 def test_choices_come_as_often_as_their_weights() -> None:
     """Of 20,000, each count lies within 5 σ of its share."""
     weights = np.array([0.1, 0.0, 0.6, 0.3])

@@ -36,6 +36,11 @@ KINDS = {
     "colors": "gives the encoder other colors than the viewer shows",
 }
 
+OF_NUMBERS = {
+    "dead": "has no effect on the numbers",
+    "destructive": "leaves too little of the object to tell whose copy it is",
+}  # the same of records and lists of particles
+
 
 @dataclass(frozen=True)
 class Check:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from lookalike.augmentations import get_domain
 from lookalike.augmentations.draws import Draws
-from lookalike.augmentations.inputs import encoder_input
+from lookalike.augmentations.inputs import encoder_input, of_images
 from lookalike.augmentations.preprocess import central
 from lookalike.probes.features import hand_features, raw_pixels, standardized
 from lookalike.probes.retrieval import found_again
@@ -42,6 +42,7 @@ def compare_representations(
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         untrained = Encoder(config.encoder).eval()
+    of_images(config.preprocess, "Comparing with radial profiles")
     domain = get_domain(config.domain)
     settings = domain.settings_type.checked(config.augment)
     top = 255.0 if samples.dtype == np.uint8 else float(samples.objects(slice(0, BLOCK)).max())

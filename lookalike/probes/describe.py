@@ -11,9 +11,11 @@ from numpy.typing import NDArray
 
 from lookalike.augmentations.inputs import encoder_input
 from lookalike.augmentations.jet_image import JetImage
+from lookalike.augmentations.preprocess import Preprocess
 from lookalike.probes.directions import Directions, standardization
 from lookalike.probes.features import hand_features, raw_pixels
 from lookalike.probes.jet_features import jet_features
+from lookalike.probes.number_features import sums_and_maxima
 from lookalike.ssl.checkpoint import CheckpointConfig, has_head, load_encoder
 from lookalike.ssl.encoders import Encoder
 from lookalike.ssl.hardware import pick_device
@@ -26,7 +28,7 @@ NAMES = (*TRAINED, *UNTRAINED, *BY_HAND)
 
 
 class Describer:
-    """Descriptions of pictures in stored units: `names`, of NAMES all but the projections where no head was trained.
+    """Descriptions of objects in stored units: `names`, of NAMES all but the projections where no head was trained.
 
     Trained and untrained encoder, of the same architecture, give their embedding and their projection; the untrained
     one is drawn from the checkpoint's own seed, as its training began. `top` : the brightest pixel that the
@@ -48,7 +50,8 @@ class Describer:
     def __call__(self, images: torch.Tensor) -> Vectors:
         """Vectors (B, D) by name, in the order of `names`, for images (B, C, h, w) as large as the encoder's view.
 
-        Of jets for their constituents (B, P, 4), whose `pixels` are those of the image that the encoder is given.
+        Of jets for their constituents (B, P, 4), whose `pixels` are those of the image that the encoder is given; of
+        records (B, F) and particles (B, P, F) these are the very numbers that it is given.
         """
         plain = images.cpu().numpy()
         x = encoder_input(images, self.config.preprocess)
@@ -58,12 +61,15 @@ class Describer:
                 layers = encoder(x)  # (B, D), (B, projection)
             vectors = dict(zip(names, layers, strict=True))
             found |= {name: layer.float().cpu().numpy() for name, layer in vectors.items() if name in self.names}
-        if isinstance(self.config.preprocess, JetImage):
-            found["pixels"] = raw_pixels(x.cpu().numpy()).astype(np.float32)
-            found["hand_features"] = jet_features(plain, self.config.preprocess.jets)
-        else:
-            found["pixels"] = raw_pixels(plain).astype(np.float32)
+        seen = self.config.preprocess
+        given = plain if isinstance(seen, Preprocess) else x.cpu().numpy()
+        found["pixels"] = raw_pixels(given).astype(np.float32)
+        if isinstance(seen, JetImage):
+            found["hand_features"] = jet_features(plain, seen.jets)
+        elif isinstance(seen, Preprocess):
             found["hand_features"] = hand_features(plain, self.top)
+        else:
+            found["hand_features"] = sums_and_maxima(given)
         return found
 
 

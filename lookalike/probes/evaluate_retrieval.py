@@ -75,6 +75,7 @@ class RetrievalReport:
     settings: dict[str, object]
     representations: Representations
     samples_hash: str
+    simulated: bool = False  # whether the objects are
 
 
 def evaluate_retrieval(
@@ -182,6 +183,7 @@ def evaluate_retrieval(
         },
         representations=found,
         samples_hash=samples.content_hash,
+        simulated=samples.about.simulated,
     )
 
 

@@ -310,7 +310,7 @@ def draw(report: TracksReport, samples_paths: Sequence[Path], path: Path) -> Non
     planes[1].set_aspect("equal")
     score = event.ways[0].accuracy
     told = "" if score is None else f", score {score:.3f}: blue tracks count, orange ones do not"
-    simulated = "simulated " if samples.about.survey.get("simulated") else ""
+    simulated = "simulated " if samples.about.simulated else ""
     figure.suptitle(f"{simulated}event {event.event}: {counted(event.ways[0].tracks, 'track')}{told}")
     with atomic_path(path) as temporary:
         figure.savefig(temporary, format=path.suffix[1:].lower(), dpi=130)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from lookalike.about import About
 from lookalike.augmentations.domain import Domain
 from lookalike.augmentations.preprocess import Preprocess
-from lookalike.probes.checks import KINDS, Check, galaxy_checks, settings_checks
+from lookalike.probes.checks import KINDS, OF_NUMBERS, Check, galaxy_checks, settings_checks
 from lookalike.probes.colors import color_checks
 from lookalike.probes.published import EBV, NOISE, PSF, Stated
 from lookalike.samples import Samples
@@ -21,6 +21,7 @@ from lookalike.ssl.batches import Batches
 from lookalike.ssl.checkpoint import CheckpointConfig
 
 DEAD = 1e-3  # of a picture's own contrast
+DEAD_NUMBERS = 1e-6  # of a number's spread: a hit is measured to a millionth of how far hits lie apart
 DESTROYED = 0.75  # half-way between no better than chance (0.5) and always ahead (1)
 READ = 1000  # objects whose catalog values are compared
 LEGACY = About(domain="galaxy", bands=("g", "r", "z"), unit="nanomaggies", pixel_scale=0.262)
@@ -104,28 +105,35 @@ def _other_numbers(settings: Any, steps: Sequence[str]) -> list[str]:
 
 
 def flags_of(
-    change: Mapping[str, float], separation: Mapping[str, float], checks: Sequence[Check], steps: Sequence[str]
+    change: Mapping[str, float],
+    separation: Mapping[str, float],
+    checks: Sequence[Check],
+    steps: Sequence[str],
+    *,
+    of_numbers: bool = False,
 ) -> list[Flag]:
     """One flag for each kind of fault.
 
-    change     : how much each augmentation changes the pixels; below DEAD it is dead, and what else is wrong with its
-                 draws follows from that.
+    change     : how much each augmentation changes the pixels (of_numbers: the numbers); below DEAD (DEAD_NUMBERS) it
+                 is dead, and what else is wrong with its draws follows from that.
     separation : how often the own original is more similar than another object's, under the best of all descriptions;
                  below DESTROYED the augmentation is destructive. “All” is named only where no single one is.
     """
-    dead = [step for step in steps if change[step] < DEAD]
+    least, over = (DEAD_NUMBERS, "spread") if of_numbers else (DEAD, "contrast")
+    kinds = KINDS | (OF_NUMBERS if of_numbers else {})
+    dead = [step for step in steps if change[step] < least]
     destructive = [step for step in steps if step not in dead and separation[step] < DESTROYED]
     if not destructive and separation.get("all", 1.0) < DESTROYED:
         destructive = ["all"]
     flags = []
     if dead:
-        numbers = ", ".join(f"{step} changes them by {change[step]:.1e} of the contrast" for step in dead)
-        flags.append(Flag("dead", tuple(dead), f"{_names(dead)}: {KINDS['dead']} ({numbers}; {DEAD:g} is expected)."))
+        numbers = ", ".join(f"{step} changes them by {change[step]:.1e} of the {over}" for step in dead)
+        flags.append(Flag("dead", tuple(dead), f"{_names(dead)}: {kinds['dead']} ({numbers}; {least:g} is expected)."))
     if destructive:
         numbers = ", ".join(f"{step}: {separation[step]:.3f}" for step in destructive)
         says = f"an own original is ahead of another's too seldom under every description ({numbers}; {DESTROYED:g} is"
         flags.append(
-            Flag("destructive", tuple(destructive), f"{_names(destructive)}: {KINDS['destructive']}; {says} expected).")
+            Flag("destructive", tuple(destructive), f"{_names(destructive)}: {kinds['destructive']}; {says} expected).")
         )
     failed = [check for check in checks if not check.passed and check.augmentation not in dead]
     for kind in dict.fromkeys(check.kind for check in failed):

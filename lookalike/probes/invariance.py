@@ -16,10 +16,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from lookalike.about import FEATURES, IMAGES
 from lookalike.augmentations import get_domain
 from lookalike.augmentations.domain import Domain
 from lookalike.augmentations.draws import Draws
-from lookalike.augmentations.inputs import encoder_input, of_images
+from lookalike.augmentations.inputs import encoder_input
+from lookalike.augmentations.jet_image import JetImage
 from lookalike.augmentations.preprocess import Preprocess, Seen, central
 from lookalike.errors import InputError
 from lookalike.indexer.footprints import Footprints
@@ -27,6 +29,7 @@ from lookalike.probes.checks import ODDS
 from lookalike.probes.crowding import crowded, off_center
 from lookalike.probes.describe import Describer, Vectors, comparable
 from lookalike.probes.faults import Flag, Judged, flags_of, judged
+from lookalike.probes.number_features import number_change, spreads
 from lookalike.probes.retrieval import compared, nearest, overlap
 from lookalike.probes.scores import K, Scores, scored
 from lookalike.probes.steps import alone, chosen, with_extra
@@ -40,6 +43,7 @@ from lookalike.wording import counted
 Rows = NDArray[np.int64]
 COPY_EPOCH = -1  # training counts epochs from 0, so no copy here was ever a training view
 OBJECTS = 5000  # measured by default, of more a random part
+FITTED = 5000  # objects whose numbers' spread is taken
 BLOCK_BYTES = 64 * 2**20  # of stored pictures augmented at once
 TOGETHER = "all"
 
@@ -66,6 +70,17 @@ class Invariance:
     flags: list[Flag]
     settings: dict[str, Any]
     notes: list[str] = field(default_factory=list)
+
+    @property
+    def of_numbers(self) -> bool:
+        """Whether objects are records or lists of particles, and no pixels of anything."""
+        return self.samples.about.layout != IMAGES and self.samples.about.domain != "jet"
+
+    @property
+    def described(self) -> list[str]:
+        """The descriptions to show: of records the hand-made one is the numbers once more."""
+        same = self.samples.about.layout == FEATURES
+        return [name for name in self.scores if not (same and name == "hand_features")]
 
 
 def measure(
@@ -95,7 +110,6 @@ def measure(
     if len(samples) < 2 or objects < 2:
         raise InputError(f"At least 2 objects are compared, but there are {min(len(samples), objects)}.")
     describer = Describer(checkpoint, device)
-    of_images(describer.config.preprocess, "Measuring invariance")
     names, notes = describer.names, check_fits(samples, describer.config, checkpoint) + describer.notes
     domain = get_domain(describer.config.domain)
     settings, whole, told = _settings(domain, describer.config, samples)
@@ -106,8 +120,10 @@ def measure(
     rows = _some(len(samples), objects, seed)
     if len(rows) < len(samples):
         notes.append(f"objects: {len(rows):,} of {len(samples):,}, a random part by seed {seed} (--objects).")
-    left_out, told = _barred(samples, rows, describer.config.preprocess.size, max_overlap)
-    notes += told
+    left_out = None
+    if samples.about.layout == IMAGES or describer.config.domain == "jet":
+        left_out, told = _barred(samples, rows, describer.config.preprocess.size, max_overlap)
+        notes += told
     copies = Copies(samples, rows, describer, settings, whole, seed)
     scores: dict[str, dict[str, Scores]] = {name: {} for name in names}
     in_crowds: dict[str, dict[str, Scores]] = {name: {} for name in names}
@@ -126,6 +142,7 @@ def measure(
                 scores[name][augmentation] = scored(found, overlaps)
                 if (found.rivals[places] > 0).any():
                     in_crowds[name][augmentation] = scored(found.at(places), overlaps[places])
+    numbers = not copies.of_pixels
     blind = [step for step in steps if step in describer.config.preprocess.blind]
     if blind:
         notes.append(f"{', '.join(blind)}: cannot change the encoder's input alone, and is not called dead for it.")
@@ -143,7 +160,7 @@ def measure(
         places,
         change,
         verdict,
-        flags_of(change, separation, verdict.checks, [step for step in steps if step not in blind]),
+        flags_of(change, separation, verdict.checks, [step for step in steps if step not in blind], of_numbers=numbers),
         {"seed": seed, "max_overlap": max_overlap, "odds": ODDS, "device": str(describer.device)},
         notes + verdict.notes,
     )
@@ -162,6 +179,7 @@ class Copies:
     settings: Any
     whole: bool
     seed: int
+    spread: NDArray[np.float64] | None = None  # (F,) of the numbers of records or particles
 
     def __post_init__(self) -> None:
         self.domain = get_domain(self.describer.config.domain)
@@ -198,17 +216,28 @@ class Copies:
                 images = _central(images, self.describer.config.preprocess)
             draws = Draws(self.seed, COPY_EPOCH, torch.from_numpy(rows).to(images.device), view=0)
             copies = self.domain.view(images.clone(), catalog, draws, on, self.bank)  # (B, C, h, w)
-            if not bool(copies.isfinite().all()):
-                raise InputError(f"Augmented copies have finite pixels, but {name} gives some that are not.")
             plain = self.domain.view(images, catalog, draws, off)
-            changes.append(
-                pixel_change(*(_as_pixels(each, self.describer.config.preprocess) for each in (copies, plain)))
-            )
+            if bool((plain.isfinite() & ~copies.isfinite()).any()):  # an undefined number of a record stays so
+                what = "pixels" if self.of_pixels else "numbers"
+                raise InputError(f"Augmented copies have finite {what}, but {name} gives some that are not.")
+            changes.append(self._change(copies, plain))
             parts.append(self.describer(copies))
             advance(len(rows))
         vectors = {each: np.concatenate([part[each] for part in parts]) for each in parts[0]}
         change = np.concatenate(changes)
         return vectors, float(np.mean(change[np.isfinite(change)])) if np.isfinite(change).any() else 0.0
+
+    @property
+    def of_pixels(self) -> bool:
+        return isinstance(self.describer.config.preprocess, Preprocess | JetImage)
+
+    def _change(self, copies: torch.Tensor, plain: torch.Tensor) -> NDArray[np.float64]:
+        """How much the copies (B,) differ from the plain views: in pixels, or in the numbers that are stored."""
+        if self.of_pixels:
+            return pixel_change(*(_as_pixels(each, self.describer.config.preprocess) for each in (copies, plain)))
+        if self.spread is None:
+            self.spread = spreads(self.samples.objects(self.rows[:FITTED]))
+        return number_change(copies, plain, self.spread)
 
     def _blocks(self) -> list[Rows]:
         return [self.rows[start : start + self.block] for start in range(0, len(self.rows), self.block)]

@@ -39,6 +39,7 @@ class Labels:
     without_weight: int
     weighted: bool = False
     period: float = 0.0  # of circular labels, once round in their own unit
+    unit: str = ""  # of labels that are numbers, where it is known
 
     @property
     def categorical(self) -> bool:
@@ -106,6 +107,7 @@ def read_labels(
         without_weight=int(np.count_nonzero(has & ~np.isfinite(weight))),
         weighted=weights is not None,
         period=period or 0.0,
+        unit="" if categorical else "minutes" if dial else samples.columns[column].unit,
     )
 
 

@@ -78,8 +78,8 @@ def _plot(rows: Sequence[tuple[str, Sequence[_At]]], low: float, high: float, ti
         parts += [mark.drawn(first + LINE * line) for line, mark in enumerate(marks)]
         y += row
     return (
-        f'<svg class="plot" viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{escape(title)}">'
-        f"<title>{escape(title)}</title>{''.join(parts)}</svg>"
+        f'<div class="wide"><svg class="plot" viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{escape(title)}">'
+        f"<title>{escape(title)}</title>{''.join(parts)}</svg></div>"
     )
 
 

@@ -102,10 +102,14 @@ def as_text(measured: Invariance) -> str:
     """A person's tables: each augmentation under both layers, then what the encoder has to beat, then the flags."""
     n, steps = len(measured.rows), measured.steps
     together = "all" if not measured.without else f"all but {', '.join(measured.without)}"
+    noun = "simulated object" if measured.samples.about.simulated else "object"
     lines = [
-        f"{counted(n, 'object')}; augmented copies among originals and the reverse; chance finds {1 / n:.1g} first",
+        f"{counted(n, noun)}; augmented copies among originals and the reverse; chance finds {1 / n:.1g} first",
         "",
-        _row("", ("pixel", "copy → original", "", "", "original → copy", "", "cosine")),
+        _row(
+            "",
+            ("number" if measured.of_numbers else "pixel", "copy → original", "", "", "original → copy", "", "cosine"),
+        ),
         _row("", ("change", "@1 (95 %)", f"@{K}", f"overlap@{K}", "@1 (95 %)", f"@{K}", "median")),
     ]
     for layer in (layer for layer in TRAINED if layer in measured.scores):
@@ -121,16 +125,23 @@ def as_text(measured: Invariance) -> str:
         most = counted(len(measured.crowded_objects), "object")
         lines.append(f"crowded: the {most} with the most light off center, of all")
     lines += [f"beside it, {together}"]
-    for name in (name for name in measured.scores if name not in TRAINED):
-        lines.append(_row(f"  {name.replace('_', ' ')}", _cells(measured.scores[name][TOGETHER], None)))
+    for name in (name for name in measured.described if name not in TRAINED):
+        lines.append(_row(f"  {told(measured, name)}", _cells(measured.scores[name][TOGETHER], None)))
     lines += ["", *(f"FLAG {flag.kind}: {flag.message}" for flag in measured.flags)]
     if not measured.flags:
         lines.append("No augmentation is flagged.")
     failed = sum(not check.passed for check in measured.judged.checks)
     tests = len(measured.judged.checks)
-    lines.append(f"{tests} tests of the augmentations themselves, {failed} failed.")
+    if tests:
+        lines.append(f"{tests} tests of the augmentations themselves, {failed} failed.")
     lines += [f"note: {note}" for note in measured.notes]
     return "\n".join(lines)
+
+
+def told(measured: Invariance, name: str) -> str:
+    """A description's name for people: of records and particles `pixels` are the numbers that the encoder is given."""
+    plain = {"pixels": "the numbers given", "hand_features": "their sums and maxima"} if measured.of_numbers else {}
+    return plain.get(name, name.replace("_", " "))
 
 
 def _cells(scores: Scores, change: float | None) -> tuple[str, ...]:

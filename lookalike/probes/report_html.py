@@ -7,13 +7,15 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
+from lookalike.about import PARTICLES
 from lookalike.files import atomic_path
 from lookalike.probes.checks import ODDS
-from lookalike.probes.describe import TRAINED
-from lookalike.probes.faults import DEAD, DESTROYED
+from lookalike.probes.describe import BY_HAND, TRAINED
+from lookalike.probes.faults import DEAD, DEAD_NUMBERS, DESTROYED
 from lookalike.probes.invariance import TOGETHER, Invariance
 from lookalike.probes.outputs import check_page
 from lookalike.probes.plots import Bar, Mark, interval_plot, legend, quantile_plot
+from lookalike.probes.report import told
 from lookalike.probes.retrieval import Share
 from lookalike.probes.scores import K, Scores
 from lookalike.wording import counted
@@ -25,6 +27,7 @@ SERIES = {
     "pixels": "raw pixels",
     "hand_features": "radial profile + color histogram",
 }
+OF_JETS = {"pixels": "raw jet images", "hand_features": "jet observables"}  # the same two, where objects are jets
 STYLE = """
 :root { color-scheme: light dark; --paper: #fff; --ink: #1b1d22; --faint: #5c626d; --line: #d8dbe0; --band: #f4f5f7;
   --s0: #0b62c4; --s1: #b23a00; --s2: #6b7280; --s3: #0f7a45; --s4: #8a2fa8; --bad: #b00020; --good: #0f7a45; }
@@ -35,13 +38,13 @@ body { margin: 0 auto; max-width: 1000px; padding: 24px 20px 60px; background: v
   font: 15px/1.5 system-ui, sans-serif; }
 h1 { font-size: 26px; margin: 0 0 4px; } h2 { font-size: 19px; margin: 36px 0 4px; }
 p { margin: 6px 0; } .faint { color: var(--faint); } .wide { overflow-x: auto; }
-.plot { display: block; width: 100%; height: auto; margin-top: 8px; }
+.plot { display: block; width: 100%; min-width: 620px; height: auto; margin-top: 8px; }
 .plot text { fill: var(--ink); font-size: 13px; } .label { text-anchor: end; } .plot .tick { fill: var(--faint);
   text-anchor: middle; } .grid { stroke: var(--line); } .band { fill: var(--band); }
 .whisker { stroke-width: 1.6; } .box { stroke-width: 6; opacity: .45; } .mark { stroke: var(--paper); stroke-width: 1; }
 .legend { display: flex; flex-wrap: wrap; gap: 4px 18px; } .key { display: inline-flex; align-items: center; gap: 5px; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; margin-top: 8px; font-size: 14px; }
-th, td { padding: 3px 10px; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; margin-top: 8px; font-size: 13px; }
+th, td { padding: 3px 8px; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; } th { color: var(--faint); font-weight: 600; }
 .flag { border-left: 4px solid var(--bad); padding: 4px 12px; margin: 8px 0; } .flag b { color: var(--bad); }
 .fine { border-left: 4px solid var(--good); padding: 4px 12px; } summary { cursor: pointer; color: var(--faint); }
@@ -59,7 +62,8 @@ def page(measured: Invariance) -> str:
     """The page as text."""
     n = len(measured.rows)
     colors = "".join(f".s{i} {{ fill: var(--s{i}); stroke: var(--s{i}); }} " for i in range(len(SERIES)))
-    where = f"{counted(n, 'object')} of {', '.join(path.name for path in measured.samples.paths)}"
+    noun = "simulated object" if measured.samples.about.simulated else "object"
+    where = f"{counted(n, noun)} of {', '.join(path.name for path in measured.samples.paths)}"
     parts = [
         "<!doctype html>",
         '<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">',
@@ -118,7 +122,13 @@ def _retrieval(measured: Invariance, place: int, title: str, *, crowded: bool = 
 
 def _series(measured: Invariance) -> list[tuple[int, str, str]]:
     """Color, name and label of each of SERIES that was measured; a color is always the same one's."""
-    return [(i, name, label) for i, (name, label) in enumerate(SERIES.items()) if name in measured.scores]
+    jets = measured.samples.layout == PARTICLES and not measured.of_numbers
+    names = SERIES | (OF_JETS if jets else {})
+    return [
+        (i, name, told(measured, name) if measured.of_numbers and name in BY_HAND else label)
+        for i, (name, label) in enumerate(names.items())
+        if name in measured.described
+    ]
 
 
 def _legend(measured: Invariance) -> str:
@@ -163,7 +173,7 @@ def _cosines(measured: Invariance) -> list[str]:
 def _tables(measured: Invariance) -> list[str]:
     head = (
         "",
-        "pixel change",
+        f"{_changed(measured)} change",
         "copy → original @1",
         f"@{K}",
         "original → copy @1",
@@ -173,14 +183,15 @@ def _tables(measured: Invariance) -> list[str]:
         "separation",
     )
     parts = ["<h2>The numbers</h2>"]
-    for name, scores in measured.scores.items():
+    for name in measured.described:
+        scores = measured.scores[name]
         rows = [
             (_label(measured, each), f"{measured.pixel_change[each]:.3f}", *_cells(scores[each]))
             for each in _names(measured)
         ]
         inner = _table(head, rows)
         shown = "open" if name in TRAINED else ""
-        parts.append(f"<details {shown}><summary>{escape(name.replace('_', ' '))}</summary>{inner}</details>")
+        parts.append(f"<details {shown}><summary>{escape(told(measured, name))}</summary>{inner}</details>")
     return parts
 
 
@@ -198,6 +209,9 @@ def _cells(scores: Scores) -> tuple[str, ...]:
 
 def _checks(measured: Invariance) -> list[str]:
     checks = measured.judged.checks
+    heading = "<h2>The augmentations themselves</h2>"
+    if not checks:
+        return [heading, "<p>Not tested here; what is left out is said below.</p>"]
     rows = [
         (check.augmentation, check.name, f"{check.value:.3g}", f"{check.limit:.3g}", "yes" if check.passed else "no")
         for check in checks
@@ -205,11 +219,15 @@ def _checks(measured: Invariance) -> list[str]:
     failed = sum(not check.passed for check in checks)
     table = _table(("augmentation", "test", "value", "limit", "passed"), rows)
     return [
-        "<h2>The augmentations themselves</h2>",
+        heading,
         f"<p>{len(checks)} tests, {failed} failed. Drawn test pictures go through the augmentations; what comes out is "
         f"compared with what is stated. A right augmentation fails a statistical test with odds of {ODDS:g}.</p>",
         f"<details><summary>every test</summary>{table}</details>",
     ]
+
+
+def _changed(measured: Invariance) -> str:
+    return "number" if measured.of_numbers else "pixel"
 
 
 def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
@@ -223,8 +241,9 @@ def _rules(measured: Invariance) -> list[str]:
     return [
         "<h2>What is measured</h2><ul>",
         "<li>A tie with another object counts against the own one. Intervals are 95 % (Wilson).</li>",
-        "<li>Pixel change: root mean square difference to the same view without the augmentation, over the view's own "
-        f"contrast, mean over the objects. Below {DEAD:g} the augmentation is dead.</li>",
+        f"<li>{_changed(measured).capitalize()} change: root mean square difference to the same view without the "
+        f"augmentation, over {'its spread' if measured.of_numbers else 'the view’s own contrast'}, mean over the "
+        f"objects. Below {DEAD_NUMBERS if measured.of_numbers else DEAD:g} the augmentation is dead.</li>",
         "<li>Separation: how often the own original is more similar to the copy than another object's. Where it is "
         f"below {DESTROYED:g} under every description, the augmentation is destructive.</li>",
         *notes,

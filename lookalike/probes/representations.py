@@ -19,6 +19,7 @@ from lookalike.errors import InputError, unknown
 from lookalike.probes.describe import untrained
 from lookalike.probes.features import hand_features, raw_pixels, standardized
 from lookalike.probes.jet_features import jet_features
+from lookalike.probes.number_features import sums_and_maxima
 from lookalike.probes.principal import objects_fitted, principal_components
 from lookalike.probes.ranking import unit_vectors
 from lookalike.progress import progress
@@ -192,7 +193,7 @@ def _by_hand(images: NDArray[Any], x: NDArray[np.float32], preprocess: Seen, whi
         return jet_features(images, preprocess.jets)
     if isinstance(preprocess, Preprocess):
         return hand_features(_visible(images, x, preprocess), white)
-    return (x if x.ndim == 2 else np.hstack([x.sum(axis=1), x.max(axis=1)])).astype(np.float64)
+    return sums_and_maxima(x)
 
 
 def _visible(images: NDArray[Any], x: NDArray[np.float32], preprocess: Preprocess) -> NDArray[Any]:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from lookalike.files import atomic_path
-from lookalike.probes.bootstrap import Estimate
+from lookalike.probes.bootstrap import LEVEL, Estimate
 from lookalike.probes.evaluate_retrieval import BASELINES, RetrievalReport
 from lookalike.probes.outputs import check_page, check_picture
 from lookalike.probes.plots import Mark, interval_plot, legend
@@ -27,14 +27,19 @@ def draw(report: RetrievalReport, path: Path) -> None:
 
     panels = _panels(list(report.scores["encoder"].metrics))
     widths = [max(1.6, len(metrics)) for metrics in panels for _ in "lr"]
-    figure = Figure(figsize=(11 if len(panels) == 1 else 15, 4.2), layout="constrained")
+    figure = Figure(figsize=(11 if len(panels) == 1 else 15, 4.8), layout="constrained")
     axes = figure.subplots(1, len(widths), width_ratios=widths)
     for left, right, metrics in zip(axes[::2], axes[1::2], panels, strict=True):
         _panel(left, right, report, metrics)
         if report.chance is not None and report.metric in metrics:
             place = metrics.index(report.metric)
             left.plot([place - 0.45, place + 0.45], [report.chance] * 2, "k:", lw=1.5, label="lists at random")
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5, fontsize=8)
+    # Below, where it covers no bar; all panels have one color for each.
+    names = axes[0].get_legend_handles_labels()
+    whiskers = f"Whiskers: {LEVEL:.0%} intervals, paired bootstrap over queries"
+    figure.legend(
+        *names, loc="outside lower center", ncols=5, fontsize=9, frameon=False, title=whiskers, title_fontsize=8
+    )
     with atomic_path(path) as temporary:
         figure.savefig(temporary, format=path.suffix[1:].lower(), dpi=150)
 
@@ -53,14 +58,14 @@ def _panel(left: Any, right: Any, report: RetrievalReport, metrics: list[str]) -
         apart = report.scores[name].difference
         _bars(right, place - 1, 3, [apart[metric] for metric in metrics], name_of(name, report), place)
     alone = metrics == ["ams"]
-    over = "the encoder's lead over each" + (" (less is better)" if report.less_is_better else "")
-    for axes, text in (
-        (left, "significance" if alone else f"{report.labels.column}, {report.half} half"),
-        (right, "its lead" if alone else over),
-    ):
-        axes.set_title(text if report.half != "all" else text.replace("all half", "all objects"))
+    of = f"{report.labels.column} of simulated objects" if report.simulated else report.labels.column
+    half = "all objects" if report.half == "all" else f"{report.half} half"
+    lead = "the encoder's lead over each" + (" (less is better)" if report.less_is_better else "")
+    unit = (report.labels.unit or "in the label's unit") if report.less_is_better else "score"
+    for axes, text in ((left, "significance" if alone else f"{of}, {half}"), (right, "its lead" if alone else lead)):
+        axes.set_title(text)
         axes.set_xticks(range(len(metrics)), [title(metric, report.k) for metric in metrics])
-        axes.set_ylabel("σ" if alone else "")
+        axes.set_ylabel("σ" if alone else unit)
         axes.axhline(0, color="black", lw=0.8)
 
 
@@ -126,7 +131,8 @@ def _plots(report: RetrievalReport, names: dict[str, str]) -> list[str]:
         if metric in SHARES:
             shares.append((title(metric, report.k), marks))
         else:
-            others.append((title(metric, report.k), marks))
+            unit = f", {report.labels.unit}" if report.less_is_better and report.labels.unit else ""
+            others.append((title(metric, report.k) + unit, marks))
     about = f"Retrieval by {report.labels.column}"
     parts = [interval_plot(shares, about)] if shares else []
     return parts + [

@@ -70,6 +70,7 @@ def as_json(report: RetrievalReport) -> dict[str, Any]:
         "encoder": {"name": found.architecture, "view": found.view, "hash": found.encoder_hash or None},
         "pictures_fitted": found.fitted,
         "notes": list(found.notes),
+        "simulated": report.simulated,
         "samples_hash": report.samples_hash,
         "version": __version__,
     }
@@ -146,10 +147,11 @@ def head_lines(report: RetrievalReport) -> list[str]:
     labels, sizes = report.labels, report.sizes
     kind = counted(len(labels.classes), "class", "classes") if labels.categorical else labels.kind
     if labels.period:
-        kind += f", once round is {labels.period:g}"
+        kind += f", once round is {labels.period:g} {labels.unit}".rstrip()
     random = "a mean difference of" if report.less_is_better else "precision"
+    unit = labels.unit if report.less_is_better else ""
     weights = report.settings["weights"]
-    lines = [f"label {labels.column}: {kind}, {counted(len(labels.rows), 'object has', 'objects have')} one"]
+    lines = [f"label {labels.column}: {kind}, {_objects(report)} one"]
     if report.half == "all":
         lines.append(
             f"No halves: all {counted(sizes['all'], 'object')} were tuned on and are reported, which flatters."
@@ -163,7 +165,7 @@ def head_lines(report: RetrievalReport) -> list[str]:
         f"{counted(report.queries, 'query', 'queries')} among {counted(report.candidates, 'other')} each"
         + (f", weighted by {weights}" if weights else "")
         + (f", all of the class {asking}" if (asking := report.settings["asking"]) else "")
-        + (f"; lists at random have {random} {report.chance:.3f}" if report.chance is not None else "")
+        + (f"; lists at random have {random} {report.chance:.3f} {unit}".rstrip() if report.chance is not None else "")
         + "."
     )
     told = {
@@ -173,6 +175,12 @@ def head_lines(report: RetrievalReport) -> list[str]:
     }
     left = [f"{report.left_out[name]:,} {text}" for name, text in told.items() if report.left_out[name]]
     return [*lines, *([f"Left out: {', '.join(left)}."] if left else [])]
+
+
+def _objects(report: RetrievalReport) -> str:
+    """How many objects have a label, and whether they are simulated."""
+    noun = "simulated object" if report.simulated else "object"
+    return counted(len(report.labels.rows), f"{noun} has", f"{noun}s have")
 
 
 def as_text(report: RetrievalReport) -> str:

@@ -30,6 +30,9 @@ Rows = NDArray[np.int64]
 BINS = 10
 QUERIES = 5000
 QUANTILES = (0.16, 0.5, 0.84)
+NO_WINDOW = "no window"
+NEAR, DRAWN = "#0b62c4", "#6b7280"  # colors of neighbors and of what they are compared with
+MOST = 2.0  # the largest ratio that is drawn at its place
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,7 @@ class Sculpting:
     values: tuple[Floats, Floats]
     notes: tuple[str, ...] = ()
     weights: tuple[Floats, Floats] | None = None  # of the pairs that `values` are of
+    simulated: bool = False  # whether the objects are
 
 
 def measure(
@@ -117,7 +121,7 @@ def measure(
     return Sculpting(
         column,
         data.columns[column].unit,
-        "no window" if window is None else window.words,
+        NO_WINDOW if window is None else window.words,
         k,
         len(queries),
         neighbors,
@@ -127,6 +131,7 @@ def measure(
         (values[found], values[drawn]),
         notes,
         pairs,
+        data.about.simulated,
     )
 
 
@@ -244,7 +249,8 @@ def as_text(found: Sculpting) -> str:
     """The comparison as a table."""
     unit = f" [{found.unit}]" if found.unit else ""
     lines = [
-        f"{found.column}{unit} of the {found.k} nearest neighbors of {counted(found.queries, 'object')}, "
+        f"{found.column}{unit} of the {found.k} nearest neighbors of "
+        f"{counted(found.queries, 'simulated object' if found.simulated else 'object')}, "
         f"{found.window_text}, "
         "beside as many drawn from the same windows",
         "",
@@ -270,7 +276,8 @@ def draw(found: Sculpting, path: Path) -> None:
 
     check_picture(path)
     name = f"{found.column} [{found.unit}]" if found.unit else found.column
-    figure = Figure(figsize=(11, 4.8), layout="constrained")
+    others = "all objects" if found.window_text == NO_WINDOW else "objects of the window"
+    figure = Figure(figsize=(11, 5.2), layout="constrained")
     grid = figure.add_gridspec(2, 2, height_ratios=(3, 1))
     top, below, right = (figure.add_subplot(place) for place in (grid[0, 0], grid[1, 0], grid[:, 1]))
     edges = np.histogram_bin_edges(np.quantile(found.values[1], [0.002, 0.998]), 40)
@@ -278,30 +285,27 @@ def draw(found: Sculpting, path: Path) -> None:
     both = list(zip(found.values, weights, strict=True))
     counts = [np.histogram(values, edges, weights=weight)[0] for values, weight in both]
     squares = np.histogram(found.values[0], edges, weights=weights[0] ** 2)[0]
-    for count, label, color in zip(counts, ("neighbors", "window"), ("#0b62c4", "#6b7280"), strict=True):
-        top.stairs(
-            count / (count.sum() if count.sum() > 0 else 1),
-            edges,
-            label=label,
-            color=color,
-            fill=label == "window",
-            alpha=0.7,
-        )
+    for count, color, fill in zip(counts, (NEAR, DRAWN), (False, True), strict=True):
+        top.stairs(count / (count.sum() if count.sum() > 0 else 1), edges, color=color, fill=fill, alpha=0.7)
     filled = counts[1] > 0
     ratio = np.where(filled, counts[0] / np.where(filled, counts[1], 1), np.nan)
     error = np.where(filled, np.sqrt(squares) / np.where(filled, counts[1], 1), np.nan)
-    below.errorbar((edges[1:] + edges[:-1]) / 2, ratio, error, fmt=".", color="#0b62c4")
+    middle = (edges[1:] + edges[:-1]) / 2
+    inside = np.abs(ratio - MOST / 2) <= MOST / 2
+    below.errorbar(middle[inside], ratio[inside], error[inside], fmt=".", color=NEAR)
+    high = ratio > MOST
+    below.plot(middle[high], np.full(high.sum(), 0.94 * MOST), "^", ms=4, color=NEAR)  # they lie above
     below.axhline(1, color="black", lw=0.8)
-    below.set(xlabel=name, ylabel="ratio", ylim=(0, 2))
-    top.set(ylabel="share of pairs", title=f"{found.k} neighbors each, {found.window_text}")
-    top.legend()
-    middle = [each.middle for each in found.bins]
-    for which, label, color in (("window", "window", "#6b7280"), ("neighbors", "neighbors", "#0b62c4")):
-        low, median, high = np.array([getattr(each, which) for each in found.bins]).T
-        right.fill_between(middle, low, high, color=color, alpha=0.25)
-        right.plot(middle, median, "o-", color=color, label=label)
-    right.plot(middle, middle, "k:", lw=1, label="the query's own")
+    below.set(xlabel=name, ylabel="ratio", ylim=(0, MOST), xlim=top.get_xlim())
+    simulated = "simulated objects, " if found.simulated else ""
+    top.set(ylabel="share of pairs", title=f"{simulated}{found.k} neighbors each, {found.window_text}")
+    at = [each.middle for each in found.bins]
+    for which, label, color in (("window", others, DRAWN), ("neighbors", "neighbors", NEAR)):
+        low, median, up = np.array([getattr(each, which) for each in found.bins]).T
+        right.fill_between(at, low, up, color=color, alpha=0.25)
+        right.plot(at, median, "o-", color=color, label=f"{label}: median and 16 to 84 %")
+    right.plot(at, at, "k:", lw=1, label="the query's own value")
     right.set(xlabel=f"{name} of the query", ylabel=name, title=f"excess correlation {found.excess}")
-    right.legend()
+    figure.legend(loc="outside lower center", ncols=3, fontsize=9, frameon=False)
     with atomic_path(path) as temporary:
         figure.savefig(temporary, format=path.suffix[1:].lower(), dpi=150)

@@ -199,6 +199,7 @@ class Loading:
         self._load, self._limits, self._on_failure = load, limits, on_failure
         self._engine: Engine | None = None
         self._failed = False
+        self._thread: threading.Thread | None = None
 
     @property
     def engine(self) -> Engine:
@@ -213,7 +214,14 @@ class Loading:
 
     def start(self) -> None:
         # A daemon, so that a stop during a long load does not wait for it.
-        threading.Thread(target=self._run, name="open index", daemon=True).start()
+        self._thread = threading.Thread(target=self._run, name="open index", daemon=True)
+        self._thread.start()
+
+    def ends(self, within: float) -> bool:
+        """Whether opening is over, or not begun; waits so many seconds for it."""
+        if self._thread is not None:
+            self._thread.join(within)
+        return self._thread is None or not self._thread.is_alive()
 
     def _run(self) -> None:
         try:

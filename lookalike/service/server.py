@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import socket
 import sys
@@ -18,6 +19,7 @@ from lookalike.service.limits import Limits
 from lookalike.service.middleware import is_loopback
 
 GRACE = 10  # seconds given to requests in flight
+OPENING = 2.0  # seconds that a stop waits for an index which is being opened
 
 
 def serve(
@@ -107,5 +109,9 @@ def _run(
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, stop)
     server.run(sockets=[listening])
+    if not app.state.loading.ends(within=OPENING):
+        # Python would wait forever for the lock of HDF5, which that thread holds and cannot give back any more.
+        sys.stderr.flush()
+        os._exit(0)
     if failures:
         raise failures[0]

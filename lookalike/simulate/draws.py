@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 GOLDEN, MIX_1, MIX_2 = (np.uint64(n) for n in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB))
 
+AT_ONCE = 16384  # numbers that are made together: they stay in a core's cache
+
 Floats = NDArray[np.float64]
 
 
@@ -34,18 +36,21 @@ class Draws:
         n = math.prod(shape)
         half = (n + 1) // 2
         out = np.empty((len(self.rows), 2 * half), np.float32)
-        for row, counters in enumerate(self._counters(name, half)):  # one object at a time stays in cache
-            words = _mix(counters).view(np.uint32).reshape(half, 2)
-            radius = (words[:, 0] & np.uint32(0x7FFFFFFF)).astype(np.float32)
+        counters = self._counters(name, half)  # (B, n/2)
+        step = max(1, AT_ONCE // max(half, 1))
+        for start in range(0, len(counters), step):
+            some = slice(start, start + step)
+            words = _mix(counters[some]).view(np.uint32).reshape(-1, half, 2)
+            radius = (words[..., 0] & np.uint32(0x7FFFFFFF)).astype(np.float32)
             radius += np.float32(0.5)
             radius *= np.float32(2.0**-31)  # in (0, 1]
             np.log(radius, out=radius)
             radius *= np.float32(-2.0)
             np.sqrt(radius, out=radius)
-            angle = words[:, 1].view(np.int32).astype(np.float32)
+            angle = words[..., 1].view(np.int32).astype(np.float32)
             angle *= np.float32(math.pi * 2.0**-31)
-            np.multiply(np.cos(angle), radius, out=out[row, :half])
-            np.multiply(np.sin(angle), radius, out=out[row, half:])
+            np.multiply(np.cos(angle), radius, out=out[some, :half])
+            np.multiply(np.sin(angle), radius, out=out[some, half:])
         return out[:, :n].reshape(-1, *shape)
 
     def choice(self, name: str, weights: NDArray[np.float64]) -> NDArray[np.int64]:

@@ -61,6 +61,7 @@ def plot_log(folder: Path, K: int, copy: Path | None = None) -> None:
             axes.legend(*entries, frameon=False)
     for axes in (loss, accuracy, pair, shape):
         axes.grid(alpha=0.3)
+    figure.suptitle("faint: each step; strong: the mean over the epoch that ends there", fontsize=9, color="0.35")
     drawn = io.BytesIO()  # once, since a second drawing of a figure may place its parts a little differently
     FigureCanvasAgg(figure).print_png(drawn)  # type: ignore[no-untyped-call]
     for path in (folder / PLOT, *([copy] if copy else [])):
