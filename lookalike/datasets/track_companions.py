@@ -2,7 +2,7 @@
 
 All pairs that may be companions are looked at roughly first, in float32; the few that may be among the best by that are
 then measured in float64. A list that this does not prove is made again of all pairs. So the lists are those of float64
-throughout, in a quarter of its time.
+throughout, in a sixth of its time.
 """
 
 from __future__ import annotations
