@@ -446,8 +446,10 @@ def test_catalogs_of_every_kind_read_alike(tmp_path: Path, ending: str) -> None:
     read = read_table(path, Ledger())
     assert list(read.values) == ["objid", "MAG_r", "kind"]
     assert read.ids("objid")[0] == "1237648704586514654"
-    assert read.number("MAG_r")[[0, 2]].tolist() == [20.5, 22.0]
-    assert np.isnan(read.number("MAG_r")[1])
+    (mag,), bad = read.numbers(["MAG_r"], Ledger())
+    assert mag[[0, 2]].tolist() == [20.5, 22.0]
+    assert np.isnan(mag[1])
+    assert not bad.any()
     assert read.column("kind").tolist()[:2] == ["spiral", "a, b"]
 
 
@@ -484,7 +486,7 @@ def test_catalogs_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="holds fractions"):
         table.ids("mag")
     with pytest.raises(InputError, match="must hold numbers"):
-        table.number("name")
+        table.numbers(["name"], Ledger())
     with pytest.raises(InputError, match=r"Unknown column of i.csv 'nam'. Did you mean 'name'"):
         table.ids("nam")
 
