@@ -38,9 +38,10 @@ body { margin: 0 auto; max-width: 1000px; padding: 24px 20px 60px; background: v
   font: 15px/1.5 system-ui, sans-serif; }
 h1 { font-size: 26px; margin: 0 0 4px; } h2 { font-size: 19px; margin: 36px 0 4px; }
 p { margin: 6px 0; } .faint { color: var(--faint); } .wide { overflow-x: auto; }
-.plot { display: block; width: 100%; min-width: 620px; height: auto; margin-top: 8px; }
+.plot { display: block; width: 100%; height: auto; margin-top: 8px; }
 .plot text { fill: var(--ink); font-size: 13px; } .label { text-anchor: end; } .plot .tick { fill: var(--faint);
   text-anchor: middle; } .grid { stroke: var(--line); } .band { fill: var(--band); }
+@media (max-width: 600px) { .plot text { font-size: 20px; } }
 .whisker { stroke-width: 1.6; } .box { stroke-width: 6; opacity: .45; } .mark { stroke: var(--paper); stroke-width: 1; }
 .legend { display: flex; flex-wrap: wrap; gap: 4px 18px; } .key { display: inline-flex; align-items: center; gap: 5px; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; margin-top: 8px; font-size: 13px; }

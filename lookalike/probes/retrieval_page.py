@@ -131,14 +131,18 @@ def _plots(report: RetrievalReport, names: dict[str, str]) -> list[str]:
         if metric in SHARES:
             shares.append((title(metric, report.k), marks))
         else:
-            unit = f", {report.labels.unit}" if report.less_is_better and report.labels.unit else ""
-            others.append((title(metric, report.k) + unit, marks))
+            others.append((title(metric, report.k), marks))
     about = f"Retrieval by {report.labels.column}"
     parts = [interval_plot(shares, about)] if shares else []
-    return parts + [
-        interval_plot([row], f"{about}: {row[0]}", _round_up(max((m.high for m in row[1]), default=1.0)))
-        for row in others
-    ]
+    unit = f", {report.labels.unit}" if report.less_is_better and report.labels.unit else ""
+    for row in others:
+        parts.append(f'<p class="faint">{escape(row[0] + unit)}</p>')
+        parts.append(
+            interval_plot(
+                [("", row[1])], f"{about}: {row[0]}{unit}", _round_up(max((m.high for m in row[1]), default=1.0))
+            )
+        )
+    return parts
 
 
 def _round_up(value: float) -> float:
