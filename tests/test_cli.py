@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from lookalike import __version__
+from lookalike.indexer.index import Index
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -144,6 +145,16 @@ def test_what_an_index_could_not_fill_is_counted(command: Run, toy_index: Path, 
     )
     assert f"{said} there has none.\n" in done.stderr
     assert "k is 999 by default, but there are only 199 other objects" in command("index", *places).stderr
+
+
+def test_the_domains_window_is_taken_where_none_is_named(command: Run, toy_index: Path, tmp_path: Path) -> None:
+    places = [toy_index.parent / "embeddings.h5", "--samples", toy_index.parent / "samples.h5"]
+    usual = command("index", *places, "-k", 60, "--out", tmp_path / "usual")
+    assert "Neighbors lie within the window mag:0.5, as is usual for such objects (--window none: any" in usual.stderr
+    without = command("index", *places, "-k", 60, "--window", "none", "--out", tmp_path / "without")
+    assert "within" not in without.stderr
+    assert Index(tmp_path / "usual").manifest.content_hash == Index(toy_index).manifest.content_hash
+    assert Index(tmp_path / "without").window is None
 
 
 def test_a_closed_pipe_is_silent(toy_index: Path) -> None:

@@ -26,6 +26,7 @@ from lookalike.errors import CorruptError, InputError, LockedError, NotFoundErro
 from lookalike.files import PARTIAL
 from lookalike.indexer.audit import verify
 from lookalike.indexer.index import Index, build_index
+from lookalike.indexer.windows import usual_window
 from lookalike.samples import Samples
 
 Write = Callable[..., tuple[Path, list[Path]]]
@@ -132,16 +133,17 @@ def test_7_no_chunk_is_dropped_whatever_its_name(vector_set: Write, tmp_path: Pa
     assert [path.name for path in Samples(samples).paths] == ["part_0.h5", "part_20.h5", "part_100.h5", "z-last.h5"]
 
 
-def test_without_a_window_the_domains_usual_one_is_named(vector_set: Write, tmp_path: Path) -> None:
-    def usual(columns: dict[str, Any], window: str | None = None) -> list[str]:
-        embeddings, samples = vector_set(toy()[0], columns, domain="galaxy")
-        notes = build_index(embeddings, samples, tmp_path / "index", k=5, window=window, quiet=True).notes
-        return [note for note in notes if "usual in the domain" in note]
+def test_a_domain_has_a_default_window_where_its_column_is_there(vector_set: Write) -> None:
+    vectors, columns = toy()
+    mag = columns["mag"]
 
-    columns = toy()[1]
-    assert [note.split("; ")[1] for note in usual(columns)] == ["usual in the domain galaxy is mag:0.5."]
-    assert usual(columns | {"mag_r": columns["mag"]})[0].endswith(" mag_r:0.5.")  # the first of those there are
-    assert usual(columns, "mag:0.5") == usual({"flux": columns["mag"]}) == []
+    def usual(domain: str, **columns: Any) -> str | None:
+        return usual_window(Samples(vector_set(vectors, columns, domain=domain)[1]))
+
+    assert usual("galaxy", mag=mag) == "mag:0.5"
+    assert usual("galaxy", mag=mag, mag_r=mag) == "mag_r:0.5"  # the first of those there are
+    assert usual("galaxy", mag=mag, mag_r=np.full(len(mag), "bright")) == "mag:0.5"
+    assert usual("galaxy", flux=mag) is usual("image", mag=mag) is None
 
 
 def test_more_neighbors_than_objects_are_capped_and_said(vector_set: Write, tmp_path: Path) -> None:

@@ -197,7 +197,6 @@ EVENT = Domain(
     draw=draw,
     stretches=("display",),
     default_encoder="mlp",
-    windows=("DER_mass_vis:10", "mass_visible:10", "sum_pt:50"),
     fit=fit,
     pace=Pace(viewed=60_000, fewest=5, lr=0.24),
 )

@@ -20,7 +20,10 @@ def index(
     samples: Annotated[list[Path], typer.Option("--samples", help="Its samples files; repeat for several shards.")],
     out: Out,
     k: Annotated[int | None, typer.Option("-k", min=1, help="Neighbors stored per object (default: 999).")] = None,
-    window: Annotated[str | None, typer.Option(help="column:half-width, e.g. mag:0.5 or log(pt):0.1")] = None,
+    window: Annotated[
+        str | None,
+        typer.Option(help="column:half-width, e.g. mag:0.5 or log(pt):0.1, or none (default: the domain's usual one)"),
+    ] = None,
     checkpoint: Annotated[Path | None, typer.Option(help="The encoder's folder, for picture queries.")] = None,
 ) -> None:
     """Store every object's exact k most similar ones within its window.
@@ -28,9 +31,10 @@ def index(
     Example: lookalike index embeddings.h5 --samples samples.h5 --checkpoint checkpoints/mine --out INDEX -k 100
     """
     from lookalike.indexer.index import build_index
-    from lookalike.indexer.windows import Window
+    from lookalike.indexer.windows import USUAL, Window
 
-    report = build_index(embeddings, samples, out, k=k, window=window, checkpoint=checkpoint)
+    chosen = None if window == "none" else window or USUAL
+    report = build_index(embeddings, samples, out, k=k, window=chosen, checkpoint=checkpoint)
     for note in report.notes:
         say(note)
     if report.short_lists and report.window is not None:

@@ -34,7 +34,7 @@ from lookalike.indexer.store import (
     version_folder,
     versions,
 )
-from lookalike.indexer.windows import Window, everyone, ranges, usual_window
+from lookalike.indexer.windows import USUAL, Window, everyone, ranges, usual_window
 from lookalike.progress import progress
 from lookalike.provenance import build_record, write_record
 from lookalike.samples import Samples
@@ -107,9 +107,9 @@ def build_index(
     """Store every object's exact k most similar ones within its window as a new version of the folder `out`.
 
     samples : the shards the embeddings were made from; any other are refused. k : neighbors per object, by default
-    999 or as many as there are. window : "mag:0.5", "log(pt):0.1" or
-    None. checkpoint : the encoder's folder, for picture queries and footprints. memory_bytes : about what is held
-    at once; the result does not depend on it. A killed build leaves the served version as it was, and the next
+    999 or as many as there are. window : "mag:0.5", "log(pt):0.1", "usual" for the domain's default (which may be
+    none) or None. checkpoint : the encoder's folder, for picture queries and footprints. memory_bytes : about what is
+    held at once; the result does not depend on it. A killed build leaves the served version as it was, and the next
     one cleans up. Errors: InputError, NotFoundError, CorruptError, LockedError (another process builds here).
     """
     began = time.monotonic()
@@ -118,7 +118,9 @@ def build_index(
     out = Path(out)
     if out.exists() and not out.is_dir():
         raise InputError(f"An index is a folder, but {out} is a file.")
-    plan, notes = _plan(vectors, data, out, k, Window.parse(window) if window else None, checkpoint)
+    within, said = _window(window, data)
+    plan, notes = _plan(vectors, data, out, k, within, checkpoint)
+    notes += said
     with lock(out):
         if _foreign(out):
             raise InputError(f"{out} holds other files; choose an empty or new folder for the index.")
@@ -211,6 +213,17 @@ def _build(
     return manifest
 
 
+def _window(text: str | None, samples: Samples) -> tuple[Window | None, list[str]]:
+    """The window asked for, and a note where it is the domain's own."""
+    if text != USUAL:
+        return Window.parse(text) if text else None, []
+    usual = usual_window(samples)
+    if usual is None:
+        return None, []
+    note = f"Neighbors lie within the window {usual}, as is usual for such objects (--window none: any object)."
+    return Window.parse(usual), [note]
+
+
 def _plan(
     embeddings: Embeddings,
     samples: Samples,
@@ -233,11 +246,6 @@ def _plan(
         k = n - 1
     if window is not None:
         window.values(samples)  # a missing column is said before anything is written
-    elif usual := usual_window(samples):
-        notes.append(
-            f"Any object may be another's neighbor, since no --window was given; usual in the domain "
-            f"{samples.about.domain} is {usual}."
-        )
     recorded = embeddings.made_from.get("checkpoint")
     encoder = BelongsTo(content_hash=recorded) if recorded else None
     size, source = view_size(samples.size)

@@ -22,6 +22,7 @@ from lookalike.samples import Samples
 Values = NDArray[np.float64]
 Places = NDArray[np.int64]
 
+USUAL = "usual"  # stands for the domain's default window
 _PATTERN = re.compile(r"(?:log\((?P<logged>[^():\s]+)\)|(?P<plain>[^():\s]+)):(?P<width>[^:\s]+)")
 
 
@@ -96,11 +97,15 @@ class Window:
         return found
 
 
+def _of_numbers(samples: Samples, column: str) -> bool:
+    return column in samples.columns and samples.column(column).dtype.kind in "fiub"
+
+
 def usual_window(samples: Samples) -> str | None:
-    """The window that objects of this domain are usually compared in: its first whose column is there; None if none."""
+    """The domain's default window, the first whose column holds numbers here; None where there is none."""
     domain = DOMAINS.get(samples.about.domain)
     windows = domain.windows if domain is not None else ()
-    return next((text for text in windows if Window.parse(text).column in samples.columns), None)
+    return next((text for text in windows if _of_numbers(samples, Window.parse(text).column)), None)
 
 
 @dataclass(frozen=True)
