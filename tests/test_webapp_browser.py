@@ -214,6 +214,9 @@ def test_a_random_object_is_shown_with_its_columns_and_neighbors(visit: Open, si
     one = visit().open().painted()
     one.page.get_by_role("button", name="Random object").click()
     one.page.wait_for_url(re.compile("id=blob-"))
+    while "id=blob-007" in one.page.url:  # one in 200: it has no magnitude, and so no neighbors to be painted
+        one.page.get_by_role("button", name="Random object").click()
+        one.page.wait_for_url(re.compile("id=blob-(?!007)"))
     name = one.page.url.split("id=")[1].split("&")[0]
     one.painted(name)
     assert one.ids == expected(site, name)
