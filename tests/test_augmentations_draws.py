@@ -133,6 +133,14 @@ def test_truncated_lognormal_equals_redrawing(low: float | None, high: float | N
     assert stats.ks_2samp(x, redrawn).pvalue > ODDS
 
 
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(-(2**70), 2**70), first=st.integers(0, 2**40), n=st.integers(1, 3000), view=st.integers(0, 1))
+def test_what_a_cpu_draws_natively_is_what_torch_draws(seed: int, first: int, n: int, view: int) -> None:
+    draws = Draws(seed, 0, torch.arange(first, first + 7), view)
+    assert torch.equal(draws.uniform("u", n), draws.uniform_by_torch("u", n))
+    torch.testing.assert_close(draws.normal("n", n), draws.normal_by_torch("n", n), rtol=1e-5, atol=2e-6)
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_draws_are_the_same_on_a_gpu() -> None:

@@ -189,3 +189,53 @@ def test_widths_that_are_no_widths_leave_the_band() -> None:
     assert torch.equal(blurred[0, :3], images[0, :3])
     assert not torch.equal(blurred[0, 3], images[0, 3])
     assert torch.isfinite(blurred).all()
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    shape=st.tuples(st.integers(1, 4), st.integers(1, 4), st.integers(1, 40), st.integers(1, 40)),
+    size=st.integers(1, 40),
+    reach=st.floats(0.0, 60.0),
+    outside=st.sampled_from(["zeros", "border"]),
+    blurred=st.booleans(),
+    seed=st.integers(0, 1000),
+)
+def test_what_a_cpu_does_natively_is_what_torch_does(
+    shape: tuple[int, int, int, int], size: int, reach: float, outside: str, blurred: bool, seed: int
+) -> None:
+    random = torch.Generator().manual_seed(seed)
+    images = torch.rand(shape, generator=random)
+    matrix = 2 * torch.randn(len(images), 2, 2, generator=random, dtype=torch.float64)
+    offset = reach * torch.randn(len(images), 2, generator=random, dtype=torch.float64)  # far outside, too
+    sigma = 3 * torch.randn(shape[:2], generator=random) if blurred else None
+    slow = ops.resample_by_torch(
+        images if sigma is None else ops.blur_by_torch(images, sigma), matrix, offset, size, outside
+    )
+    fast = ops.resample(images, matrix, offset, size, outside=outside, sigma=sigma)
+    # Places are in float32 of px up to some hundreds, and neighboring px differ by up to 1.
+    torch.testing.assert_close(fast, slow, rtol=0, atol=1e-3)
+    if sigma is not None:
+        torch.testing.assert_close(ops.blur(images, sigma), ops.blur_by_torch(images, sigma), rtol=0, atol=2e-6)
+
+
+def test_places_that_are_no_numbers_read_nothing_outside_the_picture() -> None:
+    images, size = torch.rand(3, 2, 9, 9), 7
+    matrix = torch.eye(2, dtype=torch.float64).repeat(3, 1, 1)
+    matrix[0] *= torch.nan
+    matrix[1] *= 1e300
+    offset = torch.tensor([[0, 0], [0, 0], [-torch.inf, torch.nan]], dtype=torch.float64)
+    for outside in ("zeros", "border"):
+        assert ops.resample(images, matrix, offset, size, outside=outside).shape == (3, 2, size, size)
+
+
+def test_pictures_are_shared_by_threads_without_a_difference(monkeypatch: pytest.MonkeyPatch) -> None:
+    images, sigma = torch.rand(5, 3, 20, 20), torch.rand(5, 3) * 3
+    neutral = {"flip_x": torch.zeros(5), "flip_y": torch.zeros(5), "scale": torch.ones(5), "angle": torch.arange(5.0)}
+    shifts = {"shift_x": torch.zeros(5), "shift_y": torch.ones(5)}
+    made = []
+    for threads in (1, 2, 7):
+        monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
+        made.append((ops.blur(images, sigma), ops.warp(images, 12, sigma=sigma, **neutral, **shifts)))
+    for blurred, warped in made[1:]:
+        assert torch.equal(blurred, made[0][0])
+        assert torch.equal(warped, made[0][1])

@@ -86,7 +86,11 @@ def test_the_report_holds_every_ratio(monkeypatch: pytest.MonkeyPatch, capsys: p
         case["limit_in_our_precision_samples_per_s"] < case["limit_samples_per_s"]
     )
     assert case["limit_at"] in {f"float32, {name}" for name in training.FORMATS}
-    assert case["lightly_at"].split(", ")[1:] in [["0 workers", name] for name in training.FORMATS]
+    assert case["vs_lightly_in_our_precision"] == (
+        case["loop_samples_per_s"] / case["lightly_in_our_precision_samples_per_s"]
+    )
+    for place, precision in (("lightly_at", "float32"), ("lightly_in_our_precision_at", case["precision"])):
+        assert case[place] in {f"{precision}, 0 workers, {name}" for name in training.FORMATS}
     monkeypatch.setattr(training, "measure", lambda chosen, **options: case)
     monkeypatch.setattr("sys.argv", ["lookalike", "bench", "train", "--case", "resnet18-64", "--json"])
     with pytest.raises(SystemExit) as end:

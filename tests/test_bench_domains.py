@@ -90,6 +90,13 @@ def report(encoder: float, raw: float, metric: str = "precision_at_k") -> dict[s
             "intervals": {metric: around, "knn_accuracy": [end + 0.1 for end in around]},
         }
 
+    def baseline(value: float) -> dict[str, Any]:
+        lead = encoder - value
+        return score(value) | {
+            "differences": {metric: lead, "knn_accuracy": lead},
+            "difference_intervals": {name: [lead - 0.01, lead + 0.03] for name in (metric, "knn_accuracy")},
+        }
+
     return {
         "label": "class",
         "k": 10,
@@ -98,9 +105,9 @@ def report(encoder: float, raw: float, metric: str = "precision_at_k") -> dict[s
         "objects": {"tuning": 500, "reporting": 512},
         **score(encoder),
         "baselines": {
-            "pixels_pca": score(raw),
-            "untrained": score(0.3 if raw < 1 else 180.0),
-            "hand_features": score(0.9),
+            "pixels_pca": baseline(raw),
+            "untrained": baseline(0.3 if raw < 1 else 180.0),
+            "hand_features": baseline(0.9),
         },
     }
 
@@ -130,11 +137,14 @@ def test_the_table_says_whose_intervals_are_apart(tmp_path: Path) -> None:
     rows = [line for line in text.splitlines() if line.startswith("| Toys")]
     assert rows[0] == (
         "| Toys | 1,012 | class (2 classes) | precision@10 | 0.600 (0.580–0.620) | 0.550 (0.530–0.570) | "
-        "0.300 (0.280–0.320) | 0.900 (0.880–0.920) | yes | 1:01 |"
+        "0.300 (0.280–0.320) | 0.900 (0.880–0.920) | yes | +0.050 (+0.040 to +0.080) | 1:01 |"
     )
-    assert "| no | 1:01 |" in rows[1]
+    assert "| no | +0.030 (+0.020 to +0.060) | 1:01 |" in rows[1]
     assert "| kNN accuracy | 0.700 (0.680–0.720) |" in rows[2]
     assert "| mean difference@10 | 100.0 (100.0–100.0) | 150.0 (150.0–150.0) |" in rows[4]
+    # Of less is better, a lead is how much less; of two, the smaller.
+    assert "| no | −100.0 (−100.0 to −100.0) |" in rows[3]
+    assert "| yes | +50.0 (+50.0 to +50.0) |" in rows[4]
     assert "Not run: Toys (no files)." in text
     assert as_json(found)["cases"][5] == {"case": "absent", "title": "Toys", "skipped": "no files"}
     assert "touching         precision@10: encoder 0.600" in as_text(found)

@@ -27,6 +27,7 @@ LAYERS = [
         "about",
         "events",
         "helix",
+        "native",
         "tracks",
         "near_ids",
         "origins",

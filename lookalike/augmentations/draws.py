@@ -2,21 +2,28 @@
 
 A row's draws depend on nothing else: not on the batch it sits in, the device, the process or what was drawn before,
 so a resumed or distributed run needs no generator state. Each (seed, epoch, view, name, row) starts its own
-splitmix64 sequence (Steele, Lea & Flood 2014), of which element i is computed directly.
+splitmix64 sequence (Steele, Lea & Flood 2014), of which element i is computed directly, on a CPU by `draws_native`.
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Callable
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
+
+from lookalike.augmentations import draws_native
+from lookalike.native import in_parts
 
 GOLDEN = -7046029254386353131  # 0x9E3779B97F4A7C15 as a signed 64-bit integer, splitmix64's increment
 MIX_1 = -4658895280553007687  # 0xBF58476D1CE4E5B9
 MIX_2 = -7723592293110705685  # 0x94D049BB133111EB
-BLOCK = 1 << 16  # hashes worked on at once on a CPU, so that the passes over them stay in cache
+FEW = 1 << 14  # numbers for which a second thread does not pay
 
 
 class Draws:
@@ -35,6 +42,14 @@ class Draws:
 
     def uniform(self, name: str, *shape: int) -> Tensor:
         """Uniform numbers (B, *shape) float64 in the open interval (0, 1), multiples of 2⁻⁵³."""
+        if self.rows.device.type == "cpu":
+            return torch.from_numpy(self._natively(draws_native.uniforms, name, math.prod(shape), np.float64)).view(
+                -1, *shape
+            )
+        return self.uniform_by_torch(name, *shape)
+
+    def uniform_by_torch(self, name: str, *shape: int) -> Tensor:
+        """`uniform` on any device."""
         bits = _mix(self._counters(name, math.prod(shape)))  # (B, n)
         # The middle of each of 2^52 cells: neither 0 nor 1 can come out, as an inverse distribution function needs.
         bits = (bits >> 12).bitwise_and_((1 << 52) - 1)
@@ -42,19 +57,35 @@ class Draws:
 
     def normal(self, name: str, *shape: int) -> Tensor:
         """Standard normal numbers (B, *shape) float32, two from each 64-bit hash by Box and Muller (1958)."""
+        if self.rows.device.type == "cpu":
+            n = math.prod(shape)
+            out = torch.from_numpy(self._natively(draws_native.normals, name, n + n % 2, np.float32))
+            return out[:, :n].reshape(-1, *shape)
+        return self.normal_by_torch(name, *shape)
+
+    def normal_by_torch(self, name: str, *shape: int) -> Tensor:
+        """`normal` on any device, to the same numbers but for rounding."""
         n = math.prod(shape)
         half = (n + 1) // 2
-        counters = self._counters(name, half)  # (B, half)
         out = torch.empty((len(self.rows), 2 * half), dtype=torch.float32, device=self.rows.device)
-        per_block = max(1, BLOCK // max(half, 1)) if out.device.type == "cpu" else max(1, len(out))
-        for block, made in zip(torch.split(counters, per_block), torch.split(out, per_block), strict=True):
-            _box_muller(_mix(block), made)
+        _box_muller(_mix(self._counters(name, half)), out)
         return out[:, :n].reshape(-1, *shape)  # (B, *shape)
+
+    def _natively(self, fill: Callable[..., None], name: str, n: int, dtype: type[np.floating[Any]]) -> NDArray[Any]:
+        """(B, n) numbers of a loop of `draws_native`."""
+        rows, key = self.rows.contiguous().numpy(), np.uint64(self._key(name) % 2**64)
+        out = np.empty((len(rows), n), dtype)
+        threads = torch.get_num_threads() if out.size > FEW else 1
+        in_parts(lambda part: fill(rows[part], key, out[part]), len(rows), threads)
+        return out
+
+    def _key(self, name: str) -> int:
+        text = f"{self.seed}/{self.epoch}/{self.view}/{name}".encode()
+        return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little", signed=True)
 
     def _counters(self, name: str, n: int) -> Tensor:
         """States 1 to n of each row's own splitmix64 sequence, (B, n) int64."""
-        text = f"{self.seed}/{self.epoch}/{self.view}/{name}".encode()
-        key = int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little", signed=True)
+        key = self._key(name)
         start = _mix(_mix(self.rows * GOLDEN + key) ^ key)  # (B,)
         steps = torch.arange(1, n + 1, dtype=torch.int64, device=self.rows.device) * GOLDEN  # (n,)
         return start[:, None] + steps  # (B, n)

@@ -161,14 +161,12 @@ def apply(images: torch.Tensor, p: Parameters, draws: Draws, settings: GalaxySet
     if len(settings.bands) != C or min(H, W) < size:
         msg = f"Views of {size} px in {len(settings.bands)} bands cannot be cut from pictures of {C} × {H} × {W}."
         raise InputError(msg)
-    x = images.float()
-    if settings.blur.enabled:
-        # The published order enlarges first; blurring first with σ/scale is the same, and lets the orientation,
-        # the size, the shift and the crop share one interpolation.
-        x = ops.blur(x, p.psf_add / p.scale[:, None])  # (B, C, H, W)
+    # The published order enlarges first; blurring first with σ/scale is the same, and lets the orientation, the size,
+    # the shift and the crop share one interpolation.
     x = ops.warp(
-        x,
+        images.float(),
         size,
+        sigma=p.psf_add / p.scale[:, None] if settings.blur.enabled else None,
         flip_x=p.flip_x,
         flip_y=p.flip_y,
         angle=p.angle,

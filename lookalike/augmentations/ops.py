@@ -1,18 +1,20 @@
 """Batched picture operations on any device: one affine resampling, Gaussian blur, noise, extinction.
 
 Offsets and angles are in pixels and radians, x along columns, y along rows; the center of the pixel in column j and
-row i is (x, y) = (j, i). No operation loops over samples.
+row i is (x, y) = (j, i). No operation loops over samples. On a CPU pictures in float32 are blurred and resampled by
+`ops_native`, to the same numbers but for rounding.
 """
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-TRUNCATE = 4.0  # Gaussian kernels end at 4σ, scipy.ndimage's default
-BLUR_BLOCK = 32  # bands blurred at once on a CPU
-RADIUS_STEP = 4  # px
+from lookalike.augmentations import ops_native
+from lookalike.augmentations.ops_native import TRUNCATE
+from lookalike.native import in_parts
 
 
 def warp(
@@ -25,12 +27,14 @@ def warp(
     scale: Tensor,
     shift_x: Tensor,
     shift_y: Tensor,
+    sigma: Tensor | None = None,
 ) -> Tensor:
-    """Flip, rotate, scale, shift and crop about the center, in one bilinear interpolation with zeros outside.
+    """Blur, flip, rotate, scale, shift and crop about the center, in one bilinear interpolation with zeros outside.
 
     images : (B, C, H, W) float32. flip_x, flip_y : (B,) bool, mirror columns, rows. angle : (B,) radians, turning
     the +x axis to the +y axis. scale : (B,), above 1 enlarges both axes alike. shift_x, shift_y : (B,) px, moves the
-    content. Returns the central (B, C, size, size), cropped as `encoder_input` crops stored pictures.
+    content. sigma : (B, C) px of the stored picture, see `blur` (default: none). Returns the central
+    (B, C, size, size), cropped as `encoder_input` crops stored pictures.
     """
     H, W = images.shape[2:]
     # What lies at offset d from the picture's center came from the offset F·R(−angle)·(d − shift)/scale.
@@ -42,22 +46,57 @@ def warp(
     # An even crop of an odd picture, or the reverse, is half a pixel off the picture's center.
     crop_x, crop_y = (W - size) // 2 - (W - size) / 2, (H - size) // 2 - (H - size) / 2
     moved = torch.stack([crop_x - shift_x.to(cos.dtype), crop_y - shift_y.to(cos.dtype)], -1)  # (B, 2)
-    return resample(images, matrix, (matrix @ moved[..., None])[..., 0], size)
+    return resample(images, matrix, (matrix @ moved[..., None])[..., 0], size, sigma=sigma)
 
 
-def resample(images: Tensor, matrix: Tensor, offset: Tensor, size: int, outside: str = "zeros") -> Tensor:
-    """Bilinear interpolation at matrix·u + offset for every output pixel.
+def resample(
+    images: Tensor, matrix: Tensor, offset: Tensor, size: int, *, outside: str = "zeros", sigma: Tensor | None = None
+) -> Tensor:
+    """Bilinear interpolation of the pictures, blurred if so asked, at matrix·u + offset for every output pixel.
 
     images : (B, C, H, W). matrix : (B, 2, 2), offset : (B, 2), both as (x, y) in px. u runs over the output pixels'
     offsets from the output's center, and the result is an offset from the picture's center. outside :
-    `zeros`, or `border` (the nearest pixel). Returns (B, C, size, size).
+    `zeros`, or `border` (the nearest pixel). sigma : (B, C), see `blur` (default: none). Returns (B, C, size, size).
     """
+    if _is_native(images):
+        return _resample_natively(images, matrix, offset, size, outside, sigma)
+    return resample_by_torch(images if sigma is None else blur_by_torch(images, sigma), matrix, offset, size, outside)
+
+
+def resample_by_torch(images: Tensor, matrix: Tensor, offset: Tensor, size: int, outside: str = "zeros") -> Tensor:
+    """`resample` on any device, without the blur."""
     H, W = images.shape[2:]
     # affine_grid and grid_sample (align_corners=False) measure from centers, in half widths: ±1 are the outer edges.
     half = images.new_tensor([W / 2, H / 2])  # (2,)
     theta = torch.cat([matrix * (size / 2), offset[..., None]], -1).to(images.dtype) / half[:, None]  # (B, 2, 3)
     grid = F.affine_grid(theta, [len(images), 1, size, size], align_corners=False)  # (B, h, w, 2)
     return F.grid_sample(images, grid, mode="bilinear", padding_mode=outside, align_corners=False)
+
+
+def _is_native(images: Tensor) -> bool:
+    return images.device.type == "cpu" and images.dtype == torch.float32
+
+
+def _resample_natively(
+    images: Tensor, matrix: Tensor, offset: Tensor, size: int, outside: str, sigma: Tensor | None
+) -> Tensor:
+    B, C, H, W = images.shape
+    matrix, offset = matrix.double(), offset.double()
+    # The output's first pixel, where it comes from, and how far a step along its columns and rows leads there.
+    first = offset + matrix.new_tensor([(W - 1) / 2, (H - 1) / 2]) - matrix.sum(2) * (size - 1) / 2  # (B, 2)
+    affine = torch.cat([first, matrix[:, :, 0], matrix[:, :, 1]], 1).contiguous().numpy()  # (B, 6)
+    pictures, widths = images.contiguous().numpy(), _widths(sigma, B, C)
+    out = np.empty((B, C, size, size), np.float32)
+
+    def some(part: slice) -> None:
+        ops_native.resampled(pictures[part], widths[part], affine[part], outside == "border", out[part])
+
+    in_parts(some, B, torch.get_num_threads())
+    return torch.from_numpy(out)
+
+
+def _widths(sigma: Tensor | None, B: int, C: int) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+    return np.zeros((B, C)) if sigma is None else sigma.double().contiguous().numpy()
 
 
 def blur(images: Tensor, sigma: Tensor) -> Tensor:
@@ -67,30 +106,30 @@ def blur(images: Tensor, sigma: Tensor) -> Tensor:
     edge of the border pixels (`reflect` in scipy.ndimage, d c b a | a b c d | d c b a), which conserves total flux;
     kernels end at 4σ, at most the picture's longer side away. Returns a new (B, C, H, W).
     """
+    if not _is_native(images):
+        return blur_by_torch(images, sigma)
+    pictures, widths = images.contiguous().numpy(), _widths(sigma, *images.shape[:2])
+    out = np.empty_like(pictures)
+    in_parts(
+        lambda part: ops_native.blurred(pictures[part], widths[part], out[part]), len(out), torch.get_num_threads()
+    )
+    return torch.from_numpy(out)
+
+
+def blur_by_torch(images: Tensor, sigma: Tensor) -> Tensor:
+    """`blur` on any device."""
     H, W = images.shape[2:]
     planes = images.reshape(-1, H, W).clone()  # (B·C, H, W)
     widths = sigma.reshape(-1).to(images.dtype)
     wanted = torch.nonzero((widths > 0) & widths.isfinite())[:, 0]  # (n,)
     if not len(wanted):
         return planes.view(images.shape)
-    widths, by_width = torch.sort(widths[wanted])  # bands of one block have kernels of one length
-    order = wanted[by_width]
-    per_block = BLUR_BLOCK if images.device.type == "cpu" else len(wanted)
-    for rows, some in zip(torch.split(order, per_block), torch.split(widths, per_block), strict=True):
-        # Blocks of one size and kernels of few lengths, since a convolution of a new shape has to be compiled first.
-        spare = per_block - len(rows)
-        x, some = F.pad(planes[rows], (0, 0, 0, 0, 0, spare)), F.pad(some, (0, spare), value=1.0)  # (n, H, W), (n,)
-        R = -(-min(_radius(float(some.max())), max(H, W)) // RADIUS_STEP) * RADIUS_STEP
-        taps = gaussian_taps(some, R, max(H, W))  # (n, 2R + 1)
-        x = F.conv2d(_mirrored(x, R, 2)[None], taps[:, None, None], groups=per_block)[0]  # along the rows
-        x = F.conv2d(_mirrored(x, R, 1)[None], taps[:, None, :, None], groups=per_block)[0]  # down the columns
-        planes[rows] = x[: len(rows)]
+    widths, x = widths[wanted], planes[wanted]  # (n,), (n, H, W)
+    R = min(int(TRUNCATE * float(widths.max()) + 0.5), max(H, W))
+    taps = gaussian_taps(widths, R, max(H, W))  # (n, 2R + 1)
+    x = F.conv2d(_mirrored(x, R, 2)[None], taps[:, None, None], groups=len(x))[0]  # along the rows
+    planes[wanted] = F.conv2d(_mirrored(x, R, 1)[None], taps[:, None, :, None], groups=len(x))[0]  # down the columns
     return planes.view(images.shape)
-
-
-def _radius(sigma: float) -> int:
-    """The number of px at which a kernel ends."""
-    return int(TRUNCATE * sigma + 0.5)
 
 
 def gaussian_taps(sigma: Tensor, R: int, limit: int) -> Tensor:

@@ -82,7 +82,7 @@ def measure(
     loop     : our training from an HDF5 file: reading each batch, both views, sub-batch norm, loss, backward,
                optimizer, momentum update, queue; in the precision the machine is fast in.
     lightly  : lightly's MoCo v2 with a queue as long, and its own transforms of 8-bit pictures in memory, at its
-               fastest precision, number of workers and memory format.
+               fastest number of workers and memory format. In float32, as it comes, and in the precision of our loop.
     augment, per_sample : both views of a batch as we make them, and one by one with NumPy and scikit-image in as many
                processes as we have threads.
     """
@@ -97,17 +97,25 @@ def measure(
             for chosen in dict.fromkeys(("float32", precision))
             for name, layout in FORMATS.items()
         }
-        at, lightly = fastest_lightly(samples, case, trainer.plan.K, precision, stack)
+        lightly = {
+            f"lightly {chosen}, {at}": rival.step
+            for chosen in dict.fromkeys(("float32", precision))
+            for at, rival in [fastest_lightly(samples, case, trainer.plan.K, chosen, stack)]
+        }
         contenders: dict[str, Callable[[], object]] = {
             **limits,
             "loop": loop_step(trainer),
-            "lightly": lightly.step,
+            **lightly,
             "augment": augment_step(trainer),
             "per_sample": per_sample_step(samples, case.size, stack),
         }
         rates = _take_turns(contenders, rounds, steps, f"measuring {case.name}", quiet)
-    in_float32 = max((name for name in limits if "float32" in name), key=lambda name: rates[name])
-    in_ours = max((name for name in limits if precision in name), key=lambda name: rates[name])
+
+    def fastest(who: str, chosen: str) -> str:
+        return max((name for name in rates if name.startswith(f"{who} {chosen}")), key=lambda name: rates[name])
+
+    in_float32, in_ours = fastest("limit", "float32"), fastest("limit", precision)
+    as_it_comes, as_ours = fastest("lightly", "float32"), fastest("lightly", precision)
     return {
         "case": case.name,
         "encoder": case.encoder,
@@ -118,13 +126,16 @@ def measure(
         "limit_at": in_float32.removeprefix("limit "),
         "limit_in_our_precision_samples_per_s": rates[in_ours],
         "loop_samples_per_s": rates["loop"],
-        "lightly_samples_per_s": rates["lightly"],
-        "lightly_at": at,
+        "lightly_samples_per_s": rates[as_it_comes],
+        "lightly_at": as_it_comes.removeprefix("lightly "),
+        "lightly_in_our_precision_samples_per_s": rates[as_ours],
+        "lightly_in_our_precision_at": as_ours.removeprefix("lightly "),
         "augment_samples_per_s": rates["augment"],
         "per_sample_samples_per_s": rates["per_sample"],
         "fraction_of_limit": rates["loop"] / rates[in_float32],
         "fraction_of_limit_in_our_precision": rates["loop"] / rates[in_ours],
-        "vs_lightly": rates["loop"] / rates["lightly"],
+        "vs_lightly": rates["loop"] / rates[as_it_comes],
+        "vs_lightly_in_our_precision": rates["loop"] / rates[as_ours],
         "augment_speedup_vs_per_sample": rates["augment"] / rates["per_sample"],
     }
 
@@ -135,15 +146,13 @@ def fastest_lightly(
     """lightly's training at what a few steps of each found the fastest, and what that is; `stack` closes it."""
     pictures = as_pictures(samples.objects(slice(min(len(samples), 512))))
     best: tuple[float, str, LightlyMoCo] | None = None
-    for chosen, workers, (name, layout) in itertools.product(
-        dict.fromkeys(("float32", precision)), WORKERS, FORMATS.items()
-    ):
+    for workers, (name, layout) in itertools.product(WORKERS, FORMATS.items()):
         rival = LightlyMoCo(
             *(pictures, case.encoder, case.size, BATCH),
             queue=queue,
             workers=workers,
             memory_format=layout,
-            precision=chosen,
+            precision=precision,
         )
         _seconds(rival.step, UNTIMED)
         seconds = _seconds(rival.step, 4)
@@ -152,7 +161,7 @@ def fastest_lightly(
             continue
         if best is not None:
             best[2].close()
-        best = seconds, f"{chosen}, {workers} workers, {name}", rival
+        best = seconds, f"{workers} workers, {name}", rival
     assert best is not None
     stack.callback(best[2].close)
     return best[1], best[2]
@@ -251,7 +260,7 @@ def _take_turns(
     with progress(what, rounds * len(contenders), "turns", quiet=quiet) as advance:
         for _ in range(rounds):
             for name, step in contenders.items():
-                _seconds(step, UNTIMED if name in ("loop", "lightly") else 1)
+                _seconds(step, UNTIMED if name.startswith(("loop", "lightly")) else 1)
                 rates[name].append(BATCH * counts[name] / _seconds(step, counts[name]))
                 advance(1)
     return {name: statistics.median(measured) for name, measured in rates.items()}

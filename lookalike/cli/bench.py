@@ -40,7 +40,9 @@ def train(
             f"  our loop {row['loop_samples_per_s']:8.1f}   {row['fraction_of_limit']:.2f} of the limit, "
             f"{row['fraction_of_limit_in_our_precision']:.2f} of that in {row['precision']}\n"
             f"  lightly  {row['lightly_samples_per_s']:8.1f}   we are {row['vs_lightly']:.2f} times as fast "
-            f"({row['lightly_at']})\n"
+            f"({row['lightly_at']}),\n"
+            f"           {row['lightly_in_our_precision_samples_per_s']:8.1f}   "
+            f"{row['vs_lightly_in_our_precision']:.2f} times ({row['lightly_in_our_precision_at']})\n"
             f"  augment  {row['augment_samples_per_s']:8.1f}   both views; {row['augment_speedup_vs_per_sample']:.1f} "
             f"times the {row['per_sample_samples_per_s']:.1f} of one sample at a time on as many cores"
         )

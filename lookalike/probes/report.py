@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lookalike import __version__
+from lookalike.about import PARTICLES
 from lookalike.probes.describe import TRAINED, UNTRAINED
 from lookalike.probes.invariance import TOGETHER, Invariance
 from lookalike.probes.scores import K, Scores
@@ -139,9 +140,17 @@ def as_text(measured: Invariance) -> str:
 
 
 def told(measured: Invariance, name: str) -> str:
-    """A description's name for people: of records and particles `pixels` are the numbers that the encoder is given."""
-    plain = {"pixels": "the numbers given", "hand_features": "their sums and maxima"} if measured.of_numbers else {}
-    return plain.get(name, name.replace("_", " "))
+    """A description's name for people."""
+    return own_names(measured).get(name, name.replace("_", " "))
+
+
+def own_names(measured: Invariance) -> dict[str, str]:
+    """What `pixels` and `hand_features` are where the objects are no pictures."""
+    if measured.of_numbers:
+        return {"pixels": "the numbers given", "hand_features": "their sums and maxima"}
+    if measured.samples.layout == PARTICLES:
+        return {"pixels": "raw jet images", "hand_features": "jet observables"}
+    return {}
 
 
 def _cells(scores: Scores, change: float | None) -> tuple[str, ...]:

@@ -7,15 +7,14 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
-from lookalike.about import PARTICLES
 from lookalike.files import atomic_path
 from lookalike.probes.checks import ODDS
-from lookalike.probes.describe import BY_HAND, TRAINED
+from lookalike.probes.describe import TRAINED
 from lookalike.probes.faults import DEAD, DEAD_NUMBERS, DESTROYED
 from lookalike.probes.invariance import TOGETHER, Invariance
 from lookalike.probes.outputs import check_page
 from lookalike.probes.plots import Bar, Mark, interval_plot, legend, quantile_plot
-from lookalike.probes.report import told
+from lookalike.probes.report import own_names, told
 from lookalike.probes.retrieval import Share
 from lookalike.probes.scores import K, Scores
 from lookalike.wording import counted
@@ -27,7 +26,6 @@ SERIES = {
     "pixels": "raw pixels",
     "hand_features": "radial profile + color histogram",
 }
-OF_JETS = {"pixels": "raw jet images", "hand_features": "jet observables"}  # the same two, where objects are jets
 STYLE = """
 :root { color-scheme: light dark; --paper: #fff; --ink: #1b1d22; --faint: #5c626d; --line: #d8dbe0; --band: #f4f5f7;
   --s0: #0b62c4; --s1: #b23a00; --s2: #6b7280; --s3: #0f7a45; --s4: #8a2fa8; --bad: #b00020; --good: #0f7a45; }
@@ -123,11 +121,9 @@ def _retrieval(measured: Invariance, place: int, title: str, *, crowded: bool = 
 
 def _series(measured: Invariance) -> list[tuple[int, str, str]]:
     """Color, name and label of each of SERIES that was measured; a color is always the same one's."""
-    jets = measured.samples.layout == PARTICLES and not measured.of_numbers
-    names = SERIES | (OF_JETS if jets else {})
     return [
-        (i, name, told(measured, name) if measured.of_numbers and name in BY_HAND else label)
-        for i, (name, label) in enumerate(names.items())
+        (i, name, own_names(measured).get(name, label))
+        for i, (name, label) in enumerate(SERIES.items())
         if name in measured.described
     ]
 
