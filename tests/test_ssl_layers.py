@@ -9,7 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from lookalike.ssl.layers import PRODUCTS_UP_TO, Conv2d, SubBatchNorm2d, use_fast_convolutions, weight_gradient
+from lookalike.ssl import layers
+from lookalike.ssl.layers import (
+    PRODUCTS_UP_TO,
+    Conv2d,
+    SubBatchNorm2d,
+    normalize_parts,
+    use_fast_convolutions,
+    weight_gradient,
+)
 
 
 @pytest.mark.parametrize(("batch", "parts"), [(8, 2), (8, 4), (10, 3), (6, 1)])
@@ -41,6 +49,52 @@ def test_sub_batch_norm_is_batch_norm_of_each_part(batch: int, parts: int) -> No
     variance = torch.stack([one.running_var for one in separate]).mean(dim=0)
     torch.testing.assert_close(ours.running_mean, mean)
     torch.testing.assert_close(ours.running_var, variance)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("layout", ["contiguous", "channels last", "every other row", "turned"])
+@pytest.mark.parametrize(("shape", "parts"), [((10, 6, 5, 4), 3), ((4, 3, 1, 1), 2), ((6, 40, 1, 7), 2)])
+def test_parts_normalized_in_place_are_parts_put_together(
+    dtype: torch.dtype, layout: str, shape: tuple[int, int, int, int], parts: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To the last bit, values, statistics and gradients; the definition is what other devices take."""
+    if layout in ("contiguous", "channels last"):
+        monkeypatch.setattr(layers, "normalize_parts", lambda *given: pytest.fail("the definition was taken"))
+    B, C, H, W = shape
+    x = torch.randn(B, C, 2 * H, W)[:, :, ::2] if layout == "every other row" else torch.randn(shape)
+    x = x.permute(0, 1, 3, 2).contiguous().permute(0, 1, 3, 2) if layout == "turned" else x
+    x = x.contiguous(memory_format=torch.channels_last) if layout == "channels last" else x
+    weights = torch.randn(shape).to(dtype)
+    results = []
+    for slow in (False, True):
+        norm = SubBatchNorm2d(C)
+        norm.sub_batches = parts
+        with torch.no_grad():
+            norm.weight.copy_(torch.linspace(0.5, 2, C))
+            norm.bias.copy_(torch.linspace(-1, 1, C))
+        given = x.to(dtype).detach().requires_grad_()
+        if slow:
+            sizes = layers.part_sizes(B, parts)
+            means, variances = torch.zeros(parts, C), torch.zeros(parts, C)
+            made = normalize_parts(given, norm.weight, norm.bias, means, variances, sizes, norm.eps)
+            norm.running_mean.lerp_(means.mean(0), norm.momentum)
+            norm.running_var.lerp_(variances.mean(0), norm.momentum)
+        else:
+            made = norm(given)
+        (made.float() * weights.float()).sum().backward()
+        results.append(
+            (made.detach(), given.grad, norm.weight.grad, norm.bias.grad, norm.running_mean, norm.running_var)
+        )
+    for fast, expected in zip(*results, strict=True):
+        assert fast is not None
+        assert torch.equal(fast, expected)
+
+
+def test_a_part_of_one_value_has_no_spread_to_be_normalized_by() -> None:
+    norm = SubBatchNorm2d(3)
+    norm.sub_batches = 2
+    with pytest.raises(ValueError, match="more than 1 value per channel"):
+        norm(torch.randn(2, 3, 1, 1))
 
 
 def test_sub_batch_norm_in_evaluation_is_batch_norm() -> None:

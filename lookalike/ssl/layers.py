@@ -6,6 +6,7 @@ gradient from matrix products where the library is slow, which is on a CPU at th
 
 from __future__ import annotations
 
+import functools
 from typing import Any, cast
 
 import torch
@@ -32,19 +33,84 @@ class SubBatchNorm2d(nn.BatchNorm2d):
     def forward(self, input: Tensor) -> Tensor:
         if not self.training or self.sub_batches == 1:
             return super().forward(input)
-        # Its gradient is one concatenation; that of tensor_split is a sum of whole batches padded with zeros.
-        parts = torch.split(input, part_sizes(len(input), self.sub_batches))  # each (B / sub_batches, C, H, W)
-        means = cast(Tensor, self.running_mean).new_zeros(len(parts), self.num_features)
+        sizes = part_sizes(len(input), self.sub_batches)
+        means = cast(Tensor, self.running_mean).new_zeros(len(sizes), self.num_features)
         variances = torch.zeros_like(means)
-        # momentum 1 makes batch_norm leave each part's own statistics in its row of the two buffers.
-        normed = [
-            F.batch_norm(part, mean, variance, self.weight, self.bias, True, 1.0, self.eps)
-            for part, mean, variance in zip(parts, means, variances, strict=True)
-        ]
+        # A compiler cannot look into the one, and GPUs have a faster norm than it calls; it misreads pictures with gaps
+        # between their rows (torch 2.14), and takes single values, which have no spread.
+        in_place = (
+            input.device.type == "cpu"
+            and not torch.compiler.is_compiling()
+            and (input.is_contiguous() or input.is_contiguous(memory_format=torch.channels_last))
+            and sizes[-1] * input[0, 0].numel() > 1
+        )
+        norm = _PartNorm.apply if in_place else normalize_parts
+        normed: Tensor = norm(input, self.weight, self.bias, means, variances, sizes, self.eps)
         cast(Tensor, self.running_mean).lerp_(means.mean(dim=0), self.momentum or 0.0)
         cast(Tensor, self.running_var).lerp_(variances.mean(dim=0), self.momentum or 0.0)
         cast(Tensor, self.num_batches_tracked).add_(1)
-        return torch.cat(normed)  # (B, C, H, W)
+        return normed
+
+
+def normalize_parts(
+    input: Tensor, weight: Tensor, bias: Tensor, means: Tensor, variances: Tensor, sizes: list[int], eps: float
+) -> Tensor:
+    """Batch norm in training of consecutive parts of a batch (B, C, H, W), each by itself.
+
+    means, variances : (parts, C), filled with the statistics of each part. sizes : how many objects each has.
+    """
+    # Its gradient is one concatenation; that of tensor_split is a sum of whole batches padded with zeros.
+    parts = torch.split(input, sizes)  # each (b, C, H, W)
+    # momentum 1 makes batch_norm leave each part's own statistics in its row of the two buffers.
+    normed = [
+        F.batch_norm(part, mean, variance, weight, bias, True, 1.0, eps)
+        for part, mean, variance in zip(parts, means, variances, strict=True)
+    ]
+    return torch.cat(normed)  # (B, C, H, W)
+
+
+class _PartNorm(torch.autograd.Function):
+    """`normalize_parts` to the last bit, each part written to its place: copying them took as long as normalizing."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        input: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        means: Tensor,
+        variances: Tensor,
+        sizes: list[int],
+        eps: float,
+    ) -> Tensor:
+        out, mean, inverse_std = torch.empty_like(input), torch.empty_like(means), torch.empty_like(means)
+        for i, (part, made) in enumerate(zip(torch.split(input, sizes), torch.split(out, sizes), strict=True)):
+            torch.ops.aten.native_batch_norm.out(
+                *(part, weight, bias, means[i], variances[i], True, 1.0, eps),
+                out=made,
+                save_mean=mean[i],
+                save_invstd=inverse_std[i],
+            )
+        ctx.save_for_backward(input, weight, mean, inverse_std)
+        ctx.sizes, ctx.eps = sizes, eps
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        input, weight, mean, inverse_std = ctx.saved_tensors
+        found = [
+            torch.ops.aten.native_batch_norm_backward(
+                *(given, part, weight, None, None, mean[i], inverse_std[i], True, ctx.eps, [True] * 3)
+            )
+            for i, (given, part) in enumerate(
+                zip(torch.split(grad, ctx.sizes), torch.split(input, ctx.sizes), strict=True)
+            )
+        ]
+        of_input, of_weight, of_bias = zip(*found, strict=True)
+        # In the order in which the parts' gradients come in where each is a step of its own.
+        weight_grad, bias_grad = (functools.reduce(torch.add, reversed(each)) for each in (of_weight, of_bias))
+        return torch.cat(of_input), weight_grad, bias_grad, None, None, None, None
 
 
 def part_sizes(B: int, parts: int) -> list[int]:
