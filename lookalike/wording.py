@@ -34,6 +34,11 @@ RULES = {
 }
 
 
+def a(noun: str) -> str:
+    """The noun with its article: a jet, an electron."""
+    return f"{'an' if noun[:1] in tuple('aeiou') else 'a'} {noun}"
+
+
 def in_one_line(error: BaseException) -> str:
     """What an error says in its first line, and in those that this runs on into; its type where it says nothing."""
     first, *more = str(error).strip().splitlines() or [type(error).__name__]

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from lookalike.wording import at_most, counted, in_one_line
+from lookalike.wording import a, at_most, counted, in_one_line
 
 
 @given(st.floats(1e-15, 1e3))
@@ -85,3 +85,13 @@ def test_one_object_is_one_object(tmp_path: Path, lookalike: object) -> None:
 )
 def test_an_error_is_said_in_one_line(text: str, said: str) -> None:
     assert in_one_line(ValueError(text)) == said
+
+
+def test_an_article_goes_by_the_first_letter() -> None:
+    assert [a(noun) for noun in ("jet", "electron", "muon", "other", "tau")] == [
+        "a jet",
+        "an electron",
+        "a muon",
+        "an other",
+        "a tau",
+    ]

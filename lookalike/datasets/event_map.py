@@ -37,6 +37,7 @@ from lookalike.datasets.contract import ROW, listed
 from lookalike.datasets.event_blocks import EventTable
 from lookalike.errors import InputError
 from lookalike.events import PRIMITIVES
+from lookalike.wording import a
 
 Kind = Literal["met", "jet", "tau", "lepton", "electron", "muon", "photon", "other"]
 POLAR, CARTESIAN = ("pt", "eta", "phi"), ("px", "py", "pz", "energy")
@@ -72,7 +73,7 @@ class ObjectColumns(Config):
         if self.type == "met":
             raise ValueError("the missing momentum is named under [met]")
         if isinstance(self.mass, float) and not 0 <= self.mass <= (LIGHTEST_HEAVY if self.type in LIGHT else inf):
-            raise ValueError(f"the mass of a {self.type} is a number in GeV, and {self.mass:g} GeV is none of it")
+            raise ValueError(f"the mass of {a(self.type)} is a number in GeV, and {self.mass:g} GeV is none of it")
         return self
 
     def named(self, parts: tuple[str, ...]) -> list[str]:

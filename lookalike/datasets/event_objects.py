@@ -13,6 +13,7 @@ from lookalike.datasets.event_map import CARTESIAN, POLAR, EventMap, MetColumns,
 from lookalike.datasets.event_rules import FARTHEST, HUGE, SOFTEST, Bools, Faults, Floats, azimuths, by_row
 from lookalike.errors import InputError
 from lookalike.events import PARTICLE, TYPES
+from lookalike.wording import a
 
 Owners = NDArray[np.int64]
 MET = TYPES.index("met")
@@ -125,7 +126,9 @@ def _objects(
     rows = len(faults.good)
     jagged = [isinstance(block[name], Jagged) for name in each.columns]
     if any(jagged) and not all(jagged):
-        raise InputError(f"All numbers of a {each.type} are in lists, or none is; mixed are {', '.join(each.columns)}.")
+        raise InputError(
+            f"All numbers of {a(each.type)} are in lists, or none is; mixed are {', '.join(each.columns)}."
+        )
     lists = bool(jagged[0])
     owner, values = _aligned(block, each.columns, faults) if lists else (np.arange(rows), _flat(block, each.columns))
     for numbers in values.values():
@@ -145,12 +148,12 @@ def _objects(
     name = each.columns[0]
     btag = np.where(btag > 0, btag, 0.0)  # taggers write -1 and less where they say nothing
     whole = np.isfinite(pt) & np.isfinite(eta) & np.isfinite(phi) & np.isfinite(mass) & np.isfinite(btag)
-    faults.refuse(by_row(~whole, faults, owner), f"a {each.type} ({name}) has an undefined momentum.")
-    faults.refuse(by_row(pt * scale < SOFTEST, faults, owner), f"a {each.type} ({name}) has a pT that is not above 0.")
+    faults.refuse(by_row(~whole, faults, owner), f"{a(each.type)} ({name}) has an undefined momentum.")
+    faults.refuse(by_row(pt * scale < SOFTEST, faults, owner), f"{a(each.type)} ({name}) has a pT that is not above 0.")
     beyond = (pt * scale > HUGE) | (mass * scale > HUGE) | (btag > HUGE)
-    faults.refuse(by_row(beyond, faults, owner), f"a {each.type} ({name}) has a momentum, mass or tag above {HUGE:g}.")
-    faults.refuse(by_row(np.abs(eta) > FARTHEST, faults, owner), f"a {each.type} ({name}) is beyond |η| = 10.")
-    phi = azimuths(phi, f"{each.phi or each.py} of a {each.type}", faults, owner)
+    faults.refuse(by_row(beyond, faults, owner), f"{a(each.type)} ({name}) has a momentum, mass or tag above {HUGE:g}.")
+    faults.refuse(by_row(np.abs(eta) > FARTHEST, faults, owner), f"{a(each.type)} ({name}) is beyond |η| = 10.")
+    phi = azimuths(phi, f"{each.phi or each.py} of {a(each.type)}", faults, owner)
     if light := int(np.count_nonzero(mass < 0)):
         faults.ledger.counts[LIGHT] += light
     kind = np.full(len(pt), float(TYPES.index(each.type)))

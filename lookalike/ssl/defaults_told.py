@@ -19,11 +19,11 @@ def told() -> dict[str, str]:
 
 def _by_data() -> dict[str, str]:
     """The settings that follow from data, domain and machine."""
-    encoders = {domain.default_encoder for domain in DOMAINS.values()}
+    *encoders, last = sorted({domain.default_encoder for domain in DOMAINS.values()})
     mlp, of_set = MlpSettings(), SetSettings()
     paced = [(domain.name, domain.pace) for domain in DOMAINS.values() if domain.pace]
     return {
-        "encoder": " or ".join(sorted(encoders)) + (" by the domain" if len(encoders) > 1 else ""),
+        "encoder": f"{', '.join(encoders)} or {last}, by the domain",
         "small_stem": f"for views below {SMALL_VIEW} px",
         "epochs": f"{defaults.VIEWED:,}/N; at least {_growing(defaults.FEWEST_EPOCHS)}; "
         f"at most {defaults.MOST_EPOCHS:,}"
