@@ -143,7 +143,9 @@ def test_a_domain_has_a_default_window_where_its_column_is_there(vector_set: Wri
     assert usual("galaxy", mag=mag) == "mag:0.5"
     assert usual("galaxy", mag=mag, mag_r=mag) == "mag_r:0.5"  # the first of those there are
     assert usual("galaxy", mag=mag, mag_r=np.full(len(mag), "bright")) == "mag:0.5"
+    assert usual("galaxy", mag=mag, mag_r=np.full(len(mag), np.nan)) == "mag:0.5"  # else nothing had a neighbor
     assert usual("galaxy", flux=mag) is usual("image", mag=mag) is None
+    assert usual("jet", pt=np.zeros(len(mag))) is None
 
 
 def test_more_neighbors_than_objects_are_capped_and_said(vector_set: Write, tmp_path: Path) -> None:

@@ -95,7 +95,7 @@ class Domain:
                     training reads that of its seed and epoch 0, an evaluation one of its own.
     draw          : (one object (*shape) in stored units, about, stretch, size in px) -> a picture for people.
     stretches     : names `draw` accepts; the first is the default.
-    windows       : default windows in order of preference: `lookalike index` takes the first whose column is there.
+    windows       : default windows in order of preference: `lookalike index` takes the first whose column has numbers.
     """
 
     name: str

@@ -97,15 +97,18 @@ class Window:
         return found
 
 
-def _of_numbers(samples: Samples, column: str) -> bool:
-    return column in samples.columns and samples.column(column).dtype.kind in "fiub"
+def _applies(window: Window, samples: Samples) -> bool:
+    """Whether the column is there and any object has a defined number in it."""
+    if window.column not in samples.columns or samples.column(window.column).dtype.kind not in "fiub":
+        return False
+    return bool(np.isfinite(window.values(samples)).any())
 
 
 def usual_window(samples: Samples) -> str | None:
-    """The domain's default window, the first whose column holds numbers here; None where there is none."""
+    """The domain's default window, the first that any object has a number for; None where there is none."""
     domain = DOMAINS.get(samples.about.domain)
     windows = domain.windows if domain is not None else ()
-    return next((text for text in windows if _of_numbers(samples, Window.parse(text).column)), None)
+    return next((text for text in windows if _applies(Window.parse(text), samples)), None)
 
 
 @dataclass(frozen=True)
