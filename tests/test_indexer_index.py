@@ -172,7 +172,7 @@ def test_a_version_that_answers_otherwise_than_the_one_before_says_so(vector_set
     ]
     assert told(6, "log(mag):0.2") == [
         "Version v000002, served until now, had no window and k = 5; this one has the window log(mag) ± 0.2 and k = 6. "
-        "To have the former again, build with no --window and -k 5."
+        "To have the former again, build with --window none and -k 5."
     ]
     assert "build with --window 'log(mag):0.2'." in told(6, "mag:0.5")[0]
     assert "had k = 6; this one has k = 7." in told(7, "mag:0.5")[0]

@@ -294,7 +294,7 @@ def _changed(plan: _Plan, current: Index | None) -> list[str]:
     if current.window != plan.window:
         before.append(_told(current.window))
         now.append(_told(plan.window))
-        again.append("no --window" if current.window is None else f"--window {shlex.quote(str(current.window))}")
+        again.append(f"--window {'none' if current.window is None else shlex.quote(str(current.window))}")
     if current.k != plan.k:
         before.append(f"k = {current.k:,}")
         now.append(f"k = {plan.k:,}")
