@@ -225,7 +225,37 @@ def test_places_that_are_no_numbers_read_nothing_outside_the_picture() -> None:
     matrix[1] *= 1e300
     offset = torch.tensor([[0, 0], [0, 0], [-torch.inf, torch.nan]], dtype=torch.float64)
     for outside in ("zeros", "border"):
-        assert ops.resample(images, matrix, offset, size, outside=outside).shape == (3, 2, size, size)
+        found = ops.resample(images, matrix, offset, size, outside=outside)
+        assert found.shape == (3, 2, size, size)
+        assert ((found >= 0) & (found <= 1)).all()
+
+
+def test_places_that_no_integer_holds_are_outside_the_picture() -> None:
+    images, matrix = torch.rand(2, 1, 9, 9), torch.eye(2, dtype=torch.float64).repeat(2, 1, 1)
+    offset = torch.tensor([[1e30, -1e30], [-1e30, 1e30]], dtype=torch.float64)
+    assert (ops.resample(images, matrix, offset, 7) == 0).all()
+    found = ops.resample(images, matrix, offset, 7, outside="border")
+    assert (found[0] == images[0, 0, 0, 8]).all()
+    assert (found[1] == images[1, 0, 8, 0]).all()
+
+
+def test_rounding_of_long_steps_invents_no_brightness() -> None:
+    step = torch.linspace(1e8, 2e8, 50, dtype=torch.float64)
+    matrix = step[:, None, None] * torch.eye(2, dtype=torch.float64)
+    offset = (1.5 - 3 * step)[:, None].expand(-1, 2)  # of the last column and row of 7, the others are outside
+    for outside in ("zeros", "border"):
+        found = ops.resample(torch.rand(50, 1, 9, 9), matrix, offset, 7, outside=outside)
+        assert ((found >= 0) & (found <= 1)).all()
+
+
+def test_shapes_that_are_not_those_of_the_pictures_are_refused() -> None:
+    images, offset = torch.rand(3, 2, 9, 9), torch.zeros(3, 2, dtype=torch.float64)
+    matrix = torch.eye(2, dtype=torch.float64).repeat(3, 1, 1)
+    for wrong in ({"matrix": matrix[:1]}, {"offset": offset[:2]}, {"sigma": torch.ones(3, 1)}):
+        with pytest.raises(ValueError, match="but must have"):
+            ops.resample(images, **({"matrix": matrix, "offset": offset, "size": 7} | wrong))
+    with pytest.raises(ValueError, match="but must have"):
+        ops.blur(images, torch.ones(1, 2))
 
 
 def test_pictures_are_shared_by_threads_without_a_difference(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -58,6 +58,11 @@ def resample(
     offsets from the output's center, and the result is an offset from the picture's center. outside :
     `zeros`, or `border` (the nearest pixel). sigma : (B, C), see `blur` (default: none). Returns (B, C, size, size).
     """
+    B = len(images)
+    _check("matrix", matrix, (B, 2, 2))
+    _check("offset", offset, (B, 2))
+    if sigma is not None:
+        _check("sigma", sigma, images.shape[:2])
     if _is_native(images):
         return _resample_natively(images, matrix, offset, size, outside, sigma)
     return resample_by_torch(images if sigma is None else blur_by_torch(images, sigma), matrix, offset, size, outside)
@@ -71,6 +76,12 @@ def resample_by_torch(images: Tensor, matrix: Tensor, offset: Tensor, size: int,
     theta = torch.cat([matrix * (size / 2), offset[..., None]], -1).to(images.dtype) / half[:, None]  # (B, 2, 3)
     grid = F.affine_grid(theta, [len(images), 1, size, size], align_corners=False)  # (B, h, w, 2)
     return F.grid_sample(images, grid, mode="bilinear", padding_mode=outside, align_corners=False)
+
+
+def _check(name: str, given: Tensor, shape: tuple[int, ...]) -> None:
+    """ValueError for another shape, since compiled loops would read what lies beyond the end."""
+    if given.shape != shape:
+        raise ValueError(f"{name} has the shape {tuple(given.shape)}, but must have {tuple(shape)}.")
 
 
 def _is_native(images: Tensor) -> bool:
@@ -106,6 +117,7 @@ def blur(images: Tensor, sigma: Tensor) -> Tensor:
     edge of the border pixels (`reflect` in scipy.ndimage, d c b a | a b c d | d c b a), which conserves total flux;
     kernels end at 4σ, at most the picture's longer side away. Returns a new (B, C, H, W).
     """
+    _check("sigma", sigma, images.shape[:2])
     if not _is_native(images):
         return blur_by_torch(images, sigma)
     pictures, widths = images.contiguous().numpy(), _widths(sigma, *images.shape[:2])

@@ -52,11 +52,7 @@ def resampled(images: Plane, sigma: NDArray[np.float64], affine: NDArray[np.floa
                 for y in range(y0, y1):
                     _set(box[c, y - top, x0 - left : x1 - left], f32(1), images[b, c, y, x0:x1])
             _rim(box[c], y0 - top, y1 - top, x0 - left, x1 - left, border)
-        if border:
-            limits = (f32(-left), f32(W - 1 - left), f32(-top), f32(H - 1 - top))
-        else:
-            limits = (f32(-1 - left), f32(W - left), f32(-1 - top), f32(H - top))
-        _interpolate(box, affine[b], left, top, limits, out[b])
+        _interpolate(box, affine[b], left, top, out[b])
 
 
 @native
@@ -65,36 +61,33 @@ def _reach(start: float, along_j: float, along_i: float, size: int, length: int)
     to_j, to_i = along_j * (size - 1), along_i * (size - 1)
     low = start + min(to_j, 0.0) + min(to_i, 0.0)
     high = start + max(to_j, 0.0) + max(to_i, 0.0)
-    # One px more than is needed, against rounding; at least two px, however far outside.
-    first = int(min(max(math.floor(low) - 1.0, -1.0), length - 1.0))
-    last = int(max(min(math.floor(high) + 2.0, float(length)), first + 1.0))
+    # One px more than is needed, against rounding; at least two px, however far outside, and of NaN, which loses every
+    # comparison, all. What is rounded stays a float until it is small, since no integer holds any number.
+    first = int(min(length - 1.0, max(-1.0, np.floor(low) - 1.0)))
+    last = int(max(first + 1.0, min(float(length), np.floor(high) + 2.0)))
     return first, last + 1
 
 
 @native
-def _interpolate(
-    box: Plane,
-    affine: NDArray[np.float64],
-    left: int,
-    top: int,
-    limits: tuple[np.float32, np.float32, np.float32, np.float32],
-    out: Plane,
-) -> None:
-    """Fill out (C, size, size) from box (C, rows, columns), whose first px is at row `top` and column `left`."""
+def _interpolate(box: Plane, affine: NDArray[np.float64], left: int, top: int, out: Plane) -> None:
+    """Fill out (C, size, size) from box (C, rows, columns), whose first px is at row `top` and column `left`.
+
+    What lies outside the box is like its outermost px: where the picture ends, those are its rim.
+    """
     C, rows, columns = box.shape
     size = out.shape[1]
     flat = box.reshape(-1)
     at, u, v = np.empty(size, np.uint64), np.empty(size, f32), np.empty(size, f32)
     dx, dy = f32(affine[2]), f32(affine[3])
-    low_x, high_x, low_y, high_y = limits
+    high_x, high_y = f32(columns - 1), f32(rows - 1)
     last_x, last_y, width = i32(columns - 2), i32(rows - 2), i32(columns)
     for i in range(size):
         x0, y0 = f32(affine[0] + i * affine[4] - left), f32(affine[1] + i * affine[5] - top)
         for j in range(size):
-            x = min(max(x0 + f32(i32(j)) * dx, low_x), high_x)
-            y = min(max(y0 + f32(i32(j)) * dy, low_y), high_y)
-            # No number, not even NaN, leads out of the box.
-            column, row = min(max(i32(x), i32(0)), last_x), min(max(i32(y), i32(0)), last_y)
+            # No number leads out of the box; NaN, which loses the first comparison, leads to its start.
+            x = min(max(f32(0), x0 + f32(i32(j)) * dx), high_x)
+            y = min(max(f32(0), y0 + f32(i32(j)) * dy), high_y)
+            column, row = min(i32(x), last_x), min(i32(y), last_y)
             u[j], v[j] = x - f32(column), y - f32(row)
             at[j] = u64(row * width + column)
         # Band by band within a pixel: compiled as gathers of many pixels it takes twice as long.
