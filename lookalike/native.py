@@ -6,17 +6,38 @@ Compiled once a machine: the result is kept beside the source, or in the user's 
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import suppress
 from functools import cache
 from typing import Any, TypeVar, cast
 
 import numba
+from numba.core.caching import FunctionCache
 
 Loop = TypeVar("Loop", bound=Callable[..., Any])
 
 # Sums may be taken with fused multiply-adds and zeros lose their sign; NaN and infinity keep their meaning.
 LOOSE = {"contract", "nsz"}
+
+_thread = threading.local()
+
+
+class _Kept(FunctionCache):
+    """What numba keeps of a function; what cannot be read is compiled again, and what cannot be kept is not."""
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        try:
+            return super().load_overload(sig, target_context)  # type: ignore[no-untyped-call]
+        except Exception:  # a file cut short, by a crash or a full disk, is no pickle of whatever kind
+            with suppress(OSError):
+                self.flush()  # type: ignore[no-untyped-call]
+            return None
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        with suppress(OSError):
+            super().save_overload(sig, data)  # type: ignore[no-untyped-call]
 
 
 def native(loop: Loop) -> Loop:
@@ -24,28 +45,37 @@ def native(loop: Loop) -> Loop:
 
     Functions that it calls must be native and of the same file, or a change of theirs would not be noticed.
     """
-    try:
-        compiled = numba.njit(nogil=True, cache=True, fastmath=LOOSE, error_model="numpy")(loop)
-    except RuntimeError:  # there is no folder to keep the result in
-        compiled = numba.njit(nogil=True, fastmath=LOOSE, error_model="numpy")(loop)
+    compiled = numba.njit(nogil=True, fastmath=LOOSE, error_model="numpy")(loop)
+    with suppress(RuntimeError):  # there is no folder to keep the result in
+        # As enable_caching does with numba's own.
+        compiled._cache = _Kept(loop)  # type: ignore[attr-defined,no-untyped-call]
     return cast(Loop, compiled)
 
 
 def in_parts(work: Callable[[slice], object], count: int, threads: int) -> None:
-    """Do work(part) for parts that make up 0 … count, in so many threads, this one among them."""
-    threads = max(1, min(threads, count))
-    parts = [slice(count * t // threads, count * (t + 1) // threads) for t in range(threads)]
+    """Do work(part) for parts that make up 0 … count, in so many threads, this one among them.
+
+    An error of a part is raised when all have ended. Work that is itself shared out by a part is done by its thread.
+    """
+    n = 1 if getattr(_thread, "of_pool", False) else max(1, min(threads, count))  # else it might wait for itself
+    parts = [slice(count * t // n, count * (t + 1) // n) for t in range(n)]
     others = [_pool(threads).submit(work, part) for part in parts[1:]]
     try:
         work(parts[0])
     finally:
-        for other in others:
-            other.result()
+        wait(others)
+    for other in others:
+        other.result()
 
 
 @cache
 def _pool(threads: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(threads - 1, thread_name_prefix="lookalike-native")
+    # By the threads that are asked for, not by those that a small batch needs, or there would be a pool of each number.
+    return ThreadPoolExecutor(threads - 1, "lookalike-native", _begin)
+
+
+def _begin() -> None:
+    _thread.of_pool = True
 
 
 # A forked process has its parent's pool without the threads.

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import subprocess
 import sys
 import threading
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -35,13 +38,32 @@ def test_an_error_of_any_part_is_raised_once_all_have_ended() -> None:
     ended = []
 
     def work(part: slice) -> None:
+        if part.start == 1:
+            raise ValueError("part 1")
+        time.sleep(0.1 * part.start)
         ended.append(part.start)
-        if part.start == 2:
-            raise ValueError("part 2")
 
-    with pytest.raises(ValueError, match="part 2"):
+    with pytest.raises(ValueError, match="part 1"):
         in_parts(work, 4, 4)
-    assert sorted(ended) == [0, 1, 2, 3]
+    assert sorted(ended) == [0, 2, 3]
+
+
+def test_parts_may_share_out_their_own_work() -> None:
+    source = (
+        "from lookalike.native import in_parts\nseen = []\nin_parts(lambda part: in_parts(seen.append, 5, 2), 2, 2)\n"
+        "print(sum(part.stop - part.start for part in seen))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, timeout=120, check=True)
+    assert done.stdout == "10\n"
+
+
+def test_small_batches_begin_no_threads_of_their_own() -> None:
+    source = (
+        "import threading\nfrom lookalike.native import in_parts\n"
+        "for count in range(1, 30): in_parts(lambda part: None, count, 4)\nprint(threading.active_count() <= 4)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, timeout=120, check=True)
+    assert done.stdout == "True\n"
 
 
 def _shared_out(parts: multiprocessing.Queue[int]) -> None:
@@ -65,3 +87,31 @@ def test_loops_are_compiled_where_nothing_can_be_kept() -> None:
     # Code that has no file has no folder beside it.
     done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, timeout=300, check=False)
     assert (done.returncode, done.stdout.strip()) == (0, "42"), done.stderr
+
+
+def test_what_was_kept_broken_or_cannot_be_kept_is_compiled_again(tmp_path: Path) -> None:
+    (tmp_path / "loops.py").write_text("from lookalike.native import native\n@native\ndef twice(x): return 2 * x\n")
+    full = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0)); "  # as a full disk: no byte is written
+    environment = {name: value for name, value in os.environ.items() if name != "NUMBA_CACHE_DIR"}
+
+    def run(before: str = "") -> list[Path]:
+        done = subprocess.run(
+            [sys.executable, "-c", f"import loops; {before}print(loops.twice(21))"],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        assert (done.returncode, done.stdout.strip()) == (0, "42"), done.stderr
+        return sorted(path for path in tmp_path.rglob("*.nb?") if path.stat().st_size)
+
+    assert run(full) == []
+    kept = run()
+    assert len(kept) == 2
+    for path in kept:
+        path.write_bytes(b"")
+    assert run() == kept
+    kept[0].write_bytes(kept[0].read_bytes()[:40])
+    assert run() == kept
