@@ -33,6 +33,7 @@ RECORDED = (
     "faiss-gpu",
     "faiss-cpu",
     "numpy",
+    "numba",
     "h5py",
     "scikit-image",
     "sep",
