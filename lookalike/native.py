@@ -57,7 +57,7 @@ def in_parts(work: Callable[[slice], object], count: int, threads: int) -> None:
 
     An error of a part is raised when all have ended. Work that is itself shared out by a part is done by its thread.
     """
-    n = 1 if getattr(_thread, "of_pool", False) else max(1, min(threads, count))  # else it might wait for itself
+    n = 1 if _alone() else max(1, min(threads, count))
     parts = [slice(count * t // n, count * (t + 1) // n) for t in range(n)]
     others = [_pool(threads).submit(work, part) for part in parts[1:]]
     try:
@@ -66,6 +66,11 @@ def in_parts(work: Callable[[slice], object], count: int, threads: int) -> None:
         wait(others)
     for other in others:
         other.result()
+
+
+def _alone() -> bool:
+    """Whether no other thread can help: one of a pool might wait for itself, and Python begins none while it ends."""
+    return getattr(_thread, "of_pool", False) or not threading.main_thread().is_alive()
 
 
 @cache

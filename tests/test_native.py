@@ -57,6 +57,15 @@ def test_parts_may_share_out_their_own_work() -> None:
     assert done.stdout == "10\n"
 
 
+def test_work_goes_on_while_python_ends() -> None:
+    source = (
+        "import threading\nfrom lookalike.native import in_parts\ndef work():\n    threading.main_thread().join()\n"
+        "    in_parts(print, 2, 2)\nthreading.Thread(target=work).start()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, timeout=120, check=True)
+    assert (done.stdout, done.stderr) == ("slice(0, 2, None)\n", "")
+
+
 def test_small_batches_begin_no_threads_of_their_own() -> None:
     source = (
         "import threading\nfrom lookalike.native import in_parts\n"
