@@ -5,6 +5,7 @@ Compiled once a machine: the result is kept beside the source, or in the user's 
 
 from __future__ import annotations
 
+import hashlib
 import os
 import threading
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from functools import cache
 from typing import Any, TypeVar, cast
 
 import numba
-from numba.core.caching import FunctionCache
+from numba.core.caching import FunctionCache, IndexDataCacheFile
 
 Loop = TypeVar("Loop", bound=Callable[..., Any])
 
@@ -24,8 +25,24 @@ LOOSE = {"contract", "nsz"}
 _thread = threading.local()
 
 
+class _Files(IndexDataCacheFile):
+    """numba's files of one function, of which an index never names a file before it is there, or one of older code."""
+
+    def save(self, key: Any, data: Any) -> None:
+        # numba writes the index first and numbers files from 1: cut short there, older code would be run ever after.
+        digest = hashlib.blake2b(repr((self._source_stamp, key)).encode(), digest_size=6).digest()
+        name = self._data_name(int.from_bytes(digest, "big"))  # type: ignore[no-untyped-call]
+        self._save_data(name, data)  # type: ignore[no-untyped-call]
+        self._save_index(self._load_index() | {key: name})  # type: ignore[no-untyped-call]
+
+
 class _Kept(FunctionCache):
     """What numba keeps of a function; what cannot be read is compiled again, and what cannot be kept is not."""
+
+    def __init__(self, loop: Any) -> None:
+        super().__init__(loop)  # type: ignore[no-untyped-call]
+        stamp = self._impl.locator.get_source_stamp()
+        self._cache_file = _Files(self._cache_path, self._impl.filename_base, stamp)  # type: ignore[no-untyped-call]
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         try:
@@ -48,7 +65,7 @@ def native(loop: Loop) -> Loop:
     compiled = numba.njit(nogil=True, fastmath=LOOSE, error_model="numpy")(loop)
     with suppress(RuntimeError):  # there is no folder to keep the result in
         # As enable_caching does with numba's own.
-        compiled._cache = _Kept(loop)  # type: ignore[attr-defined,no-untyped-call]
+        compiled._cache = _Kept(loop)  # type: ignore[attr-defined]
     return cast(Loop, compiled)
 
 

@@ -99,13 +99,15 @@ def test_loops_are_compiled_where_nothing_can_be_kept() -> None:
 
 
 def test_what_was_kept_broken_or_cannot_be_kept_is_compiled_again(tmp_path: Path) -> None:
-    (tmp_path / "loops.py").write_text("from lookalike.native import native\n@native\ndef twice(x): return 2 * x\n")
-    full = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0)); "  # as a full disk: no byte is written
+    source = "from lookalike.native import native\n@native\ndef twice(x): return 2 * x\n"
+    (tmp_path / "loops.py").write_text(source)
     environment = {name: value for name, value in os.environ.items() if name != "NUMBA_CACHE_DIR"}
 
-    def run(before: str = "") -> list[Path]:
+    def run(most: int | None = None, told: str = "42") -> list[Path]:
+        """What is kept; files are of so many bytes at most, as where the disk is full."""
+        limit = "" if most is None else f"import resource as r; r.setrlimit(r.RLIMIT_FSIZE, ({most}, {most})); "
         done = subprocess.run(
-            [sys.executable, "-c", f"import loops; {before}print(loops.twice(21))"],
+            [sys.executable, "-c", f"import loops; {limit}print(loops.twice(21))"],
             cwd=tmp_path,
             env=environment,
             capture_output=True,
@@ -113,10 +115,10 @@ def test_what_was_kept_broken_or_cannot_be_kept_is_compiled_again(tmp_path: Path
             timeout=300,
             check=False,
         )
-        assert (done.returncode, done.stdout.strip()) == (0, "42"), done.stderr
+        assert (done.returncode, done.stdout.strip()) == (0, told), done.stderr
         return sorted(path for path in tmp_path.rglob("*.nb?") if path.stat().st_size)
 
-    assert run(full) == []
+    assert run(0) == []
     kept = run()
     assert len(kept) == 2
     for path in kept:
@@ -124,3 +126,6 @@ def test_what_was_kept_broken_or_cannot_be_kept_is_compiled_again(tmp_path: Path
     assert run() == kept
     kept[0].write_bytes(kept[0].read_bytes()[:40])
     assert run() == kept
+    (tmp_path / "loops.py").write_text(source.replace("2 *", "3 *"))
+    run(2000, "63")  # the index can be kept, the code cannot
+    run(None, "63")
