@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from lookalike.augmentations import ops
+from lookalike.errors import InputError
 
 
 def warp(image: torch.Tensor, size: int, **changes: float) -> torch.Tensor:
@@ -269,3 +270,18 @@ def test_pictures_are_shared_by_threads_without_a_difference(monkeypatch: pytest
     for blurred, warped in made[1:]:
         assert torch.equal(blurred, made[0][0])
         assert torch.equal(warped, made[0][1])
+
+
+def test_a_gradient_reaches_the_pictures() -> None:
+    images = torch.rand(2, 3, 9, 9, requires_grad=True)
+    views = ops.resample(
+        images, torch.eye(2).repeat(2, 1, 1), torch.zeros(2, 2), 7, sigma=torch.tensor([[0.0, 1.0, 0.5]] * 2)
+    )
+    views.sum().backward()
+    assert images.grad is not None
+    assert float(images.grad.abs().sum()) > 0
+
+
+def test_another_rule_for_what_lies_outside_is_refused() -> None:
+    with pytest.raises(InputError, match=r"'reflection'.* Choices: zeros, border"):
+        ops.resample(torch.rand(1, 1, 4, 4), torch.eye(2)[None], torch.zeros(1, 2), 4, outside="reflection")

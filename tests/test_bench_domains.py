@@ -150,6 +150,18 @@ def test_the_table_says_whose_intervals_are_apart(tmp_path: Path) -> None:
     assert "touching         precision@10: encoder 0.600" in as_text(found)
 
 
+def test_a_score_that_there_is_none_of_beats_nothing(tmp_path: Path) -> None:
+    case = Case(title="Toys", samples="simulate toys", evaluate="--label class")
+    none = report(0.6, 0.55)
+    none["precision_at_k"], none["intervals"]["precision_at_k"] = None, [None, None]
+    none["baselines"]["untrained"]["difference_intervals"]["precision_at_k"] = [None, None]
+    found = [Done("none", case, [], {"train": 1.0}, none)]
+    assert not beats(found[0])
+    draw(found, tmp_path / "none.png")
+    write_markdown(found, tmp_path / "none.md", None)
+    assert "| nan (nan–nan) | 0.550 (0.530–0.570) |" in (tmp_path / "none.md").read_text()
+
+
 def test_wrong_cases_are_refused_in_one_line(tmp_path: Path) -> None:
     file = tmp_path / "cases.toml"
     file.write_text('[a]\ntitle = "A"\nsamples = "simulate clocks"\nevaluate = "--label hour"\n')

@@ -14,7 +14,10 @@ from torch import Tensor
 
 from lookalike.augmentations import ops_native
 from lookalike.augmentations.ops_native import TRUNCATE
+from lookalike.errors import unknown
 from lookalike.native import in_parts
+
+OUTSIDE = ("zeros", "border")
 
 
 def warp(
@@ -58,6 +61,8 @@ def resample(
     offsets from the output's center, and the result is an offset from the picture's center. outside :
     `zeros`, or `border` (the nearest pixel). sigma : (B, C), see `blur` (default: none). Returns (B, C, size, size).
     """
+    if outside not in OUTSIDE:
+        raise unknown("rule for what lies outside", outside, OUTSIDE)
     B = len(images)
     _check("matrix", matrix, (B, 2, 2))
     _check("offset", offset, (B, 2))
@@ -85,7 +90,7 @@ def _check(name: str, given: Tensor, shape: tuple[int, ...]) -> None:
 
 
 def _is_native(images: Tensor) -> bool:
-    return images.device.type == "cpu" and images.dtype == torch.float32
+    return images.device.type == "cpu" and images.dtype == torch.float32 and not images.requires_grad
 
 
 def _resample_natively(

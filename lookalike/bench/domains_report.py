@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,13 @@ def scores(done: Done) -> dict[str, tuple[float, float, float]]:
     """The score that counts, as (value, low, high), of the encoder and of each baseline."""
     name, report = measure_of(done), done.report
     owners = {"encoder": report} | {title: report["baselines"][key] for key, title in BASELINES.items()}
-    return {title: (owner[name], *owner["intervals"][name]) for title, owner in owners.items()}
+    return {title: _numbers(owner[name], *owner["intervals"][name]) for title, owner in owners.items()}
+
+
+def _numbers(value: float | None, low: float | None, high: float | None) -> tuple[float, float, float]:
+    """A score with its interval, NaN for what the report gives none of."""
+    found = [math.nan if number is None else number for number in (value, low, high)]
+    return found[0], found[1], found[2]
 
 
 def beats(done: Done) -> bool:
@@ -43,8 +50,8 @@ def leads(done: Done) -> dict[str, tuple[float, float, float]]:
     found = {}
     for key in TO_BEAT:
         baseline = done.report["baselines"][key]
-        low, high = sorted(sign * end for end in baseline["difference_intervals"][name])
-        found[BASELINES[key]] = (sign * baseline["differences"][name], low, high)
+        value, low, high = _numbers(baseline["differences"][name], *baseline["difference_intervals"][name])
+        found[BASELINES[key]] = (value, low, high) if sign > 0 else (-value, -high, -low)
     return found
 
 
