@@ -167,7 +167,25 @@ def test_tracks_are_measured_too(tmp_path: Path, sample: str) -> None:
             measure([samples], run, quiet=True)
     measured = measure([samples], run, objects=60, without=off, quiet=True)
     assert measured.without == off
+    # Hits are turned and mirrored alike, all of an epoch: no copy need be found again in another frame.
+    alike = sample == "hits"
+    assert ({"turn", "mirror"} & set(measured.steps) == set()) == alike
+    assert any(note.startswith("turn, mirror: training does so to all objects") for note in measured.notes) == alike
     assert all(0 <= each.copy_at[0].value <= 1 for each in measured.scores["embedding"].values())
     assert all(change > 0 for change in measured.pixel_change.values())
     assert "dead" not in {flag.kind for flag in measured.flags}  # smearing moves a hit by a millionth of their spread
     assert "number   copy → original" in as_text(measured)
+
+
+def test_turns_of_each_object_by_itself_are_measured(tmp_path: Path) -> None:
+    from lookalike.datasets import ingest
+    from lookalike.simulate.tracks import Settings, write_events
+
+    write_events(tmp_path / "events", Settings(1, 30, seed=3), quiet=True)
+    samples = tmp_path / "s.h5"
+    ingest("trackml", [tmp_path / "events"], samples, sample="hits", size=12, quiet=True)
+    run = trained(samples, augment={"turn": {"shared": False}})
+    measured = measure([samples], run, objects=60, quiet=True)
+    assert "turn" in measured.steps
+    assert "mirror" not in measured.steps
+    assert any(note.startswith("mirror: training does so") for note in measured.notes)

@@ -117,6 +117,8 @@ def measure(
     settings, told = with_extra(settings, _defaults(domain, samples)[0], extra, checkpoint)
     notes += told
     steps, off = chosen(settings, without, checkpoint)
+    steps, told = _own(steps, settings)
+    notes += told
     rows = _some(len(samples), objects, seed)
     if len(rows) < len(samples):
         notes.append(f"objects: {len(rows):,} of {len(samples):,}, a random part by seed {seed} (--objects).")
@@ -164,6 +166,15 @@ def measure(
         {"seed": seed, "max_overlap": max_overlap, "odds": ODDS, "device": str(describer.device)},
         notes + verdict.notes,
     )
+
+
+def _own(steps: list[str], settings: Any) -> tuple[list[str], list[str]]:
+    """The steps that change an object by itself, and a note of the others."""
+    alike = [step for step in steps if getattr(getattr(settings, step), "shared", False)]
+    if not alike:
+        return steps, []
+    note = "training does so to all objects of an epoch alike, so nothing learns to be the same under it; not measured."
+    return [step for step in steps if step not in alike], [f"{', '.join(alike)}: {note}"]
 
 
 @dataclass
