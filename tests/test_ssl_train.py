@@ -146,7 +146,7 @@ def test_settings_are_saved_and_printed(
     settings = config(epochs=1).overridden(None, ["augment.jitter.enabled=false"])
     report = train([blob_samples(n=70)], tmp_path / "out", settings)
     said = capsys.readouterr().err
-    for text in ("queue K = 16", "momentum m = 0.9", "(the 6 that are left over", "lr 0.00375", "seed 0"):
+    for text in ("queue K = 16", "momentum m = 0.9", "(the 6 that are left over", "lr 0.06 × 16/256", "seed 0"):
         assert text in said
     assert "1 epoch of 4 steps of 16 objects (the 6 that are left over, others each time, wait for" in said
     saved = read_config(tmp_path / "out")

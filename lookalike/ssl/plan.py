@@ -216,6 +216,6 @@ def _describe(config: SettledConfig, objects: int, preprocess: Seen) -> list[str
         f"{counted(config.epochs or 0, 'epoch')} of {counted(steps, 'step')} of "
         f"{counted(config.batch_size, 'object')}{rest}; queue K = {config.queue:,}, "
         f"momentum m = {config.momentum:.4g}, temperature T = {config.temperature:g}, "
-        f"lr {config.lr * config.batch_size / 256:.4g}, batch norm over {counted(config.sub_batches or 0, 'part')}, "
+        f"lr {config.lr:.4g} × {config.batch_size}/256, batch norm over {counted(config.sub_batches or 0, 'part')}, "
         f"in {config.precision}, seed {config.seed}.{turned}",
     ]
