@@ -97,7 +97,7 @@ def events(
         ),
     ] = None,
     underlying: Annotated[
-        bool, typer.Option("--underlying", help="With the underlying event, at a third of the speed.")
+        bool, typer.Option("--underlying", help="With the underlying event, at a quarter of the speed.")
     ] = False,
     size: Annotated[int, typer.Option(min=3, help="Most objects stored of an event.")] = 12,
     processes: Annotated[int | None, typer.Option(min=1, help="Processes that share the work (default: all).")] = None,
