@@ -1,4 +1,4 @@
-"""Commands that draw data with known truth: simulate clocks, galaxies, jets, tracks."""
+"""Commands that draw data with known truth: simulate clocks, galaxies, jets, events, tracks."""
 
 from __future__ import annotations
 
@@ -80,6 +80,37 @@ def jets(
 
     maker = Jets(seed, signal, invisible=invisible, min_pt=min_pt, max_eta=max_eta, places=size)
     _write(maker, out, number, overwrite, processes or cores())
+
+
+@group.command()
+def events(
+    *,
+    out: Out,
+    number: Number = 1000,
+    seed: Seed = 0,
+    class_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--class",
+            help="ttbar, w_jets, z_ll, z_tautau, diboson or h_tautau, and its share, as ttbar:2; repeatable "
+            "(default: all, equal shares).",
+        ),
+    ] = None,
+    underlying: Annotated[
+        bool, typer.Option("--underlying", help="With the underlying event, at a quarter of the speed.")
+    ] = False,
+    size: Annotated[int, typer.Option(min=3, help="Most objects stored of an event.")] = 12,
+    processes: Annotated[int | None, typer.Option(min=1, help="Processes that share the work (default: all).")] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Collision events with a lepton, of six processes, by Pythia, as particles, with a column class.
+
+    Example: lookalike simulate events --out events.h5 -n 12000 --seed 1
+    """
+    from lookalike.simulate import cores
+    from lookalike.simulate.events import Events
+
+    _write(Events(seed, class_ or (), underlying=underlying, places=size), out, number, overwrite, processes or cores())
 
 
 @group.command()

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.datasets.jet_blocks import Block
+from lookalike.datasets.jet_blocks import Block, Floats, Ints
 from lookalike.errors import InputError
 from lookalike.installing import install_extra
 
@@ -37,14 +37,11 @@ def leading_jets(
     The two jets of highest pT are looked for first; `min_pt` (GeV) and `max_eta` (|η|) must then hold for both.
     """
     import awkward as ak
-    import fastjet
 
     px, py = block.pt * np.cos(block.phi), block.pt * np.sin(block.phi)
     pz, energy = block.pt * np.sinh(block.eta), block.pt * np.cosh(block.eta)
-    particles = ak.unflatten(ak.zip({"px": px, "py": py, "pz": pz, "E": energy}), block.counts)
     with _banner_aside():
-        definition = fastjet.JetDefinition(fastjet.antikt_algorithm, radius)
-        clustered = fastjet.ClusterSequence(particles, definition)
+        clustered = _clustered(np.stack([px, py, pz, energy], axis=1), block.counts, radius)
         found, members = clustered.inclusive_jets(SOFTEST), clustered.constituent_index(SOFTEST)
     pt = np.hypot(found.px, found.py)
     order = ak.argsort(pt, ascending=False, axis=1)[:, :2]
@@ -54,6 +51,31 @@ def leading_jets(
         passing = passing & (np.abs(np.arcsinh(found.pz / np.hypot(found.px, found.py))) < max_eta)
     two = np.asarray(ak.sum(passing, axis=1) == 2)
     return _members(block, members, two), two
+
+
+def all_jets(momenta: Floats, counts: Ints, radius: float, min_pt: float) -> tuple[Floats, Ints]:
+    """The jets of pT ≥ `min_pt` of each event, the hardest first: px, py, pz, E (M, 4), and how many (n,) it has.
+
+    momenta : px, py, pz, E (m, 4) in GeV of the particles of all events, one event after the other. counts : how many
+    (n,) each event has.
+    """
+    import awkward as ak
+
+    with _banner_aside():
+        found = _clustered(momenta, counts, radius).inclusive_jets(min_pt)
+    found = found[ak.argsort(np.hypot(found.px, found.py), ascending=False, axis=1)]
+    jets = np.stack([ak.to_numpy(ak.flatten(found[name])) for name in ("px", "py", "pz", "E")], axis=1)
+    return jets.astype(np.float64), ak.to_numpy(ak.num(found)).astype(np.int64)
+
+
+def _clustered(momenta: Floats, counts: Ints, radius: float) -> Any:
+    """FastJet's clustering of the particles (m, 4) of some events."""
+    import awkward as ak
+    import fastjet
+
+    parts = dict(zip(("px", "py", "pz", "E"), momenta.T, strict=True))
+    particles = ak.unflatten(ak.zip(parts), counts)
+    return fastjet.ClusterSequence(particles, fastjet.JetDefinition(fastjet.antikt_algorithm, radius))
 
 
 def _members(block: Block, members: Any, two: NDArray[np.bool_]) -> Block:

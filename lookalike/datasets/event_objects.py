@@ -94,19 +94,26 @@ def packed(particles: Particles, n: int, places: int, faults: Faults) -> NDArray
 
     Of an event with more particles the softest are left out, but never the missing momentum.
     """
-    good = faults.good[particles.owner] & (particles.pt > 0)
-    owner, numbers = particles.owner[good], particles.numbers[good]
+    there = np.flatnonzero(faults.good[particles.owner] & (particles.pt > 0))
+    made, cut = placed(particles.take(there), n, places)
+    if cut:
+        faults.ledger.counts[CUT] += cut
+    return made
+
+
+def placed(particles: Particles, n: int, places: int) -> tuple[NDArray[np.float32], int]:
+    """The same of particles that all are to be there, and how many events lost some."""
+    owner, numbers = particles.owner, particles.numbers
     order = np.lexsort((-numbers[:, 0], numbers[:, 4] != MET, owner))  # the missing momentum first
     owner, numbers = owner[order], numbers[order]
-    rank = _ranks(owner)
-    if (beyond := rank >= places).any():
-        faults.ledger.counts[CUT] += len(np.unique(owner[beyond]))
-        owner, numbers = owner[~beyond], numbers[~beyond]
+    beyond = _ranks(owner) >= places
+    cut = len(np.unique(owner[beyond]))
+    owner, numbers = owner[~beyond], numbers[~beyond]
     order = np.lexsort((-numbers[:, 0], owner))
     owner, numbers = owner[order], numbers[order]
     made = np.zeros((n, places, len(PARTICLE)), np.float32)
     made[owner, _ranks(owner)] = numbers
-    return made
+    return made, cut
 
 
 def _ranks(owner: Owners) -> Owners:

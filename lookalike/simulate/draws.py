@@ -29,7 +29,7 @@ class Draws:
         """Uniform numbers (B, *shape) float64 between low and high, neither of which comes out."""
         bits = _mix(self._counters(name, math.prod(shape)))  # (B, n)
         u = ((bits >> np.uint64(12)).astype(np.float64) + 0.5) * 2.0**-52
-        return (low + u * (high - low)).reshape(-1, *shape)
+        return (low + u * (high - low)).reshape(len(self.rows), *shape)
 
     def normal(self, name: str, *shape: int) -> NDArray[np.float32]:
         """Standard normal numbers (B, *shape) float32, two from each 64-bit hash by Box and Muller (1958)."""
@@ -40,7 +40,7 @@ class Draws:
         step = max(1, AT_ONCE // max(half, 1))
         for start in range(0, len(counters), step):
             some = slice(start, start + step)
-            words = _mix(counters[some]).view(np.uint32).reshape(-1, half, 2)
+            words = _mix(counters[some]).view(np.uint32).reshape(len(counters[some]), half, 2)
             radius = (words[..., 0] & np.uint32(0x7FFFFFFF)).astype(np.float32)
             radius += np.float32(0.5)
             radius *= np.float32(2.0**-31)  # in (0, 1]
@@ -51,7 +51,7 @@ class Draws:
             angle *= np.float32(math.pi * 2.0**-31)
             np.multiply(np.cos(angle), radius, out=out[some, :half])
             np.multiply(np.sin(angle), radius, out=out[some, half:])
-        return out[:, :n].reshape(-1, *shape)
+        return out[:, :n].reshape(len(self.rows), *shape)
 
     def choice(self, name: str, weights: NDArray[np.float64]) -> NDArray[np.int64]:
         """A number (B,) from 0 to len(weights) − 1, each as often as its share of the weights."""

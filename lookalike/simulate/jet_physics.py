@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from itertools import combinations_with_replacement
 
+from lookalike.simulate.collisions import COLLIDER
+
 FLAVORS = (1, 2, 3)
 Z_MASS, Z_REACH = 5500.0, 500.0  # GeV: how far from its mass the Z_V is made
 LAMBDA, PION, RHO, QUARK = 10.0, 10.0, 26.944, 10.3306  # GeV
 CHARM, NEUTRINO = 4, 12
 
-COLLIDER = ("Beams:eCM = 13000",)
 QCD = (*COLLIDER, "HardQCD:all = on", "PhaseSpace:pTHatMin = 700", "PhaseSpace:mHatMin = 3000")
 
 

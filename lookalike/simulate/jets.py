@@ -7,9 +7,6 @@ leading jets pass; else another one takes its place. Stored as `ingest jets` doe
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import cache
-from math import sqrt
-from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -21,16 +18,14 @@ from lookalike.datasets import anti_kt, pythia
 from lookalike.datasets.jet_blocks import Block, Floats, Ints, described, kinematics, with_angles, wrapped
 from lookalike.datasets.jets import BAND_UNITS, BANDS, ROOM, Cut, stored
 from lookalike.errors import InputError
+from lookalike.simulate.collisions import BEAM, LICENSE, MOST_EVENTS, TRIES, collision, measured_again
 from lookalike.simulate.draws import Draws
 from lookalike.simulate.jet_physics import QCD, hidden_valley
 
 CLASSES = ("qcd", "hidden_valley")
 MIN_PT, MAX_ETA = 750.0, 2.0  # GeV; |η|
-BEAM = 6500.0  # GeV, of each of the two
 MOST = 416  # constituents stored, those of both jets, and the places that augmentations split into
 SOFTEST = 0.5  # GeV of pT: particles of less are not seen
-TRIES = 256  # events made for one that passes
-MOST_EVENTS = pythia.SEEDS // TRIES  # of one seed, each with sequences of random numbers of its own
 FEWEST_PLACES = 32
 SMEARING, RESOLUTION = Smearing(), Resolution()  # Λ = 100 MeV of each particle; f(pT) of each jet
 
@@ -92,7 +87,7 @@ class Jets:
             units=BAND_UNITS,
             layout="particles",
             source=f"SIMULATED events, not recorded ones (Pythia 8; lookalike simulate jets, seed {seed})",
-            license="made by a program, so nobody's data",
+            license=LICENSE,
             survey={
                 "jets": 2,
                 "algorithm": "anti-kT",
@@ -143,11 +138,8 @@ class Jets:
 
     def _seen(self, row: int, signal: bool, attempt: int) -> Floats:
         """pt, eta, phi (m, 3) of one event's visible particles, smeared in η and φ by N(0, Λ/pT)."""
-        generator = _generator(self.physics[CLASSES[signal]])
-        # Every try has a sequence of its own, from a place that the seed says.
-        start = int(Draws(self.seed, np.zeros(1, np.int64)).uniform("pythia")[0] * pythia.SEEDS)
-        pythia.seeded(generator, start + row * TRIES + attempt)
-        if not generator.next():  # Pythia gives up one event in many thousands, of which nothing is seen
+        generator = collision(self.physics[CLASSES[signal]], self.seed, row, attempt)
+        if generator is None:  # nothing is seen of it
             return np.zeros((0, 3))
         flat = with_angles(dict(zip(("px", "py", "pz"), pythia.visible(generator).T, strict=True)))
         polar = np.stack([flat[name] for name in ("pt", "eta", "phi")], axis=1)
@@ -166,23 +158,10 @@ def measured(block: Block, u: Floats) -> Block:
     assert block.jet is not None
     jets = kinematics(block, 2)
     pt = np.stack([jets["pt"], jets["pt_2"]], axis=1)  # (n, 2)
-    factor = np.vectorize(_factor, otypes=[np.float64])(pt, u) if len(pt) else pt
+    factor = measured_again(np.sqrt(RESOLUTION.constant**2 + RESOLUTION.stochastic**2 / pt), u)  # of f(pT)/pT
     first = (pt * factor).argmax(axis=1) if len(pt) else np.zeros(0, np.int64)
     scaled = block.pt * factor[block.of, block.jet]
     return replace(block, pt=scaled, jet=np.abs(block.jet - first[block.of]))
-
-
-def _factor(pt: float, u: float) -> float:
-    """pT′/pT for pT′ ~ N(pT, f(pT)), given that it is above 0, by inverse distribution function."""
-    relative = sqrt(RESOLUTION.constant**2 + RESOLUTION.stochastic**2 / pt)  # f(pT)/pT
-    normal = NormalDist()
-    return 1 - relative * normal.inv_cdf(u * normal.cdf(1 / relative))
-
-
-@cache
-def _generator(settings: tuple[str, ...]) -> Any:
-    """Pythia with these settings, one in each process."""
-    return pythia.generator(settings)
 
 
 def _only(block: Block, place: int) -> NDArray[np.bool_]:
