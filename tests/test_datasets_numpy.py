@@ -144,6 +144,9 @@ def test_masked_pixels(tmp_path: Path) -> None:
     assert [samples.id(row) for row in range(2)] == ["0", "2"]
     assert samples.column("masked_fraction").tolist() == [1 / 192, 1 / 192]
     assert report.skipped[0][0] == "1"
+    assert report.notes[-1] == (
+        "2 of 2 objects have masked or NaN pixels, which are stored as 0; the column masked_fraction says how many."
+    )
 
 
 def test_other_arrays_of_an_npz_become_columns(tmp_path: Path) -> None:

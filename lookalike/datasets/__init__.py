@@ -286,6 +286,12 @@ def _report(made: Samples, out: Path, ledger: Ledger) -> IngestReport:
     if any(missing.values()):
         names = listed(f"{name} {number:,}" for name, number in missing.items() if number)
         ledger.note(f"Without a value (NaN or blank), of {counted(len(made), 'object')}: {names}.")
+    if ledger.masked:
+        have = "has" if ledger.masked == 1 else "have"
+        ledger.note(
+            f"{ledger.masked:,} of {counted(len(made), 'object')} {have} masked or NaN pixels, which are stored as 0; "
+            "the column masked_fraction says how many."
+        )
     return IngestReport(
         out,
         len(made),

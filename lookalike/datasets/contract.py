@@ -76,6 +76,7 @@ class Ledger:
     counts: Counter[str] = field(default_factory=Counter)
     notes: list[str] = field(default_factory=list)
     told: set[str] = field(default_factory=set)
+    masked: int = 0  # objects kept with pixels that were masked or not finite
 
     def bad(self, name: str, reason: str, *, objects: int | None = None) -> None:
         """A file or object that cannot be taken: an error, or with --skip-bad left out, counted and listed.
