@@ -13,7 +13,7 @@ from lookalike.datasets.contract import Ledger
 from lookalike.samples import Column
 
 MASKED = Column("", "fraction of pixels that were masked or not finite and are stored as 0")
-MASKED_COUNT = f"refused, more than {MASKED_LIMIT:.0%} masked"
+MASKED_COUNT = f"left out, more than {MASKED_LIMIT:.0%} masked"
 
 
 def first_pixel(center: NDArray[np.float64], size: int) -> NDArray[np.int64]:
