@@ -7,6 +7,12 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter
+
+from lookalike.about import FEATURES, PARTICLES
+from lookalike.augmentations.inputs import AnyInput
+from lookalike.augmentations.jet_image import JetImage
+from lookalike.augmentations.preprocess import Seen
 from lookalike.embeddings import KIND as EMBEDDINGS
 from lookalike.errors import InputError, LookalikeError
 from lookalike.files import natural_key
@@ -91,12 +97,23 @@ def _index(found: Found) -> str:
 
 
 def _checkpoint(found: Found) -> str:
-    encoder, size = found["encoder"], found["preprocess"]["size"]
-    seen = f"{encoder['name']}, {counted(encoder['channels'], 'band')} of {size} px"
+    seen = f"{found['encoder']['name']}, {_seen(found)}"
     if "imported" in found.get("train", {}):
         return f"{seen}, imported"
     epochs = found.get("epoch", 0)
     return f"{seen}, {epochs:g} epoch{'' if epochs == 1 else 's'} on {counted(found.get('objects', 0), 'object')}"
+
+
+def _seen(found: Found) -> str:
+    """What an encoder is given of an object, in a few words."""
+    given: Seen = TypeAdapter(AnyInput).validate_python(found["preprocess"])
+    if given.layout == FEATURES:
+        return f"records of {counted(given.size, 'number')}"
+    if isinstance(given, JetImage):
+        return f"{counted(given.channels, 'jet image')} of {given.size} px"
+    if given.layout == PARTICLES:
+        return f"{'hits' if found['domain'] == 'track' else 'particles'} of {counted(given.size, 'number')}"
+    return f"{counted(found['encoder']['channels'], 'band')} of {given.size} px"
 
 
 def _export(found: Found) -> str:

@@ -125,8 +125,9 @@ def _checkpoint(path: Path, found: Mapping[str, Any]) -> list[str]:
     sees = f"the central {given['size']} px of {given['dtype']} pictures{unit}, bands {', '.join(found['bands'])}"
     if "scales" in (given.get("record") or given) and "m" not in given:
         sees = f"of each {'particle' if given['kind'] == PARTICLES else 'object'} {', '.join(found['bands'])}"
+    bands = "" if encoder.get("mlp") or encoder.get("set") else f", {counted(encoder['channels'], 'band')}"
     lines = {
-        "encoder": f"{encoder['name']}, {_inside(encoder)}, {counted(encoder['channels'], 'band')}",
+        "encoder": f"{encoder['name']}, {_inside(encoder)}{bands}",
         "sees": sees,
         "domain": found["domain"],
         "weights": "float16, computed with as float32" if found.get("dtype") == "float16" else "",

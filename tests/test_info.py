@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from lookalike import contents
-from lookalike.contents import describe_all
+from lookalike.contents import describe_all, in_brief
 from lookalike.datasets import ingest
 from lookalike.embeddings_folder import Manifest, Shard, write_manifest
 from lookalike.errors import CorruptError, InputError, NotFoundError
@@ -338,4 +338,22 @@ def test_a_set_encoder_is_described_by_its_widths(tmp_path: Path) -> None:
     }  # fmt: skip
     (tmp_path / "model.safetensors").write_bytes(b"")
     (tmp_path / "config.json").write_text(json.dumps(config))
-    assert line(summary(tmp_path), "encoder").startswith("set, 2 → 8 of each particle → 6 → 6 → 256")
+    assert line(summary(tmp_path), "encoder") == "set, 2 → 8 of each particle → 6 → 6 → 256"
+    assert in_brief(describe(tmp_path))[1] == "set, particles of 2 numbers, 0 epochs on 0 objects"
+
+
+@pytest.mark.parametrize(
+    ("preprocess", "domain", "brief"),
+    [
+        (
+            {"kind": "record", "scales": ["linear"] * 3, "bands": ["a", "b", "c"], "size": 3, "dtype": "float32"},
+            "event",
+            "records of 3 numbers",
+        ),
+        ({"kind": "jet", "size": 75, "jets": 2}, "jet", "2 jet images of 75 px"),
+        ({"kind": "scaled", "bands": ["r"], "size": 32, "dtype": "uint8"}, "image", "1 band of 32 px"),
+    ],
+)
+def test_what_an_encoder_is_given_is_called_what_it_is(preprocess: dict[str, object], domain: str, brief: str) -> None:
+    found = {"encoder": {"name": "mlp", "channels": 1}, "preprocess": preprocess, "domain": domain}
+    assert in_brief({"kind": "lookalike checkpoint", **found})[1] == f"mlp, {brief}, 0 epochs on 0 objects"
