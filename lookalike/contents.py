@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -31,15 +32,16 @@ def describe_all(path: Path) -> dict[str, Any]:
     """The description of a file or folder of ours, or of all that a folder holds of ours.
 
     Of a folder: {"kind": "folder", "files": [{"path", …its own description, or "error"}], "looked_at", "complete"};
-    hidden files are passed over, and no more than LOOKED_AT looked at (`complete` says whether that were all). Errors
-    as for `describe`: a folder with nothing of ours is an InputError.
+    hidden files are passed over, and no more than LOOKED_AT looked at, the nearest first (`complete` says whether that
+    were all). Errors as for `describe`: a folder with nothing of ours is an InputError.
     """
     try:
         return describe(path)
     except InputError as error:
         if error.code != NOT_OURS or not path.is_dir():
             raise
-        looked_at = list(itertools.islice(_inside(path, DEPTH), LOOKED_AT + 1))
+        looked_at = list(itertools.islice(_inside(path), LOOKED_AT + 1))
+        looked_at.sort(key=lambda entry: [natural_key(part) for part in entry[0].relative_to(path).parts])
         files = [{"path": str(inner.relative_to(path)), **found} for inner, found in looked_at if found]
         if not files:
             raise
@@ -47,19 +49,31 @@ def describe_all(path: Path) -> dict[str, Any]:
         return {"kind": KIND, "files": files, "looked_at": min(len(looked_at), LOOKED_AT), "complete": complete}
 
 
-def _inside(folder: Path, depth: int) -> Iterator[tuple[Path, dict[str, Any] | None]]:
-    """What lies in a folder, each with its description if it is ours; a folder that is not is looked into."""
+def _inside(folder: Path) -> Iterator[tuple[Path, dict[str, Any] | None]]:
+    """What lies in a folder and in those within, with its description if it is ours: what is nearer first.
+
+    Folders of one depth take turns, so that one of many pictures does not keep the others from being looked into.
+    """
+    turns, deeper, depth = deque([_entries(folder)]), list[Path](), 1
+    while turns:
+        entries = turns.popleft()
+        if (entry := next(entries, None)) is not None:
+            turns.append(entries)
+            found = _described(entry)
+            yield entry, found
+            if found is None and depth < DEPTH and entry.is_dir() and not entry.is_symlink():
+                deeper.append(entry)
+        elif not turns:
+            turns, deeper, depth = deque(map(_entries, deeper)), [], depth + 1
+
+
+def _entries(folder: Path) -> Iterator[Path]:
+    """What lies in a folder, in natural order, but for hidden files; nothing of one that is not ours to read."""
     try:
-        entries = sorted(
-            (entry for entry in folder.iterdir() if entry.name[0] != "."), key=lambda e: natural_key(e.name)
-        )
-    except OSError:  # not ours to read
+        entries = [entry for entry in folder.iterdir() if entry.name[0] != "."]
+    except OSError:
         return
-    for entry in entries:
-        found = _described(entry)
-        yield entry, found
-        if found is None and depth > 1 and entry.is_dir() and not entry.is_symlink():
-            yield from _inside(entry, depth - 1)
+    yield from sorted(entries, key=lambda entry: natural_key(entry.name))
 
 
 def _described(path: Path) -> dict[str, Any] | None:

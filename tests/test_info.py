@@ -325,6 +325,21 @@ def test_a_folder_with_nothing_of_ours_is_refused_and_a_large_one_not_searched_f
     assert "Only the first 4 entries were looked at." in summary(tmp_path)
 
 
+def test_what_is_nearer_is_looked_at_first_and_folders_take_turns(
+    toy_index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        for number in range(20):
+            (tmp_path / folder / f"{number}.png").write_bytes(b"PNG")
+    for place in ("z.h5", "b/1.h5"):
+        (tmp_path / place).write_bytes((toy_index.parent / "samples.h5").read_bytes())
+    monkeypatch.setattr(contents, "LOOKED_AT", 9)  # a, b, z.h5; a/0 and b/0, a/1 and b/1.h5, which is before 1.png
+    found = describe_all(tmp_path)
+    assert [inner["path"] for inner in found["files"]] == ["b/1.h5", "z.h5"]
+    assert not found["complete"]
+
+
 def test_a_set_encoder_is_described_by_its_widths(tmp_path: Path) -> None:
     config = {
         "kind": "lookalike checkpoint",
