@@ -18,6 +18,7 @@ from lookalike.embeddings import KIND as EMBEDDINGS
 from lookalike.errors import InputError, LookalikeError
 from lookalike.files import natural_key
 from lookalike.info import NOT_OURS, ONNX, UNFINISHED, describe
+from lookalike.provenance import record_of
 from lookalike.samples import KIND as SAMPLES
 from lookalike.wording import counted
 
@@ -68,9 +69,12 @@ def _inside(folder: Path) -> Iterator[tuple[Path, dict[str, Any] | None]]:
 
 
 def _entries(folder: Path) -> Iterator[Path]:
-    """What lies in a folder, in natural order, but for hidden files; nothing of one that is not ours to read."""
+    """What lies in a folder, in natural order, but for hidden files and build records.
+
+    Nothing of a folder that is not ours to read.
+    """
     try:
-        entries = [entry for entry in folder.iterdir() if entry.name[0] != "."]
+        entries = [each for each in folder.iterdir() if each.name[0] != "." and record_of(each) is None]
     except OSError:
         return
     yield from sorted(entries, key=lambda entry: natural_key(entry.name))

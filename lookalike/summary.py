@@ -15,7 +15,7 @@ from lookalike.about import IMAGES, PARTICLES
 from lookalike.contents import KIND as FOLDER
 from lookalike.contents import describe_all, in_brief
 from lookalike.errors import LookalikeError
-from lookalike.info import ONNX
+from lookalike.info import ONNX, RECORD
 from lookalike.samples import KIND as SAMPLES
 from lookalike.samples import Samples
 from lookalike.wording import counted
@@ -29,7 +29,7 @@ DIFFERS = " *"
 
 
 def summary(path: Path) -> str:
-    """Several lines on a samples or embeddings file, a checkpoint, its ONNX export or an index.
+    """Several lines on a samples or embeddings file, a checkpoint, its ONNX export, an index or a build record.
 
     Of another folder, one line on each of them that it holds. Errors as for `describe_all`.
     """
@@ -181,6 +181,12 @@ def _export(path: Path, found: Mapping[str, Any]) -> list[str]:
     return [_aligned(lines)]
 
 
+def _record(path: Path, found: Mapping[str, Any]) -> list[str]:
+    there = {True: "as it is there", False: "but another one is there now", None: "which is not there"}
+    digest = found["made"].get("content_hash", "")
+    return [_aligned({"tells of": f"{found['of']}, {there[found['current']]}", "content hash": _short(digest)})]
+
+
 def _inside(encoder: Mapping[str, Any]) -> str:
     """The stem of a ResNet, the widths of an mlp or of a set encoder."""
     if mlp := encoder.get("mlp"):
@@ -254,6 +260,7 @@ def _unusual(found: Mapping[str, Any]) -> set[str]:
 SHOWN: dict[str, Callable[[Path, Mapping[str, Any]], list[str]]] = {
     SAMPLES: _samples,
     ONNX: _export,
+    RECORD: _record,
     "lookalike checkpoint": _checkpoint,
     "lookalike index": _index,
 }

@@ -62,6 +62,27 @@ def test_what_made_samples(tmp_path: Path) -> None:
     assert line(text, "notes") == "Without a value (NaN or blank), of 3 objects: mag 1."
 
 
+def test_a_build_record_says_of_what_it_is(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.zeros((3, 3, 8, 8), np.uint8))
+    ingest("numpy", [tmp_path / "a.npy"], tmp_path / "s.h5", quiet=True)
+    path = tmp_path / "s.h5.build.json"
+    text = summary(path)
+    assert text.startswith(f"{path}: lookalike build record\n")
+    assert line(text, "tells of") == "s.h5, as it is there"
+    assert line(text, "step") == "ingest numpy"
+    assert describe(path)["made"] == describe(tmp_path / "s.h5")["made"]
+    assert [inner["path"] for inner in describe_all(tmp_path)["files"]] == ["s.h5"]
+    np.save(tmp_path / "b.npy", np.ones((3, 3, 8, 8), np.uint8))
+    ingest("numpy", [tmp_path / "b.npy"], tmp_path / "t.h5", quiet=True)
+    (tmp_path / "t.h5").rename(tmp_path / "s.h5")
+    assert line(summary(path), "tells of") == "s.h5, but another one is there now"
+    (tmp_path / "s.h5").unlink()
+    assert line(summary(path), "tells of") == "s.h5, which is not there"
+    path.write_text("[1]")
+    with pytest.raises(CorruptError, match="is not a build record"):
+        summary(path)
+
+
 def test_an_index_and_its_embeddings(toy_index: Path) -> None:
     text, counts = summary(toy_index), Index(toy_index).manifest.counts
     assert line(text, "version") == "v000001, of 1 kept"
