@@ -56,6 +56,7 @@ def ingest(
     Example: lookalike ingest images photos/ --catalog photos.csv --size 64 --out samples.h5
     """
     from lookalike.datasets import ingest as run
+    from lookalike.datasets.contract import left_out_as
 
     names = tuple(band.strip() for band in bands.split(",")) if bands else None
     report = run(
@@ -89,7 +90,7 @@ def ingest(
     for note in report.notes:
         say(note)
     for name, reason in report.skipped:
-        say(f"skipped {name}: {reason}")
+        say(f"skipped {left_out_as(name, reason)}")
     for what, number in report.counts.items():
         if what not in report.told:
             say(f"{number:,} {what}")

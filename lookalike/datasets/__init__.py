@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lookalike.datasets.contract import ROW, IngestReport, Ledger, Options, Source, listed
+from lookalike.datasets.contract import ROW, IngestReport, Ledger, Options, Source, left_out_as, listed
 from lookalike.datasets.inputs import changes, fingerprints, source_files
 from lookalike.errors import CorruptError, InputError, unknown
 from lookalike.files import file_output, reading_order
@@ -269,7 +269,7 @@ def _with_ways_out(error: InputError, source: Source, ledger: Ledger) -> InputEr
         text += f", or {ROW!r}, which numbers the rows." if source.domain == "event" else "."
     if error.code == "no_objects":
         left_out = [f"{number:,} {what}" for what, number in ledger.counts.items() if number]
-        first = ["The first, {}: {}".format(*ledger.skipped[0])] if ledger.skipped else []
+        first = [f"The first, {left_out_as(*ledger.skipped[0])}"] if ledger.skipped else []
         text = " ".join([text, *(f"{each.rstrip('.')}." for each in (listed(left_out), *first) if each)])
     return InputError(text, code=error.code) if text != error.message else error
 

@@ -116,7 +116,7 @@ def ingest_arrays(
     source : where the data come from, for people. known : what columns hold, where the format says so.
     """
     if not arrays:
-        raise InputError("No array could be read; nothing was written.")
+        raise InputError("No array could be read; nothing was written.", code="no_objects")
     first = arrays[0]
     for array in arrays:
         if array.shape[1:] != first.shape[1:] or array.dtype != first.dtype:

@@ -132,6 +132,11 @@ class IngestReport:
     told: frozenset[str] = frozenset()
 
 
+def left_out_as(name: str, reason: str) -> str:
+    """What was left out and why, as it is shown; many a reason begins with the name."""
+    return reason if reason.startswith(name) else f"{name}: {reason}"
+
+
 def listed(names: Iterable[str], most: int = 12) -> str:
     """Names joined by commas, the rest counted."""
     every = list(names)

@@ -53,7 +53,7 @@ def ingest(files: list[Path], out: Path, options: Options, ledger: Ledger) -> No
     found = find(files, ledger)
     pictures = [picture for path, name in found if (picture := _look(path, name, ledger))]
     if not pictures:
-        raise InputError("No picture could be read; nothing was written.")
+        raise InputError("No picture could be read; nothing was written.", code="no_objects")
     if not options.id_column:
         pictures = [picture for picture in pictures if _has_id(picture, ledger)]
     catalog = None
