@@ -26,7 +26,7 @@ IN_FOLDER, BESIDE = "build.json", ".build.json"  # the record's name, in a folde
 PARTS: dict[str, type] = {
     **dict.fromkeys(("command", "content_hash", "time", "host", "folder"), str),
     **dict.fromkeys(("settings", "inputs", "versions", "counts", "missing"), dict),
-    **dict.fromkeys(("arguments", "notes"), list),
+    **dict.fromkeys(("arguments", "notes", "left_out"), list),
 }
 
 RECORDED = (

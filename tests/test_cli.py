@@ -209,6 +209,26 @@ def test_ingest_says_each_thing_once_and_keeps_what_is_there(command: Run, tmp_p
     assert "s.h5 held exactly these objects already." in command(*asked, 16, cwd=tmp_path).stderr
 
 
+def test_much_that_is_left_out_is_shown_in_part_and_listed_in_the_record(command: Run, tmp_path: Path) -> None:
+    from PIL import Image
+
+    (tmp_path / "photos").mkdir()
+    for i in range(4):
+        Image.new("RGB", (20, 20), (i, 0, 0)).save(tmp_path / f"photos/{i}.png")
+    (tmp_path / "photos/3.png").write_bytes(b"PNG")
+    (tmp_path / "t.csv").write_text("file\n" + "".join(f"{i}.png\n" for i in range(40)))
+    done = command(
+        "ingest", "images", "photos", "--catalog", "t.csv", "--out", "s.h5", "--skip-bad", cwd=tmp_path
+    )  # fmt: skip
+    assert done.stdout == "3 objects in s.h5\n"
+    skipped = [text for text in done.stderr.splitlines() if text.startswith("skipped ")]
+    assert skipped[1:] == [f"skipped {i}.png: a row of t.csv without a picture" for i in (4, 5, 6)]
+    assert skipped[0].startswith("skipped 3.png")
+    assert "and 33 more; all 37 are listed in s.h5.build.json\n" in done.stderr
+    listed = json.loads((tmp_path / "s.h5.build.json").read_text())["left_out"]
+    assert listed[1:] == [[f"{i}.png", "a row of t.csv without a picture"] for i in range(4, 40)]
+
+
 def test_debug_shows_the_traceback(lookalike: Run) -> None:
     done = lookalike("--debug", "info", "nowhere")
     assert "Traceback" in done.stderr

@@ -56,7 +56,8 @@ def ingest(
     Example: lookalike ingest images photos/ --catalog photos.csv --size 64 --out samples.h5
     """
     from lookalike.datasets import ingest as run
-    from lookalike.datasets.contract import left_out_as
+    from lookalike.datasets.contract import some_left_out
+    from lookalike.provenance import record_path
 
     names = tuple(band.strip() for band in bands.split(",")) if bands else None
     report = run(
@@ -89,8 +90,11 @@ def ingest(
     )
     for note in report.notes:
         say(note)
-    for name, reason in report.skipped:
-        say(f"skipped {left_out_as(name, reason)}")
+    shown = some_left_out(report.skipped)
+    for text in shown:
+        say(f"skipped {text}")
+    if more := len(report.skipped) - len(shown):
+        say(f"and {more:,} more; all {len(report.skipped):,} are listed in {record_path(report.out)}")
     for what, number in report.counts.items():
         if what not in report.told:
             say(f"{number:,} {what}")

@@ -242,7 +242,12 @@ def ingest(
     record = build_record(
         f"ingest {source}", settings=settings, inputs=fingerprints(inputs, source), content_hash=made.content_hash
     )
-    left_out = {"skipped": len(report.skipped), "counts": report.counts, "missing": report.missing}
+    left_out = {
+        "skipped": len(report.skipped),
+        "left_out": [list(each) for each in report.skipped],
+        "counts": report.counts,
+        "missing": report.missing,
+    }
     write_record(out, record | left_out | {"notes": list(report.notes)})
     if made.content_hash == before:
         report.notes.append(f"{out} held exactly these objects already.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -10,6 +11,7 @@ from typing import Any
 
 from lookalike.errors import InputError
 
+SHOWN, ALIKE = 12, 3  # what was left out: lines shown, and those of one kind of reason
 ROW = "row"  # --id-column of events whose rows are numbered, where no column is called so
 
 
@@ -135,6 +137,18 @@ class IngestReport:
 def left_out_as(name: str, reason: str) -> str:
     """What was left out and why, as it is shown; many a reason begins with the name."""
     return reason if reason.startswith(name) else f"{name}: {reason}"
+
+
+def some_left_out(skipped: Iterable[tuple[str, str]]) -> list[str]:
+    """What was left out as it is shown: a few of each kind of reason, SHOWN at most in all."""
+    seen: Counter[str] = Counter()
+    shown = []
+    for name, reason in skipped:
+        kind = re.sub(r"[0-9]+", "0", reason.replace(name, ""))  # shares and counts differ, the rule is one
+        seen[kind] += 1
+        if seen[kind] <= ALIKE and len(shown) < SHOWN:
+            shown.append(left_out_as(name, reason))
+    return shown
 
 
 def listed(names: Iterable[str], most: int = 12) -> str:
