@@ -218,10 +218,10 @@ def _table(
     total = sum(array.shape[0] for array in arrays)
     table = Table("the arrays")
     if options.catalog is not None:
+        table = read_table(options.catalog, ledger, texts=[*(options.id_column or "").split(":"), "id"])
         if ledger.skipped:
             name, reason = ledger.skipped[0]
             raise InputError(f"{name} cannot be left out, since the catalog's rows go with the arrays': {reason}")
-        table = read_table(options.catalog, ledger, texts=[*(options.id_column or "").split(":"), "id"])
         if len(table) != total:
             rows, objects = counted(len(table), "row"), counted(total, "object")
             raise InputError(f"{options.catalog} has {rows}, but the arrays hold {objects}.")

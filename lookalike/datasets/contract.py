@@ -142,7 +142,7 @@ def left_out_as(name: str, reason: str) -> str:
 def some_left_out(skipped: Iterable[tuple[str, str]]) -> list[str]:
     """What was left out as it is shown: a few of each kind of reason, SHOWN at most in all."""
     seen: Counter[str] = Counter()
-    shown = []
+    shown: list[str] = []
     for name, reason in skipped:
         kind = re.sub(r"[0-9]+", "0", reason.replace(name, ""))  # shares and counts differ, the rule is one
         seen[kind] += 1
