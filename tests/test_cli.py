@@ -262,3 +262,17 @@ def test_json_is_one_document_on_standard_output(command: Run, toy_index: Path, 
         done = command(*arguments, "--json")
         assert done.returncode == 0, done.stderr
         assert isinstance(json.loads(done.stdout), dict)
+
+
+def test_help_names_the_choices_that_errors_name(command: Run) -> None:
+    from lookalike.datasets import event_rules, jet_rules
+    from lookalike.ssl.architectures import ENCODERS
+
+    def words(*asked: str) -> set[str]:
+        return set(re.findall(r"\w+", command(*asked, "--help").stdout))
+
+    assert set(ENCODERS) <= words("train")
+    assert {*event_rules.UNITS, *jet_rules.UNITS} <= words("ingest")
+    refused = command("ingest", "images", "photos", "--out", "s.h5", "--mode", "x")
+    assert "takes no --mode. It takes: --catalog" in refused.stderr
+    assert "and --out, --domain and --overwrite like every source." in refused.stderr

@@ -32,7 +32,9 @@ def ingest(
         int | None, typer.Option(help="numpy, hdf5, idx: resize whole pictures to this side, px.")
     ] = None,
     bands: Annotated[str | None, typer.Option(help="Band names in stored order, e.g. g,r,z; jets: pt,eta,phi.")] = None,
-    unit: Annotated[str | None, typer.Option(help="Of fluxes, or GeV or MeV, where files do not say.")] = None,
+    unit: Annotated[
+        str | None, typer.Option(help="Of fluxes; of momenta GeV, MeV or (jets) TeV. Where files do not say.")
+    ] = None,
     pixel_scale: Annotated[float | None, typer.Option(help="arcsec/px, where the files do not say.")] = None,
     mode: Annotated[str | None, typer.Option(help="fits: cutouts or positions; jets: jets or events.")] = None,
     radius: Annotated[float | None, typer.Option(help="jets, of events: R of anti-kT (default: 0.8).")] = None,

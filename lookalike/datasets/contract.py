@@ -31,7 +31,10 @@ class Source:
         for name in used:
             if name not in self.options:
                 taken = ", ".join(_flag(option) for option in sorted(self.options))
-                raise InputError(f"`ingest {self.name}` takes no {_flag(name)}. It takes: {taken}.")
+                raise InputError(
+                    f"`ingest {self.name}` takes no {_flag(name)}. It takes: {taken}; and --out, --domain and "
+                    "--overwrite like every source."
+                )
         return used
 
 
