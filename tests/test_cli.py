@@ -276,3 +276,18 @@ def test_help_names_the_choices_that_errors_name(command: Run) -> None:
     refused = command("ingest", "images", "photos", "--out", "s.h5", "--mode", "x")
     assert "takes no --mode. It takes: --catalog" in refused.stderr
     assert "and --out, --domain and --overwrite like every source." in refused.stderr
+
+
+def test_a_damaged_source_is_wrong_input_and_a_damaged_file_of_ours_is_not(
+    command: Run, toy_index: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "cut.h5").write_bytes((toy_index.parent / "samples.h5").read_bytes()[:3000])
+    codes = {
+        ("ingest", "hdf5", "cut.h5", "--out", "s.h5"): 2,
+        ("info", "cut.h5"): 1,
+        ("train", "cut.h5", "--out", "c"): 1,
+        ("embed", "cut.h5", "--checkpoint", "c", "--out", "e.h5"): 1,
+    }
+    for asked, code in codes.items():
+        done = command(*asked, cwd=tmp_path)
+        assert (done.returncode, len(done.stderr.splitlines())) == (code, 1), done.stderr
