@@ -27,6 +27,8 @@ __all__ = ["DOMAINS", "SOURCES", "IngestReport", "Source", "ingest"]
 DOMAINS = ("galaxy", "image", "jet", "event", "track")
 PICTURES = frozenset({"galaxy", "image"})  # domains that take the same arrays
 
+PARTICLE_BYTES, AT_ONCE, BLOCK_LIMIT = 40, 20_000, 8 * 1024**3  # at most: numbers of a particle, objects, bytes
+
 ARRAYS = frozenset(
     {
         "catalog",
@@ -259,6 +261,11 @@ def _check_sides(options: Options) -> None:
     if options.domain not in PICTURES:
         if options.size is not None and options.size < 1:
             raise InputError(f"At least 1 particle of each object is stored, but --size {options.size} was given.")
+        if (needed := (options.size or 0) * PARTICLE_BYTES * AT_ONCE) > BLOCK_LIMIT:
+            raise InputError(
+                f"Objects are stored {AT_ONCE:,} at a time, in at most {BLOCK_LIMIT:,} bytes, but --size "
+                f"{options.size} needs {needed:,}."
+            )
         return
     for flag in ("size", "crop", "resize"):
         side = getattr(options, flag)
