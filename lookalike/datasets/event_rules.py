@@ -54,7 +54,8 @@ class Faults:
     def rows(self) -> NDArray[np.int64]:
         """The rows (n,) of the block as the file counts them, from 0; those that were passed over have numbers too."""
         read = self._start + np.arange(len(self.good))
-        before = np.sort([each.row for each in self.ragged]) - np.arange(len(self.ragged))
+        passed = np.array(sorted(each.row for each in tuple(self.ragged)), np.int64)  # the reader may be adding to them
+        before = passed - np.arange(len(passed))
         return read + np.searchsorted(before, read, side="right")
 
     @property
