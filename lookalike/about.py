@@ -17,7 +17,7 @@ from lookalike.errors import InputError
 ID_LENGTH = 64
 ID_PATTERN = re.compile(rf"[A-Za-z0-9._:+-]{{1,{ID_LENGTH}}}")
 IMAGES, PARTICLES, FEATURES = "images", "particles", "features"
-MASKED_LIMIT = 0.05  # an object with more masked or NaN pixels than this is refused
+MASKED_LIMIT = 0.05  # an object with more masked or NaN pixels than this is left out
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from lookalike.attributes import set_texts
 from lookalike.errors import CollapsedError, CorruptError, InputError, LookalikeError, NotFoundError
-from lookalike.files import PARTIAL, file_output, lock, read_json, sync, write_json, write_point
+from lookalike.files import PARTIAL, file_output, lock, make_parent, read_json, sync, write_json, write_point
 from lookalike.hashing import ArrayHash, combine
 from lookalike.provenance import drop_record
 
@@ -117,7 +117,7 @@ class EmbeddingsWriter:
         self.total = np.zeros(about.dimensions)
         self.start = 0
         self.content_hash = ""
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_parent(path)
         self._layout = self._lay_out("")
         self._go_on()
         self._file = self._spool.open("r+b")

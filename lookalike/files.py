@@ -70,7 +70,29 @@ def file_output(path: Path) -> Path:
     path = path.resolve()  # `.` has no name to build others from, and two spellings are one file
     if path.is_dir():
         raise InputError(f"A file is written here, but {path} is a folder.")
+    check_parent(path)
     return path
+
+
+def check_parent(output: Path) -> None:
+    """InputError where the folder of an output neither is there nor can be made: only that one is, none above it.
+
+    So a name that is mistyped early makes no tree of folders.
+    """
+    parent = output.resolve().parent
+    if parent.exists() and not parent.is_dir():
+        raise InputError(f"{output} would lie in {parent}, which is a file.")
+    if not parent.parent.is_dir():
+        raise InputError(
+            f"The folder of an output is made where it is missing, but none above it: {output} would lie in {parent}, "
+            f"and there is no {parent.parent}."
+        )
+
+
+def make_parent(output: Path) -> None:
+    """Make the folder of an output where it is missing; InputError as for `check_parent`."""
+    check_parent(output)
+    output.resolve().parent.mkdir(exist_ok=True)
 
 
 @contextlib.contextmanager
@@ -111,7 +133,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 @contextlib.contextmanager
 def _beside(path: Path) -> Iterator[Path]:
     """A free temporary path beside the resolved `path`, removed on failure; the folder is synced on success."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_parent(path)
     temporary = path.with_name(f".{path.name}{PARTIAL}")
     _remove(temporary)
     try:
@@ -175,7 +197,7 @@ def lock(output: Path) -> Iterator[None]:
     InputError where the file system keeps no locks.
     """
     output = output.resolve()
-    output.parent.mkdir(parents=True, exist_ok=True)
+    make_parent(output)
     file = output.with_name(f".{output.name}.lock")
     descriptor = _locked(file, output)
     try:

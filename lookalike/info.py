@@ -15,19 +15,20 @@ from lookalike.embeddings import Embeddings
 from lookalike.embeddings_folder import UNFINISHED_EMBEDDINGS, has_manifest
 from lookalike.errors import CorruptError, InputError, NotFoundError
 from lookalike.onnx_files import file_hash, read_about
-from lookalike.provenance import read_record
+from lookalike.provenance import checked_record, read_record, record_of
 from lookalike.samples import KIND as SAMPLES
 from lookalike.samples import Samples, read_kind
 from lookalike.ssl.architectures import EncoderConfig
 
 ONNX = "lookalike ONNX export"
+RECORD = "lookalike build record"
 NOT_OURS = "not_ours"  # codes of errors
 UNFINISHED_CHECKPOINT = "unfinished_checkpoint"
 UNFINISHED = (UNFINISHED_EMBEDDINGS, UNFINISHED_CHECKPOINT)
 
 
 def describe(path: Path) -> dict[str, Any]:
-    """A plain description of a samples or embeddings file, a checkpoint, its ONNX export or an index folder.
+    """A plain description of a samples or embeddings file, a checkpoint, its ONNX export, an index or a build record.
 
     NotFoundError, InputError (NOT_OURS) where it is none of ours, CorruptError where it or its build record is damaged.
     """
@@ -41,6 +42,8 @@ def describe(path: Path) -> dict[str, Any]:
 
 
 def _file(path: Path) -> dict[str, Any]:
+    if (made := record_of(path)) is not None:
+        return {"kind": RECORD, "of": made.name, "made": checked_record(path), "current": _current(made)}
     if not h5py.is_hdf5(path):
         if path.suffix.lower() == ".onnx" and (about := read_about(path)) is not None:
             return _export(path, about)
@@ -51,6 +54,11 @@ def _file(path: Path) -> dict[str, Any]:
     if kind == EMBEDDINGS:
         return _embeddings(Embeddings(path))
     raise _foreign(path)
+
+
+def _current(made: Path) -> bool | None:
+    """Whether a build record is of what is there now under its name; None where nothing is."""
+    return read_record(made) is not None if made.exists() else None
 
 
 def _samples(samples: Samples) -> dict[str, Any]:
@@ -120,7 +128,7 @@ def _folder(path: Path) -> dict[str, Any]:
 
 def _foreign(path: Path) -> InputError:
     return InputError(
-        f"{path} is not one of our files. Choices: samples, embeddings, a checkpoint, its ONNX export or an index "
-        "folder.",
+        f"{path} is not one of our files. Choices: samples, embeddings, a checkpoint, its ONNX export, an index "
+        "folder or a build record.",
         code=NOT_OURS,
     )

@@ -21,10 +21,12 @@ from lookalike.onnx_files import file_hash, read_about
 
 WAYS_OUT = "Choose another --out, or replace it with --overwrite."
 
+IN_FOLDER, BESIDE = "build.json", ".build.json"  # the record's name, in a folder and after a file's name
+
 PARTS: dict[str, type] = {
     **dict.fromkeys(("command", "content_hash", "time", "host", "folder"), str),
     **dict.fromkeys(("settings", "inputs", "versions", "counts", "missing"), dict),
-    **dict.fromkeys(("arguments", "notes"), list),
+    **dict.fromkeys(("arguments", "notes", "left_out"), list),
 }
 
 RECORDED = (
@@ -71,7 +73,7 @@ def build_record(
 
 def record_path(made: Path) -> Path:
     """Where the record of a file or folder lies: beside the file, or inside the folder."""
-    return made / "build.json" if made.is_dir() else made.with_name(f"{made.name}.build.json")
+    return made / IN_FOLDER if made.is_dir() else made.with_name(f"{made.name}{BESIDE}")
 
 
 def write_record(made: Path, record: dict[str, Any]) -> None:
@@ -91,6 +93,13 @@ def read_record(made: Path) -> dict[str, Any] | None:
     path = record_path(made)
     if not path.exists():
         return None
+    record = checked_record(path)
+    told = record.get("content_hash")
+    return record if told is None or made.is_dir() or told == recorded_hash(made) else None
+
+
+def checked_record(path: Path) -> dict[str, Any]:
+    """What a build record says; CorruptError where it cannot be read or is none."""
     try:
         record = read_json(path)
     except OSError as error:
@@ -100,8 +109,14 @@ def read_record(made: Path) -> dict[str, Any] | None:
     for name, kind in PARTS.items():
         if not isinstance(record.get(name, kind()), kind):
             raise CorruptError(f"{path} is not a build record: its {name!r} is {record[name]!r}.")
-    told = record.get("content_hash")
-    return record if told is None or made.is_dir() or told == recorded_hash(made) else None
+    return record
+
+
+def record_of(path: Path) -> Path | None:
+    """The file or folder that a build record of this name tells of; None for any other name."""
+    if path.name == IN_FOLDER:
+        return path.absolute().parent
+    return path.with_name(path.name.removesuffix(BESIDE)) if path.name.endswith(BESIDE) else None
 
 
 def refuse_loss(out: Path, digest: str) -> None:

@@ -15,7 +15,7 @@ from lookalike.about import IMAGES, PARTICLES
 from lookalike.contents import KIND as FOLDER
 from lookalike.contents import describe_all, in_brief
 from lookalike.errors import LookalikeError
-from lookalike.info import ONNX
+from lookalike.info import ONNX, RECORD
 from lookalike.samples import KIND as SAMPLES
 from lookalike.samples import Samples
 from lookalike.wording import counted
@@ -29,7 +29,7 @@ DIFFERS = " *"
 
 
 def summary(path: Path) -> str:
-    """Several lines on a samples or embeddings file, a checkpoint, its ONNX export or an index.
+    """Several lines on a samples or embeddings file, a checkpoint, its ONNX export, an index or a build record.
 
     Of another folder, one line on each of them that it holds. Errors as for `describe_all`.
     """
@@ -125,8 +125,9 @@ def _checkpoint(path: Path, found: Mapping[str, Any]) -> list[str]:
     sees = f"the central {given['size']} px of {given['dtype']} pictures{unit}, bands {', '.join(found['bands'])}"
     if "scales" in (given.get("record") or given) and "m" not in given:
         sees = f"of each {'particle' if given['kind'] == PARTICLES else 'object'} {', '.join(found['bands'])}"
+    bands = "" if encoder.get("mlp") or encoder.get("set") else f", {counted(encoder['channels'], 'band')}"
     lines = {
-        "encoder": f"{encoder['name']}, {_inside(encoder)}, {counted(encoder['channels'], 'band')}",
+        "encoder": f"{encoder['name']}, {_inside(encoder)}{bands}",
         "sees": sees,
         "domain": found["domain"],
         "weights": "float16, computed with as float32" if found.get("dtype") == "float16" else "",
@@ -178,6 +179,12 @@ def _export(path: Path, found: Mapping[str, Any]) -> list[str]:
         "content hash": _short(found["content_hash"]),
     }
     return [_aligned(lines)]
+
+
+def _record(path: Path, found: Mapping[str, Any]) -> list[str]:
+    there = {True: "as it is there", False: "but another one is there now", None: "which is not there"}
+    digest = found["made"].get("content_hash", "")
+    return [_aligned({"tells of": f"{found['of']}, {there[found['current']]}", "content hash": _short(digest)})]
 
 
 def _inside(encoder: Mapping[str, Any]) -> str:
@@ -253,6 +260,7 @@ def _unusual(found: Mapping[str, Any]) -> set[str]:
 SHOWN: dict[str, Callable[[Path, Mapping[str, Any]], list[str]]] = {
     SAMPLES: _samples,
     ONNX: _export,
+    RECORD: _record,
     "lookalike checkpoint": _checkpoint,
     "lookalike index": _index,
 }

@@ -209,6 +209,26 @@ def test_ingest_says_each_thing_once_and_keeps_what_is_there(command: Run, tmp_p
     assert "s.h5 held exactly these objects already." in command(*asked, 16, cwd=tmp_path).stderr
 
 
+def test_much_that_is_left_out_is_shown_in_part_and_listed_in_the_record(command: Run, tmp_path: Path) -> None:
+    from PIL import Image
+
+    (tmp_path / "photos").mkdir()
+    for i in range(4):
+        Image.new("RGB", (20, 20), (i, 0, 0)).save(tmp_path / f"photos/{i}.png")
+    (tmp_path / "photos/3.png").write_bytes(b"PNG")
+    (tmp_path / "t.csv").write_text("file\n" + "".join(f"{i}.png\n" for i in range(40)))
+    done = command(
+        "ingest", "images", "photos", "--catalog", "t.csv", "--out", "s.h5", "--skip-bad", cwd=tmp_path
+    )  # fmt: skip
+    assert done.stdout == "3 objects in s.h5\n"
+    skipped = [text for text in done.stderr.splitlines() if text.startswith("skipped ")]
+    assert skipped[1:] == [f"skipped {i}.png: a row of t.csv without a picture" for i in (4, 5, 6)]
+    assert skipped[0].startswith("skipped 3.png")
+    assert "and 33 more; all 37 are listed in s.h5.build.json\n" in done.stderr
+    listed = json.loads((tmp_path / "s.h5.build.json").read_text())["left_out"]
+    assert listed[1:] == [[f"{i}.png", "a row of t.csv without a picture"] for i in range(4, 40)]
+
+
 def test_debug_shows_the_traceback(lookalike: Run) -> None:
     done = lookalike("--debug", "info", "nowhere")
     assert "Traceback" in done.stderr
@@ -242,3 +262,32 @@ def test_json_is_one_document_on_standard_output(command: Run, toy_index: Path, 
         done = command(*arguments, "--json")
         assert done.returncode == 0, done.stderr
         assert isinstance(json.loads(done.stdout), dict)
+
+
+def test_help_names_the_choices_that_errors_name(command: Run) -> None:
+    from lookalike.datasets import event_rules, jet_rules
+    from lookalike.ssl.architectures import ENCODERS
+
+    def words(*asked: str) -> set[str]:
+        return set(re.findall(r"\w+", command(*asked, "--help").stdout))
+
+    assert set(ENCODERS) <= words("train")
+    assert {*event_rules.UNITS, *jet_rules.UNITS} <= words("ingest")
+    refused = command("ingest", "images", "photos", "--out", "s.h5", "--mode", "x")
+    assert "takes no --mode. It takes: --catalog" in refused.stderr
+    assert "and --out, --domain and --overwrite like every source." in refused.stderr
+
+
+def test_a_damaged_source_is_wrong_input_and_a_damaged_file_of_ours_is_not(
+    command: Run, toy_index: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "cut.h5").write_bytes((toy_index.parent / "samples.h5").read_bytes()[:3000])
+    codes = {
+        ("ingest", "hdf5", "cut.h5", "--out", "s.h5"): 2,
+        ("info", "cut.h5"): 1,
+        ("train", "cut.h5", "--out", "c"): 1,
+        ("embed", "cut.h5", "--checkpoint", "c", "--out", "e.h5"): 1,
+    }
+    for asked, code in codes.items():
+        done = command(*asked, cwd=tmp_path)
+        assert (done.returncode, len(done.stderr.splitlines())) == (code, 1), done.stderr

@@ -139,3 +139,76 @@ def test_positions_that_are_no_numbers_are_bad_rows(tmp_path: Path) -> None:
     assert bad.tolist() == [False, True, False, True]
     assert ledger.counts == {"objects that cannot be read": 2}
     assert [name for name, _ in ledger.skipped] == ["t.csv, row 2 (counted from 1)", "t.csv, row 4 (counted from 1)"]
+
+
+@pytest.mark.parametrize("block", [1 << 20, 2000], ids=["one block", "many blocks"])
+def test_rows_of_another_number_of_cells_are_bad_rows_and_shift_no_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block: int
+) -> None:
+    monkeypatch.setattr(event_blocks, "CSV_BYTES", block)
+    rows = [dict.fromkeys(HEADER, "0.5") | HIGGS | {"EventId": str(n)} for n in range(40)]
+    for name in HEADER:
+        if name.startswith("PRI_jet_") and name not in HIGGS:
+            rows = [each | {name: "-999"} for each in rows]
+    rows[30]["Weight"] = "1.5 s"  # row 31, after two that are passed over
+    lines = [",".join(HEADER), "", *(",".join(each[name] for name in HEADER) for each in rows)]
+    lines[2 + 4], lines[2 + 20], lines[2 + 39] = "1008", lines[2 + 20] + ",1", "39,0.5"
+    file = tmp_path / "events.csv"
+    file.write_text("\n".join(lines))
+    with pytest.raises(
+        InputError, match=r"row 5 \(counted from 1\): .* has 1 cell, but there are 33 columns: '1008'\."
+    ):
+        ingest("higgsml", [file], tmp_path / "s.h5", quiet=True)
+    report = ingest("higgsml", [file], tmp_path / "s.h5", skip_bad=True, quiet=True)
+    assert report.counts == {"events left out": 4}
+    assert {name.partition("csv, ")[2]: reason for name, reason in report.skipped} == {
+        "row 31": "Weight cannot be read: it is no number.",
+        "rows 5, 21, 40": "it cannot be read: it has another number of cells than there are columns.",
+    }
+    assert Samples(report.out).ids.tolist() == [str(n).encode() for n in range(40) if n not in (4, 20, 30, 39)]
+    file.write_text("\n".join([lines[0], "1,2", "3"]))
+    with pytest.raises(InputError, match=r"row 1 \(counted from 1\): it cannot be read: it has 2 cells"):
+        ingest("higgsml", [file], tmp_path / "t.h5", quiet=True)
+    with pytest.raises(InputError, match=r"No object to store: .* 2 events left out\. .*rows 1, 2: it cannot be read"):
+        ingest("higgsml", [file], tmp_path / "t.h5", skip_bad=True, quiet=True)
+
+
+def test_rows_with_numbers_for_ids_keep_them_where_others_are_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "map.json").write_text(
+        json.dumps({"objects": [{"type": "muon", "pt": "pt", "eta": "eta", "phi": "phi"}]})
+    )
+    (tmp_path / "t.csv").write_text("pt,eta,phi\n20,0.5,1\n20\n21,0,1\n22,0,1,4\n23,0,1\n")
+    files, columns = [tmp_path / "t.csv"], tmp_path / "map.json"
+    with pytest.raises(InputError, match=r"row 2 \(counted from 1\): .* 1 cell, but there are 3 columns"):
+        ingest("events", files, tmp_path / "s.h5", columns=columns, quiet=True)
+    report = ingest("events", files, tmp_path / "s.h5", columns=columns, skip_bad=True, quiet=True)
+    assert report.counts == {"events left out": 2}
+    assert Samples(report.out).ids.tolist() == [b"0", b"2", b"4"]
+
+
+def test_hits_of_another_number_of_cells_are_left_out(tmp_path: Path) -> None:
+    lines = [
+        "hit_id,x,y,z,volume_id,layer_id,module_id",
+        *(f"{hit},{30 + hit},2,{hit},8,2,1" for hit in range(6)),
+        "7,3",
+    ]
+    (tmp_path / "event000000001-hits.csv").write_text("\n".join(lines))
+    with pytest.raises(InputError, match=r"hits.csv, row 7 .* it has 2 cells, but there are 7 columns: '7,3'"):
+        ingest("trackml", [tmp_path], tmp_path / "s.h5", quiet=True)
+    report = ingest("trackml", [tmp_path], tmp_path / "s.h5", skip_bad=True, quiet=True)
+    assert (report.n, report.counts["hits left out"]) == (6, 1)
+
+
+def test_catalog_rows_of_another_number_of_cells_are_bad_rows(tmp_path: Path) -> None:
+    (tmp_path / "t.tsv").write_text("id\tmag\na\t1\nb\nc\t3\n")
+    with pytest.raises(
+        InputError, match=r"t.tsv, row 2 \(counted from 1\): it cannot be read as a catalog's: it has 1 cell"
+    ):
+        read_table(tmp_path / "t.tsv", Ledger())
+    ledger = Ledger(skip_bad=True)
+    table = read_table(tmp_path / "t.tsv", ledger)
+    assert (table.texts("id"), table.column("mag").tolist()) == (["a", "c"], [1, 3])
+    assert ledger.counts == {"objects that cannot be read": 1}
+    np.save(tmp_path / "a.npy", np.zeros((2, 3, 8, 8), np.uint8))  # as many as there are rows left
+    with pytest.raises(InputError, match=r"row 2 .* cannot be left out, since the catalog's rows go with the arrays'"):
+        ingest("numpy", [tmp_path / "a.npy"], tmp_path / "s.h5", catalog=tmp_path / "t.tsv", skip_bad=True, quiet=True)

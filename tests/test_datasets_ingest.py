@@ -215,3 +215,24 @@ def test_a_file_of_someone_else_is_not_replaced(arrays: Path) -> None:
         run(arrays)
     assert (arrays.parent / "out.h5").read_text() == "a letter"
     assert run(arrays, overwrite=True).n == N
+
+
+@pytest.mark.parametrize(
+    ("source", "name", "reason"),
+    [
+        ("fits", "a.fits", r"a\.fits cannot be read as FITS|a\.fits is not a FITS file"),
+        ("numpy", "a.npy", r"a\.npy"),
+        ("images", "a.png", r"a\.png"),
+        ("legacysurvey", "a.h5", r"a\.h5"),
+    ],
+)
+def test_where_every_file_is_bad_the_first_reason_is_told_with_skip_bad_too(
+    tmp_path: Path, source: str, name: str, reason: str
+) -> None:
+    (tmp_path / name).write_bytes(b"hello")
+    for skip_bad in (False, True):
+        with pytest.raises(InputError, match=reason) as caught:
+            ingest(source, [tmp_path / name], tmp_path / "s.out", skip_bad=skip_bad, quiet=True)
+        assert caught.value.message.count("\n") == 0
+        assert ("nothing was written. 1 skipped as bad. The first, " in caught.value.message) == skip_bad
+    assert not (tmp_path / "s.out").exists()

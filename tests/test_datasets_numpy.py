@@ -143,7 +143,12 @@ def test_masked_pixels(tmp_path: Path) -> None:
     report, samples = run([saved(tmp_path / "a.npy", array)], tmp_path / "out.h5")
     assert [samples.id(row) for row in range(2)] == ["0", "2"]
     assert samples.column("masked_fraction").tolist() == [1 / 192, 1 / 192]
-    assert report.skipped[0][0] == "1"
+    assert report.skipped == [("1", "100.0% of its pixels are masked, more than the 5% allowed")]
+    assert report.counts == {"left out, more than 5% masked": 1}
+    assert run([tmp_path / "a.npy"], tmp_path / "again.h5", skip_bad=True)[0].content_hash == report.content_hash
+    assert report.notes[-1] == (
+        "2 of 2 objects have masked or NaN pixels, which are stored as 0; the column masked_fraction says how many."
+    )
 
 
 def test_other_arrays_of_an_npz_become_columns(tmp_path: Path) -> None:

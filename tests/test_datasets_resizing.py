@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from lookalike.cli import app
-from lookalike.datasets import ingest
+from lookalike.datasets import ingest, resizing
 from lookalike.datasets.resizing import resized
 from lookalike.datasets.uploads import read_picture
 from lookalike.errors import InputError
@@ -142,3 +142,30 @@ def test_small_pictures_and_few_particles_can_be_asked_for(tmp_path: Path) -> No
     assert Samples(tmp_path / "e.h5").shape == (4, 6)
     with pytest.raises(InputError, match="At least 1 particle of each object is stored, but --size 0 was given"):
         ingest("events", [tmp_path / "t.csv"], tmp_path / "f.h5", columns=tmp_path / "map.toml", size=0, quiet=True)
+
+
+def test_sides_that_no_memory_holds_are_refused_by_rule(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.zeros((2, 3, 8, 8), np.uint8))
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    rule = r"at most 268,435,456 bytes, but {} 100000000 makes 30,000,000,000,000,000 bytes of each\."
+    with pytest.raises(InputError, match=rule.format("--resize")):
+        ingest("numpy", [tmp_path / "a.npy"], tmp_path / "s.h5", resize=100_000_000, quiet=True)
+    with pytest.raises(InputError, match=rule.format("--size")):
+        ingest("images", [tmp_path / "a.png"], tmp_path / "s.h5", size=100_000_000, quiet=True)
+    with pytest.raises(InputError, match=r"in at most 8,589,934,592 bytes, but --size 100000000 needs 80,000,"):
+        ingest("events", [tmp_path / "a.csv"], tmp_path / "s.h5", size=100_000_000, quiet=True)
+    assert not (tmp_path / "s.h5").exists()
+
+
+def test_a_long_narrow_picture_is_not_enlarged_beyond_memory(tmp_path: Path) -> None:
+    Image.new("L", (1_000_000, 2)).save(tmp_path / "a.png")
+    with pytest.raises(InputError, match=r"resized to 32000000 × 64 px it has more than 320,000,000 pixels"):
+        ingest("images", [tmp_path / "a.png"], tmp_path / "s.h5", size=64, quiet=True)
+
+
+def test_how_many_pictures_are_made_at_once_does_not_matter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    np.save(tmp_path / "a.npy", np.random.default_rng(0).integers(0, 256, (9, 3, 8, 8), np.uint8))
+    made = [ingest("numpy", [tmp_path / "a.npy"], tmp_path / "s.h5", resize=16, quiet=True).content_hash]
+    monkeypatch.setattr(resizing, "BLOCK_BYTES", 2 * 3 * 16 * 16)
+    made += [ingest("numpy", [tmp_path / "a.npy"], tmp_path / "t.h5", resize=16, quiet=True).content_hash]
+    assert made[0] == made[1]

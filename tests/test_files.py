@@ -10,6 +10,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ from lookalike.files import (
     atomic_folder,
     atomic_path,
     existing_files,
+    file_output,
     lock,
     natural_key,
     read_json,
@@ -255,6 +257,19 @@ def test_a_dot_and_two_spellings_are_one_output(tmp_path: Path, monkeypatch: pyt
     monkeypatch.chdir(inner)
     with lock(Path()), pytest.raises(LockedError), lock(tmp_path / "inner" / ".." / "inner"):
         pass
+
+
+@pytest.mark.parametrize("write", [lambda path: write_json(path, 1), lambda path: lock(path).__enter__(), file_output])
+def test_only_an_outputs_own_folder_is_made(tmp_path: Path, write: Callable[[Path], object]) -> None:
+    (tmp_path / "file").write_text("")
+    for deep in ("mistyped/a/out.json", "mistyped/a/b/out.json"):
+        with pytest.raises(InputError, match=r"is made where it is missing, but none above it: .*and there is no "):
+            write(tmp_path / deep)
+    with pytest.raises(InputError, match=r"would lie in .*file, which is a file"):
+        write(tmp_path / "file" / "out.json")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    write_json(tmp_path / "new" / "out.json", [1])
+    assert read_json(tmp_path / "new" / "out.json") == [1]
 
 
 def test_json_refuses_nan_and_names_a_broken_file(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from lookalike import contents
-from lookalike.contents import describe_all
+from lookalike.contents import describe_all, in_brief
 from lookalike.datasets import ingest
 from lookalike.embeddings_folder import Manifest, Shard, write_manifest
 from lookalike.errors import CorruptError, InputError, NotFoundError
@@ -60,6 +60,27 @@ def test_what_made_samples(tmp_path: Path) -> None:
     assert re.search(r"a\.npy sha256:[0-9a-f]{12}…, .*t\.csv sha256:[0-9a-f]{12}…$", line(text, "inputs"))
     assert line(text, "versions").startswith("lookalike ")
     assert line(text, "notes") == "Without a value (NaN or blank), of 3 objects: mag 1."
+
+
+def test_a_build_record_says_of_what_it_is(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.zeros((3, 3, 8, 8), np.uint8))
+    ingest("numpy", [tmp_path / "a.npy"], tmp_path / "s.h5", quiet=True)
+    path = tmp_path / "s.h5.build.json"
+    text = summary(path)
+    assert text.startswith(f"{path}: lookalike build record\n")
+    assert line(text, "tells of") == "s.h5, as it is there"
+    assert line(text, "step") == "ingest numpy"
+    assert describe(path)["made"] == describe(tmp_path / "s.h5")["made"]
+    assert [inner["path"] for inner in describe_all(tmp_path)["files"]] == ["s.h5"]
+    np.save(tmp_path / "b.npy", np.ones((3, 3, 8, 8), np.uint8))
+    ingest("numpy", [tmp_path / "b.npy"], tmp_path / "t.h5", quiet=True)
+    (tmp_path / "t.h5").rename(tmp_path / "s.h5")
+    assert line(summary(path), "tells of") == "s.h5, but another one is there now"
+    (tmp_path / "s.h5").unlink()
+    assert line(summary(path), "tells of") == "s.h5, which is not there"
+    path.write_text("[1]")
+    with pytest.raises(CorruptError, match="is not a build record"):
+        summary(path)
 
 
 def test_an_index_and_its_embeddings(toy_index: Path) -> None:
@@ -325,6 +346,21 @@ def test_a_folder_with_nothing_of_ours_is_refused_and_a_large_one_not_searched_f
     assert "Only the first 4 entries were looked at." in summary(tmp_path)
 
 
+def test_what_is_nearer_is_looked_at_first_and_folders_take_turns(
+    toy_index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        for number in range(20):
+            (tmp_path / folder / f"{number}.png").write_bytes(b"PNG")
+    for place in ("z.h5", "b/1.h5"):
+        (tmp_path / place).write_bytes((toy_index.parent / "samples.h5").read_bytes())
+    monkeypatch.setattr(contents, "LOOKED_AT", 9)  # a, b, z.h5; a/0 and b/0, a/1 and b/1.h5, which is before 1.png
+    found = describe_all(tmp_path)
+    assert [inner["path"] for inner in found["files"]] == ["b/1.h5", "z.h5"]
+    assert not found["complete"]
+
+
 def test_a_set_encoder_is_described_by_its_widths(tmp_path: Path) -> None:
     config = {
         "kind": "lookalike checkpoint",
@@ -338,4 +374,22 @@ def test_a_set_encoder_is_described_by_its_widths(tmp_path: Path) -> None:
     }  # fmt: skip
     (tmp_path / "model.safetensors").write_bytes(b"")
     (tmp_path / "config.json").write_text(json.dumps(config))
-    assert line(summary(tmp_path), "encoder").startswith("set, 2 → 8 of each particle → 6 → 6 → 256")
+    assert line(summary(tmp_path), "encoder") == "set, 2 → 8 of each particle → 6 → 6 → 256"
+    assert in_brief(describe(tmp_path))[1] == "set, particles of 2 numbers, 0 epochs on 0 objects"
+
+
+@pytest.mark.parametrize(
+    ("preprocess", "domain", "brief"),
+    [
+        (
+            {"kind": "record", "scales": ["linear"] * 3, "bands": ["a", "b", "c"], "size": 3, "dtype": "float32"},
+            "event",
+            "records of 3 numbers",
+        ),
+        ({"kind": "jet", "size": 75, "jets": 2}, "jet", "2 jet images of 75 px"),
+        ({"kind": "scaled", "bands": ["r"], "size": 32, "dtype": "uint8"}, "image", "1 band of 32 px"),
+    ],
+)
+def test_what_an_encoder_is_given_is_called_what_it_is(preprocess: dict[str, object], domain: str, brief: str) -> None:
+    found = {"encoder": {"name": "mlp", "channels": 1}, "preprocess": preprocess, "domain": domain}
+    assert in_brief({"kind": "lookalike checkpoint", **found})[1] == f"mlp, {brief}, 0 epochs on 0 objects"

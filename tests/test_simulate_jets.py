@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.metadata
+import subprocess
+import sys
 from itertools import product
 from pathlib import Path
 
@@ -167,3 +169,15 @@ def test_without_pythia_the_command_that_installs_it_is_named(monkeypatch: pytes
     monkeypatch.setitem(__import__("sys").modules, "pythia8mc", None)
     with pytest.raises(InputError, match=r"Pythia, which is not installed: .*simulate"):
         Jets(0)
+
+
+def test_fastjet_greets_nowhere() -> None:
+    """It does so once in each process, with the first clustering."""
+    code = (
+        "import numpy as np; from lookalike.datasets.anti_kt import leading_jets; "
+        "from lookalike.datasets.jet_blocks import Block; "
+        "leading_jets(Block(0, np.array([2]), np.array([50.0, 40.0]), np.zeros(2), np.array([0.0, 3.0]))); "
+        "print('done')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("done\n", "")

@@ -95,3 +95,9 @@ def test_an_older_set_is_replaced_on_request_only(tmp_path: Path) -> None:
         write_events(tmp_path / "own", SMALL, overwrite=True, quiet=True)
     with pytest.raises(InputError, match="At least 1 event"):
         write_events(tmp_path / "none", replace(SMALL, particles=0))
+
+
+def test_what_was_written_is_named_as_it_was_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    made = write_events(Path("events"), Settings(1, 5, 0), quiet=True)
+    assert (made.out, (tmp_path / "events" / "simulated.json").exists()) == (Path("events"), True)

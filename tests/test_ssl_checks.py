@@ -87,7 +87,7 @@ TRAIN = [
     ("s.h5 --out y --config c.yaml", "A settings file ends in .toml or .json, but c.yaml was given."),
     ("s.h5 --out y --budget soon", "A duration is like 90s, 30m, 1h30m or 2d, but 'soon' was given."),
     ("s.h5 --out y --budget 1m --epochs 3", "The epochs follow from --budget, so it goes without --epochs (3)."),
-    ("s.h5 --out y --plot a.pdf", "--plot is a .png file in a folder that exists, but 'a.pdf' was given."),
+    ("s.h5 --out y --plot a.pdf", "--plot is a .png file, but 'a.pdf' was given."),
     ("s.h5 --out y --label mga", "Unknown column 'mga'. Did you mean 'mag'?"),
     ("s.h5 --out y --weights no.pth", "No such file: no.pth"),
     ("s.h5 --out taken", "taken exists and is not a checkpoint; choose another --out."),

@@ -132,8 +132,11 @@ def test_watching_a_label_changes_nothing_of_the_training(labeled: Samples, tmp_
 
 
 def test_a_plot_that_cannot_be_written_is_refused_before_the_work(labeled: Samples, tmp_path: Path) -> None:
-    for bad in (tmp_path / "curves.pdf", tmp_path / "missing" / "curves.png"):
-        with pytest.raises(InputError, match=r"--plot is a \.png file in a folder that exists"):
+    for bad, why in (
+        (tmp_path / "curves.pdf", r"--plot is a \.png file, but"),
+        (tmp_path / "missing" / "too" / "curves.png", r"curves\.png would lie in .*, and there is no "),
+    ):
+        with pytest.raises(InputError, match=why):
             train(labeled.paths, tmp_path / "out", TrainConfig.checked(SMALL), quiet=True, plot=bad)
     assert not (tmp_path / "out").exists()
 

@@ -32,7 +32,9 @@ def ingest(
         int | None, typer.Option(help="numpy, hdf5, idx: resize whole pictures to this side, px.")
     ] = None,
     bands: Annotated[str | None, typer.Option(help="Band names in stored order, e.g. g,r,z; jets: pt,eta,phi.")] = None,
-    unit: Annotated[str | None, typer.Option(help="Of fluxes, or GeV or MeV, where files do not say.")] = None,
+    unit: Annotated[
+        str | None, typer.Option(help="Of fluxes; of momenta GeV, MeV or (jets) TeV. Where files do not say.")
+    ] = None,
     pixel_scale: Annotated[float | None, typer.Option(help="arcsec/px, where the files do not say.")] = None,
     mode: Annotated[str | None, typer.Option(help="fits: cutouts or positions; jets: jets or events.")] = None,
     radius: Annotated[float | None, typer.Option(help="jets, of events: R of anti-kT (default: 0.8).")] = None,
@@ -56,6 +58,8 @@ def ingest(
     Example: lookalike ingest images photos/ --catalog photos.csv --size 64 --out samples.h5
     """
     from lookalike.datasets import ingest as run
+    from lookalike.datasets.contract import some_left_out
+    from lookalike.provenance import record_path
 
     names = tuple(band.strip() for band in bands.split(",")) if bands else None
     report = run(
@@ -88,8 +92,11 @@ def ingest(
     )
     for note in report.notes:
         say(note)
-    for name, reason in report.skipped:
-        say(f"skipped {name}: {reason}")
+    shown = some_left_out(report.skipped)
+    for text in shown:
+        say(f"skipped {text}")
+    if more := len(report.skipped) - len(shown):
+        say(f"and {more:,} more; all {len(report.skipped):,} are listed in {record_path(report.out)}")
     for what, number in report.counts.items():
         if what not in report.told:
             say(f"{number:,} {what}")

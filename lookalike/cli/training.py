@@ -25,7 +25,9 @@ def train(
     samples: Files,
     *,
     out: Out,
-    encoder: Annotated[str | None, typer.Option(help="resnet10, resnet18, resnet34, resnet50, resnet101, mlp.")] = None,
+    encoder: Annotated[
+        str | None, typer.Option(help="resnet10, resnet18, resnet34, resnet50, resnet101, mlp, set.")
+    ] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the data.")] = None,
     batch_size: Annotated[int | None, typer.Option(min=4, help="Objects per step.")] = None,
     queue: Annotated[int | None, typer.Option(min=1, help="Negatives kept, K.")] = None,

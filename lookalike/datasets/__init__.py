@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lookalike.datasets.contract import ROW, IngestReport, Ledger, Options, Source, listed
+from lookalike.datasets.contract import ROW, IngestReport, Ledger, Options, Source, left_out_as, listed
 from lookalike.datasets.inputs import changes, fingerprints, source_files
 from lookalike.errors import CorruptError, InputError, unknown
 from lookalike.files import file_output, reading_order
@@ -26,6 +26,8 @@ __all__ = ["DOMAINS", "SOURCES", "IngestReport", "Source", "ingest"]
 
 DOMAINS = ("galaxy", "image", "jet", "event", "track")
 PICTURES = frozenset({"galaxy", "image"})  # domains that take the same arrays
+
+PARTICLE_BYTES, AT_ONCE, BLOCK_LIMIT = 40, 20_000, 8 * 1024**3  # at most: numbers of a particle, objects, bytes
 
 ARRAYS = frozenset(
     {
@@ -242,7 +244,12 @@ def ingest(
     record = build_record(
         f"ingest {source}", settings=settings, inputs=fingerprints(inputs, source), content_hash=made.content_hash
     )
-    left_out = {"skipped": len(report.skipped), "counts": report.counts, "missing": report.missing}
+    left_out = {
+        "skipped": len(report.skipped),
+        "left_out": [list(each) for each in report.skipped],
+        "counts": report.counts,
+        "missing": report.missing,
+    }
     write_record(out, record | left_out | {"notes": list(report.notes)})
     if made.content_hash == before:
         report.notes.append(f"{out} held exactly these objects already.")
@@ -254,6 +261,11 @@ def _check_sides(options: Options) -> None:
     if options.domain not in PICTURES:
         if options.size is not None and options.size < 1:
             raise InputError(f"At least 1 particle of each object is stored, but --size {options.size} was given.")
+        if (needed := (options.size or 0) * PARTICLE_BYTES * AT_ONCE) > BLOCK_LIMIT:
+            raise InputError(
+                f"Objects are stored {AT_ONCE:,} at a time, in at most {BLOCK_LIMIT:,} bytes, but --size "
+                f"{options.size} needs {needed:,}."
+            )
         return
     for flag in ("size", "crop", "resize"):
         side = getattr(options, flag)
@@ -269,7 +281,7 @@ def _with_ways_out(error: InputError, source: Source, ledger: Ledger) -> InputEr
         text += f", or {ROW!r}, which numbers the rows." if source.domain == "event" else "."
     if error.code == "no_objects":
         left_out = [f"{number:,} {what}" for what, number in ledger.counts.items() if number]
-        first = ["The first, {}: {}".format(*ledger.skipped[0])] if ledger.skipped else []
+        first = [f"The first, {left_out_as(*ledger.skipped[0])}"] if ledger.skipped else []
         text = " ".join([text, *(f"{each.rstrip('.')}." for each in (listed(left_out), *first) if each)])
     return InputError(text, code=error.code) if text != error.message else error
 
@@ -286,6 +298,12 @@ def _report(made: Samples, out: Path, ledger: Ledger) -> IngestReport:
     if any(missing.values()):
         names = listed(f"{name} {number:,}" for name, number in missing.items() if number)
         ledger.note(f"Without a value (NaN or blank), of {counted(len(made), 'object')}: {names}.")
+    if ledger.masked:
+        have = "has" if ledger.masked == 1 else "have"
+        ledger.note(
+            f"{ledger.masked:,} of {counted(len(made), 'object')} {have} masked or NaN pixels, which are stored as 0; "
+            "the column masked_fraction says how many."
+        )
     return IngestReport(
         out,
         len(made),

@@ -1,4 +1,6 @@
-"""Clustering of events into jets with anti-kT (Cacciari, Salam & Soyez 2008, arXiv:0802.1189), by FastJet."""
+"""Clustering of events into jets with anti-kT (Cacciari, Salam & Soyez 2008, arXiv:0802.1189), by FastJet
+(Cacciari, Salam & Soyez 2012, arXiv:1111.6097).
+"""
 
 from __future__ import annotations
 
@@ -93,7 +95,7 @@ def _members(block: Block, members: Any, two: NDArray[np.bool_]) -> Block:
 
 @contextmanager
 def _banner_aside() -> Iterator[None]:
-    """FastJet greets on standard output, once, which is for results: it is sent to standard error."""
+    """FastJet greets on standard output, once in each process: what is written there meanwhile is dropped."""
     sys.stdout.flush()
     try:
         kept = os.dup(1)
@@ -101,7 +103,9 @@ def _banner_aside() -> Iterator[None]:
         yield
         return
     try:
-        os.dup2(2, 1)
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, 1)
+        os.close(nowhere)
         yield
     finally:
         os.dup2(kept, 1)

@@ -20,7 +20,7 @@ from lookalike.datasets import resizing
 from lookalike.datasets.contract import Ledger, Options
 from lookalike.datasets.cutouts import MASKED, as_float32, center_crop, measured, stored_as
 from lookalike.datasets.permuting import permuted, recorded
-from lookalike.datasets.resizing import resized
+from lookalike.datasets.resizing import resized, rows_at_once
 from lookalike.datasets.table import Table, read_table, without_reserved
 from lookalike.errors import InputError
 from lookalike.files import existing_files
@@ -116,7 +116,7 @@ def ingest_arrays(
     source : where the data come from, for people. known : what columns hold, where the format says so.
     """
     if not arrays:
-        raise InputError("No array could be read; nothing was written.")
+        raise InputError("No array could be read; nothing was written.", code="no_objects")
     first = arrays[0]
     for array in arrays:
         if array.shape[1:] != first.shape[1:] or array.dtype != first.dtype:
@@ -130,6 +130,8 @@ def ingest_arrays(
     side = options.resize or size
     total = sum(array.shape[0] for array in arrays)
     whole = first.dtype == np.uint8
+    kind = "uint8" if whole else "float32"
+    at_once = rows_at_once("--resize", side, len(bands), kind) if options.resize else BLOCK_ROWS
     if not whole and first.dtype.newbyteorder("=") != np.float32:
         ledger.note(f"{first.dtype} pixels are stored as float32.")
     ids: Sequence[str]
@@ -139,7 +141,7 @@ def ingest_arrays(
         ids = table.ids("id") if "id" in table.values else RowNames(total)
     table = without_reserved(table, ids, ledger)
     fit = "resize" if options.resize else "exact" if options.size is None else "crop"
-    stored = stored_as(side, "uint8" if whole else "float32", fit) | resizing.recorded(options.size, options.resize)
+    stored = stored_as(side, kind, fit) | resizing.recorded(options.size, options.resize)
     if side > size:
         ledger.note(f"Pictures of {size} × {size} px are enlarged to {side} × {side} px.")
     about = About(
@@ -159,7 +161,7 @@ def ingest_arrays(
         start = 0
         for array in arrays:
             begin = start
-            for block in array.blocks():
+            for block in _pieces(array.blocks(), at_once):
                 rows = np.arange(start, start + len(block))
                 images = center_crop(_bands_first(block, options), size)  # (n, C, S, S)
                 start += len(block)
@@ -177,6 +179,13 @@ def ingest_arrays(
                         images = permuted(resized(filled, side), about)
                         writer.append([ids[row] for row in kept], images, catalog, Rows(kept - begin, told))
                 advance(len(block))
+
+
+def _pieces(blocks: Iterator[NDArray[Any]], most: int) -> Iterator[NDArray[Any]]:
+    """The same rows, so many at most at once, since pictures that are enlarged take more than those that are read."""
+    for block in blocks:
+        for start in range(0, len(block), most):
+            yield block[start : start + most]
 
 
 def check_array(array: Array, options: Options) -> None:
@@ -218,10 +227,10 @@ def _table(
     total = sum(array.shape[0] for array in arrays)
     table = Table("the arrays")
     if options.catalog is not None:
+        table = read_table(options.catalog, ledger, texts=[*(options.id_column or "").split(":"), "id"])
         if ledger.skipped:
             name, reason = ledger.skipped[0]
             raise InputError(f"{name} cannot be left out, since the catalog's rows go with the arrays': {reason}")
-        table = read_table(options.catalog, ledger, texts=[*(options.id_column or "").split(":"), "id"])
         if len(table) != total:
             rows, objects = counted(len(table), "row"), counted(total, "object")
             raise InputError(f"{options.catalog} has {rows}, but the arrays hold {objects}.")

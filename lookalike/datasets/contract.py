@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -10,6 +11,7 @@ from typing import Any
 
 from lookalike.errors import InputError
 
+SHOWN, ALIKE = 12, 3  # what was left out: lines shown, and those of one kind of reason
 ROW = "row"  # --id-column of events whose rows are numbered, where no column is called so
 
 
@@ -29,7 +31,10 @@ class Source:
         for name in used:
             if name not in self.options:
                 taken = ", ".join(_flag(option) for option in sorted(self.options))
-                raise InputError(f"`ingest {self.name}` takes no {_flag(name)}. It takes: {taken}.")
+                raise InputError(
+                    f"`ingest {self.name}` takes no {_flag(name)}. It takes: {taken}; and --out, --domain and "
+                    "--overwrite like every source."
+                )
         return used
 
 
@@ -76,6 +81,7 @@ class Ledger:
     counts: Counter[str] = field(default_factory=Counter)
     notes: list[str] = field(default_factory=list)
     told: set[str] = field(default_factory=set)
+    masked: int = 0  # objects kept with pixels that were masked or not finite
 
     def bad(self, name: str, reason: str, *, objects: int | None = None) -> None:
         """A file or object that cannot be taken: an error, or with --skip-bad left out, counted and listed.
@@ -129,6 +135,23 @@ class IngestReport:
     missing: dict[str, int]
     notes: list[str]
     told: frozenset[str] = frozenset()
+
+
+def left_out_as(name: str, reason: str) -> str:
+    """What was left out and why, as it is shown; many a reason begins with the name."""
+    return reason if reason.startswith(name) else f"{name}: {reason}"
+
+
+def some_left_out(skipped: Iterable[tuple[str, str]]) -> list[str]:
+    """What was left out as it is shown: a few of each kind of reason, SHOWN at most in all."""
+    seen: Counter[str] = Counter()
+    shown: list[str] = []
+    for name, reason in skipped:
+        kind = re.sub(r"[0-9]+", "0", reason.replace(name, ""))  # shares and counts differ, the rule is one
+        seen[kind] += 1
+        if seen[kind] <= ALIKE and len(shown) < SHOWN:
+            shown.append(left_out_as(name, reason))
+    return shown
 
 
 def listed(names: Iterable[str], most: int = 12) -> str:

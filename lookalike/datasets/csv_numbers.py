@@ -1,7 +1,7 @@
 """Numbers of CSV files: read as they are written and converted a column at a time, so that a cell that is no number
-is known by its row.
+is known by its row; and so is a row of too few or too many cells.
 
-Arrow's own conversion ends at the first such cell, with the whole file.
+Arrow's own conversion ends at the first such cell or row, with the whole file.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from lookalike.wording import counted
 
 # What Arrow's CSV reader takes for "no value".
 NAN = ("NaN", "nan", "-NaN", "-nan", "1.#IND", "-1.#IND", "1.#QNAN", "-1.#QNAN")
@@ -26,6 +28,36 @@ class OddCells:
     rows: NDArray[np.bool_]
     first: str
     wanted: str
+
+
+@dataclass(frozen=True)
+class Ragged:
+    """A row of another number of cells than there are columns: which, counted from 0 after the names, and its text."""
+
+    row: int
+    cells: int
+    columns: int
+    text: str
+
+    @property
+    def told(self) -> str:
+        cells, columns = counted(self.cells, "cell"), counted(self.columns, "column")
+        return f"it has {cells}, but there are {columns}: {self.text!r}."
+
+
+def passing_over(found: list[Ragged]) -> Any:
+    """How Arrow is to parse a CSV file so that rows of another number of cells are passed over, and noted in `found`.
+
+    Their numbers are known on one thread alone, -1 on several.
+    """
+    from pyarrow import csv
+
+    def note(row: Any) -> str:
+        number = -1 if row.number is None else row.number - 2  # Arrow counts from 1, and the names too
+        found.append(Ragged(number, row.actual_columns, row.expected_columns, row.text[:40]))
+        return "skip"
+
+    return csv.ParseOptions(invalid_row_handler=note)
 
 
 def numbers(column: Any, name: str, *, whole: bool = False) -> tuple[NDArray[Any], OddCells | None]:

@@ -13,7 +13,7 @@ from lookalike.datasets.contract import Ledger
 from lookalike.samples import Column
 
 MASKED = Column("", "fraction of pixels that were masked or not finite and are stored as 0")
-MASKED_COUNT = f"refused, more than {MASKED_LIMIT:.0%} masked"
+MASKED_COUNT = f"left out, more than {MASKED_LIMIT:.0%} masked"
 
 
 def first_pixel(center: NDArray[np.float64], size: int) -> NDArray[np.int64]:
@@ -43,7 +43,7 @@ def as_float32(values: NDArray[Any]) -> NDArray[np.float32]:
 def measured(
     images: NDArray[np.float32], names: Sequence[str], ledger: Ledger
 ) -> tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.bool_]]:
-    """Fill masked pixels of (N, C, H, W), and refuse the objects with too many.
+    """Fill masked pixels of (N, C, H, W), and count the objects with some; those with too many are left out.
 
     Returns the images and masked fractions (n,) of the objects kept, and which are kept (N,).
     """
@@ -52,6 +52,7 @@ def measured(
     for row in np.flatnonzero(~keep).tolist():
         reason = f"{fraction[row]:.1%} of its pixels are masked, more than the {MASKED_LIMIT:.0%} allowed"
         ledger.drop(names[row], reason, MASKED_COUNT)
+    ledger.masked += int(np.count_nonzero(fraction[keep]))
     return filled[keep], fraction[keep], keep
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.datasets.csv_numbers import OddCells, numbers
+from lookalike.datasets.csv_numbers import OddCells, Ragged, numbers, passing_over
 from lookalike.errors import InputError, unknown
 from lookalike.installing import install_extra
 from lookalike.wording import in_one_line
@@ -51,6 +51,7 @@ class EventTable:
     def __init__(self, path: Path, texts: Collection[str] = (), tree: str | None = None) -> None:
         self.path, self.texts = path, frozenset(texts)
         self.name = path.name
+        self.ragged: list[Ragged] = []  # rows of a CSV file that the last or present reading passed over
         ending = next((ending for ending in ENDINGS if path.name.lower().endswith(ending)), None)
         if ending is None:
             raise InputError(f"Events come in files that end in {', '.join(ENDINGS)}, but {path} was given.")
@@ -102,10 +103,12 @@ class EventTable:
         from pyarrow import csv
 
         types = {name: pyarrow.string() if name in self.texts else pyarrow.binary() for name in names}
+        self.ragged.clear()
         reader = csv.open_csv(
             self.path,
-            # On one thread, a row of too few cells is named with its line.
+            # On one thread, a row of too few cells is known by its number.
             read_options=csv.ReadOptions(block_size=CSV_BYTES, use_threads=False),
+            parse_options=passing_over(self.ragged),
             convert_options=csv.ConvertOptions(include_columns=names, column_types=types),
         )
         for batch in reader:

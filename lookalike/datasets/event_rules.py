@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 
 from lookalike.about import is_id
 from lookalike.datasets.contract import Ledger
-from lookalike.datasets.csv_numbers import OddCells
+from lookalike.datasets.csv_numbers import OddCells, Ragged
 from lookalike.errors import InputError
 from lookalike.origins import Rows, rows_of
 
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
 
+RAGGED = "it cannot be read: it has another number of cells than there are columns."
 NAMED = 5  # rows of each kind that are named
 ROUNDING = 0.01  # rad, by which azimuths rounded to two digits may pass π
 FARTHEST = 10.0  # |η|: beyond, a particle of the beam's momentum has less than 1 GeV across it
@@ -31,10 +32,13 @@ WRAPPED = "azimuths brought between -π and π"
 
 
 class Faults:
-    """The rows of a file that break a rule: an error at the first, or with --skip-bad left out, counted and named."""
+    """The rows of a file that break a rule: an error at the first, or with --skip-bad left out, counted and named.
 
-    def __init__(self, path: Path, ledger: Ledger, noun: str = "events") -> None:
-        self.path, self.ledger, self.noun = path, ledger, noun
+    ragged : those that its reader passed over, which it adds to as it reads.
+    """
+
+    def __init__(self, path: Path, ledger: Ledger, noun: str = "events", ragged: Sequence[Ragged] = ()) -> None:
+        self.path, self.ledger, self.noun, self.ragged = path, ledger, noun, ragged
         self.good: Bools = np.ones(0, bool)  # of the block at hand
         self._start = 0
         self._found: dict[str, tuple[int, list[int]]] = {}  # by rule: how many, and the first rows
@@ -42,25 +46,43 @@ class Faults:
 
     def begin(self, rows: int) -> None:
         """The next block of rows (n,)."""
+        self._refuse_ragged()
         self._start += len(self.good)
         self.good = np.ones(rows, bool)
 
     @property
+    def rows(self) -> NDArray[np.int64]:
+        """The rows (n,) of the block as the file counts them, from 0; those that were passed over have numbers too."""
+        read = self._start + np.arange(len(self.good))
+        passed = np.array(sorted(each.row for each in tuple(self.ragged)), np.int64)  # the reader may be adding to them
+        before = passed - np.arange(len(passed))
+        return read + np.searchsorted(before, read, side="right")
+
+    @property
     def kept(self) -> Rows:
         """The rows of the block that are not refused, as the file counts them."""
-        return Rows(self._start + np.flatnonzero(self.good), rows_of(self.path, 1))
+        return Rows(self.rows[self.good], rows_of(self.path, 1))
+
+    def _refuse_ragged(self) -> None:
+        """InputError that names the first row that was passed over, unless such rows are left out."""
+        if self.ragged and not self.ledger.skip_bad:
+            first = self.ragged[0]
+            raise self._broken(first.row + 1, f"it cannot be read: {first.told}")
+
+    def _broken(self, row: int, reason: str) -> InputError:
+        return InputError(
+            f"{self.path}, row {row:,} (counted from 1): {reason} (--skip-bad leaves such {self.noun} out.)",
+            code="bad_file",
+        )
 
     def refuse(self, bad: Bools, reason: str) -> None:
         """Leave out rows (n,) of the block by a rule; each counts for the first that it breaks."""
         rows = np.flatnonzero(bad & self.good)
         if not len(rows):
             return
-        named = [int(row) + self._start + 1 for row in rows[:NAMED]]
+        named = [int(row) + 1 for row in self.rows[rows[:NAMED]]]
         if not self.ledger.skip_bad:
-            raise InputError(
-                f"{self.path}, row {named[0]:,} (counted from 1): {reason} (--skip-bad leaves such {self.noun} out.)",
-                code="bad_file",
-            )
+            raise self._broken(named[0], reason)
         self.good[rows] = False
         number, first = self._found.get(reason, (0, []))
         self._found[reason] = number + len(rows), [*first, *named][:NAMED]
@@ -85,6 +107,9 @@ class Faults:
 
     def end(self) -> None:
         """Tell what was left out of the file."""
+        self._refuse_ragged()
+        if self.ragged:
+            self._found[RAGGED] = len(self.ragged), [each.row + 1 for each in self.ragged[:NAMED]]
         for reason, (number, rows) in self._found.items():
             more = f" and {number - len(rows):,} more" if number > len(rows) else ""
             text = f"{self.path}, {'row' if number == 1 else 'rows'} {', '.join(f'{row:,}' for row in rows)}{more}"

@@ -74,7 +74,7 @@ def ingest(files: list[Path], out: Path, options: Options, ledger: Ledger) -> No
     total = sum(table.rows for table in tables)
     with writer_of as writer, progress("events", total, "events", quiet=options.quiet) as advance:
         for table in tables:
-            faults = Faults(table.path, ledger)
+            faults = Faults(table.path, ledger, ragged=table.ragged)
             for objects, ids, catalog in _events(table, chosen, options, faults, places, gaps, len(tables) > 1):
                 if faults.good.any():
                     good = faults.good
@@ -130,12 +130,11 @@ def _events(
             f"{table.path} names no run and event: ids are rows, counted from 0. --id-column says what makes an id."
         )
     overlaps = options.overlaps or chosen.overlaps
-    start = 0
     for block in table.blocks([*chosen.columns, *names]):
         n = _length(block)
         faults.begin(n)
         faults.refuse_cells(block.odd)
-        ids = _ids(block, names, start, table.path if many else None)
+        ids = _ids(block, names, faults.rows, table.path if many else None)
         faults.refuse_ids(ids)
         catalog = _catalog(block, chosen, gaps, faults)
         if chosen.features:
@@ -150,7 +149,6 @@ def _events(
             found = found.of(faults.good)
             catalog = {SUM_PT: found.sum_pt(n), MASS: found.mass(n)} | catalog
         yield objects, ids, catalog
-        start += n
 
 
 def _given_unit(options: Options, chosen: EventMap) -> str | None:
@@ -167,11 +165,11 @@ def _length(block: Block) -> int:
     return len(first.counts) if isinstance(first, Jagged) else len(first)
 
 
-def _ids(block: Block, names: tuple[str, ...], start: int, path: Path | None) -> list[str]:
+def _ids(block: Block, names: tuple[str, ...], rows: NDArray[np.int64], path: Path | None) -> list[str]:
     """An id of each row: its run, section and event joined by `:`, else its number, after the file's name."""
     if not names:
         before = f"{id_from_name(path.name)}:" if path is not None else ""
-        return [f"{before}{row}" for row in range(start, start + _length(block))]
+        return [f"{before}{row}" for row in rows.tolist()]
     parts = []
     for name in names:
         values = block[name]

@@ -46,7 +46,7 @@ def ingest(files: list[Path], out: Path, options: Options, ledger: Ledger) -> No
                 raise
             ledger.bad(str(path), error.message)
     if not planes:
-        raise InputError("No FITS image could be read; nothing was written.")
+        raise InputError("No FITS image could be read; nothing was written.", code="no_objects")
     if options.mode is not None and options.mode not in MODES:
         raise unknown("mode", options.mode, MODES)
     catalog = read_table(options.catalog, ledger, texts=_text_columns(options)) if options.catalog else None
@@ -165,7 +165,7 @@ def _named(objects: list[list[Plane]], ledger: Ledger, *, skip: bool) -> tuple[l
                 raise
             ledger.bad(planes[0].where, error.message)
     if not kept:
-        raise InputError("No cutout has a name that makes an id; nothing was written.")
+        raise InputError("No cutout has a name that makes an id; nothing was written.", code="no_objects")
     return kept, ids
 
 

@@ -71,7 +71,7 @@ def ingest(files: list[Path], out: Path, options: Options, ledger: Ledger) -> No
         progress("higgsml", total, "events", quiet=options.quiet) as advance,
     ):
         for table in tables:
-            faults = Faults(table.path, ledger)
+            faults = Faults(table.path, ledger, ragged=table.ragged)
             unit = energy_unit(options.unit, {table.unit(name) for name in MOMENTA}, table.path)
             for block in table.blocks(["EventId", *PRIMITIVES, *extra]):
                 faults.begin(len(block["EventId"]))  # type: ignore[arg-type]

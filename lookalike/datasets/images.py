@@ -23,6 +23,7 @@ from lookalike.datasets.pictures import (
     prepare_picture,
     upright_size,
 )
+from lookalike.datasets.resizing import rows_at_once
 from lookalike.datasets.table import Table, first_repeated, merged, read_table, without_reserved
 from lookalike.errors import InputError, NotFoundError
 from lookalike.files import natural_key
@@ -53,7 +54,7 @@ def ingest(files: list[Path], out: Path, options: Options, ledger: Ledger) -> No
     found = find(files, ledger)
     pictures = [picture for path, name in found if (picture := _look(path, name, ledger))]
     if not pictures:
-        raise InputError("No picture could be read; nothing was written.")
+        raise InputError("No picture could be read; nothing was written.", code="no_objects")
     if not options.id_column:
         pictures = [picture for picture in pictures if _has_id(picture, ledger)]
     catalog = None
@@ -237,14 +238,15 @@ def _keys(name: str, *, by_stem: bool) -> tuple[str, ...]:
 
 def _write(pictures: list[Picture], ids: list[str], table: Table, out: Path, options: Options, ledger: Ledger) -> None:
     about = _about(pictures, options, ledger)
+    at_once = min(BATCH, rows_at_once("--size", about.preprocess["size"], len(about.bands), "uint8"))
     with (
         write_samples(out, about, table.columns, replace=options.overwrite) as writer,
         progress("images", len(pictures), "pictures", quiet=options.quiet) as advance,
     ):
-        for start in range(0, len(pictures), BATCH):
+        for start in range(0, len(pictures), at_once):
             kept: list[int] = []
             decoded: list[NDArray[np.uint8]] = []
-            for row in range(start, min(start + BATCH, len(pictures))):
+            for row in range(start, min(start + at_once, len(pictures))):
                 try:
                     with open_picture(pictures[row].path) as image:
                         decoded.append(permuted(prepare_picture(image, about), about))  # (C, S, S)

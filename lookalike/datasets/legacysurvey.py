@@ -90,7 +90,7 @@ def ingest(files: list[Path], out: Path, options: Options, ledger: Ledger) -> No
     """Check every file first, then copy block by block into one samples file."""
     shards = [shard for path in existing_files(files) if (shard := _checked(path, ledger))]
     if not shards:
-        raise InputError("No file could be read; nothing was written.")
+        raise InputError("No file could be read; nothing was written.", code="no_objects")
     first = shards[0]
     size = options.size or min(shard.side for shard in shards)
     for shard in shards:

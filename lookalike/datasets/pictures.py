@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from lookalike.samples import About
 
 MAX_PIXELS = 16_000_000
+MAX_RESIZED = 20 * MAX_PIXELS  # before the center is kept, of a long narrow one
 GRAY = ("gray",)
 RGB = ("R", "G", "B")
 FILTER = "bicubic"
@@ -139,6 +140,11 @@ def to_array(
         if size is not None and min(plain.size) != size:
             scale = size / min(plain.size)
             shape = (max(size, round(plain.width * scale)), max(size, round(plain.height * scale)))
+            if shape[0] * shape[1] > MAX_RESIZED:
+                raise BadPictureError(
+                    f"resized to {shape[0]} × {shape[1]} px it has more than {MAX_RESIZED:,} pixels; --crop makes it "
+                    "square."
+                )
             plain = plain.resize(shape, Image.Resampling.BICUBIC)
         pixels = np.asarray(plain, dtype=np.uint8)
     planes = pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)  # (C, H, W)

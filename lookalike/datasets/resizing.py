@@ -9,7 +9,10 @@ from numpy.typing import NDArray
 
 from lookalike.datasets.cutouts import center_crop
 from lookalike.datasets.pictures import FILTER
+from lookalike.errors import InputError
 
+LARGEST = 256 * 1024**2  # bytes of one stored picture
+BLOCK_BYTES = 64 * 1024**2  # of pictures made at once
 # Keys of About.preprocess: the center kept first, the side it is resized to, and how.
 CROP, RESIZE, KIND = "crop", "resize", "filter"
 
@@ -19,6 +22,16 @@ def recorded(size: int | None, resize: int | None) -> dict[str, Any]:
     if resize is None:
         return {}
     return {RESIZE: resize, KIND: FILTER} | ({CROP: size} if size is not None else {})
+
+
+def rows_at_once(flag: str, side: int, bands: int, dtype: str) -> int:
+    """How many pictures (C, side, side) are made at once, in BLOCK_BYTES; InputError where one alone is too large."""
+    needed = bands * side * side * np.dtype(dtype).itemsize
+    if needed > LARGEST:
+        raise InputError(
+            f"A stored picture takes at most {LARGEST:,} bytes, but {flag} {side} makes {needed:,} bytes of each."
+        )
+    return max(1, BLOCK_BYTES // needed)
 
 
 def resized(images: NDArray[Any], side: int) -> NDArray[Any]:

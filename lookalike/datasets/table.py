@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from lookalike.about import check_id
 from lookalike.datasets.contract import Ledger
+from lookalike.datasets.csv_numbers import Ragged, passing_over
 from lookalike.datasets.lost_numbers import note_lost_numbers, numbers_of
 from lookalike.errors import InputError, NotFoundError, unknown
 from lookalike.samples import Column
@@ -86,21 +87,30 @@ class Table:
 
 
 def read_table(path: Path, ledger: Ledger, texts: Sequence[str] = ()) -> Table:
-    """A catalog by its ending; columns named in `texts` are kept as text, so that long ids lose no digit."""
+    """A catalog by its ending; columns named in `texts` are kept as text, so that long ids lose no digit.
+
+    A row of a CSV or TSV file with too few or too many cells is bad by the ledger's rule.
+    """
     if not path.exists():
         raise NotFoundError(f"No such file: {path}")
     ending = path.suffix.lower()
-    if ending not in READERS:
-        raise InputError(f"A catalog ends in {', '.join(READERS)}, but {path} was given.")
+    if ending not in (*CSV, *READERS):
+        raise InputError(f"A catalog ends in {', '.join((*CSV, *READERS))}, but {path} was given.")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # units and keywords astropy does not know
-            found = READERS[ending](path, texts)
+            found, ragged = _read_csv(path, texts) if ending in CSV else (READERS[ending](path), [])
     except InputError:
         raise
     except Exception as error:  # each reader raises its own
         raise InputError(f"{path} cannot be read as a catalog: {_first_line(error)}") from None
     table = Table(path.name)
+    for each in ragged:
+        ledger.bad(
+            f"{path.name}, row {each.row + 1:,} (counted from 1)",
+            f"it cannot be read as a catalog's: {each.told}",
+            objects=1,
+        )
     for name, values, column in found:
         _add(table, name, values, column, ledger)
     for name, kept in table.values.items():
@@ -118,19 +128,28 @@ def _first_line(error: Exception) -> str:
 Found = tuple[str, Any, Column]
 
 
-def _read_csv(path: Path, texts: Sequence[str]) -> list[Found]:
+def _read_csv(path: Path, texts: Sequence[str]) -> tuple[list[Found], list[Ragged]]:
+    """The columns, and the rows of another number of cells, which are passed over."""
     import pyarrow
     from pyarrow import csv
 
-    read = csv.read_csv(
-        path,
-        parse_options=csv.ParseOptions(delimiter="\t" if path.suffix.lower() == ".tsv" else ","),
-        convert_options=csv.ConvertOptions(column_types={name: pyarrow.string() for name in texts}),
-    )
-    return [(name, _from_arrow(column), Column()) for name, column in zip(read.column_names, read.columns, strict=True)]
+    for threads in (True, False):  # on several threads, such rows have no number
+        ragged: list[Ragged] = []
+        parsing = passing_over(ragged)
+        parsing.delimiter = CSV[path.suffix.lower()]
+        read = csv.read_csv(
+            path,
+            read_options=csv.ReadOptions(use_threads=threads),
+            parse_options=parsing,
+            convert_options=csv.ConvertOptions(column_types={name: pyarrow.string() for name in texts}),
+        )
+        if not ragged:
+            break
+    columns = zip(read.column_names, read.columns, strict=True)
+    return [(name, _from_arrow(column), Column()) for name, column in columns], ragged
 
 
-def _read_parquet(path: Path, texts: Sequence[str]) -> list[Found]:
+def _read_parquet(path: Path) -> list[Found]:
     from pyarrow import parquet
 
     read = parquet.ParquetFile(path).read()
@@ -156,7 +175,7 @@ def _from_arrow(column: Any) -> NDArray[Any] | None:
     return np.array(["" if value is None else str(value) for value in column.to_pylist()], dtype=str)
 
 
-def _read_fits(path: Path, texts: Sequence[str]) -> list[Found]:
+def _read_fits(path: Path) -> list[Found]:
     from astropy.io import fits
     from astropy.table import Table as AstropyTable
 
@@ -170,13 +189,13 @@ def _read_fits(path: Path, texts: Sequence[str]) -> list[Found]:
         return _from_astropy(AstropyTable.read(tables[0]))
 
 
-def _read_votable(path: Path, texts: Sequence[str]) -> list[Found]:
+def _read_votable(path: Path) -> list[Found]:
     from astropy.table import Table as AstropyTable
 
     return _from_astropy(AstropyTable.read(path, format="votable"))
 
 
-def _read_ecsv(path: Path, texts: Sequence[str]) -> list[Found]:
+def _read_ecsv(path: Path) -> list[Found]:
     from astropy.table import Table as AstropyTable
 
     return _from_astropy(AstropyTable.read(path, format="ascii.ecsv"))
@@ -200,9 +219,8 @@ def _from_astropy(table: Any) -> list[Found]:
     return found
 
 
-READERS: dict[str, Callable[[Path, Sequence[str]], list[Found]]] = {
-    ".csv": _read_csv,
-    ".tsv": _read_csv,
+CSV = {".csv": ",", ".tsv": "\t"}
+READERS: dict[str, Callable[[Path], list[Found]]] = {
     ".parquet": _read_parquet,
     ".fits": _read_fits,
     ".fit": _read_fits,

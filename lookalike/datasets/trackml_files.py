@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.datasets.contract import Ledger, listed
-from lookalike.datasets.csv_numbers import OddCells, numbers
+from lookalike.datasets.csv_numbers import OddCells, Ragged, numbers, passing_over
 from lookalike.datasets.event_rules import UNITS, Bools, Faults
 from lookalike.errors import InputError, NotFoundError
 from lookalike.files import reading_order
@@ -120,17 +120,18 @@ def read_event(files: EventFiles, ledger: Ledger, unit: str | None = None) -> Ev
     return Event(files, hits, cells, truth, particles)
 
 
-def read_table(path: Path, kind: str) -> tuple[Table, list[OddCells]]:
+def read_table(path: Path, kind: str) -> tuple[Table, list[OddCells], list[Ragged]]:
     """The columns of one file, each (n,) int64 or float64, and their cells that are no such numbers.
 
-    Other columns are passed over. InputError for columns that are missing, and for rows of another number of cells.
+    Last the rows of another number of cells, which are passed over. Other columns are not read. InputError for columns
+    that are missing.
     """
     import pyarrow
     from pyarrow import csv
 
-    wanted = COLUMNS[kind]
+    wanted, ragged = COLUMNS[kind], list[Ragged]()
     try:
-        header = csv.open_csv(path).schema.names
+        header = csv.open_csv(path, parse_options=passing_over([])).schema.names
         absent = [name for name in wanted if name not in header]
         if absent or len(set(header)) < len(header):
             said = f"{listed(absent)} {'is' if len(absent) == 1 else 'are'} not there" if absent else "one is twice"
@@ -138,6 +139,7 @@ def read_table(path: Path, kind: str) -> tuple[Table, list[OddCells]]:
         table = csv.read_csv(
             path,
             read_options=csv.ReadOptions(use_threads=False),  # on one thread, faults are named with their rows
+            parse_options=passing_over(ragged),
             convert_options=csv.ConvertOptions(
                 include_columns=list(wanted), column_types=dict.fromkeys(wanted, pyarrow.binary())
             ),
@@ -145,7 +147,8 @@ def read_table(path: Path, kind: str) -> tuple[Table, list[OddCells]]:
     except (pyarrow.ArrowException, OSError, EOFError) as error:
         raise InputError(f"{path} cannot be read: {str(error).splitlines()[0]}", code="bad_file") from None
     read = {name: numbers(table.column(name), name, whole=name in WHOLE) for name in wanted}
-    return {name: values for name, (values, _) in read.items()}, [odd for _, odd in read.values() if odd is not None]
+    odd = [cells for _, cells in read.values() if cells is not None]
+    return {name: values for name, (values, _) in read.items()}, odd, ragged
 
 
 def _kept(table: Table, faults: Faults) -> Table:
@@ -155,8 +158,8 @@ def _kept(table: Table, faults: Faults) -> Table:
 
 def _begin(path: Path, ledger: Ledger, noun: str, kind: str) -> tuple[Table, Faults]:
     """A file's columns, and the account of its rows, in which those with a cell that is no number are refused."""
-    table, odd = read_table(path, kind)
-    faults = Faults(path, ledger, noun)
+    table, odd, ragged = read_table(path, kind)
+    faults = Faults(path, ledger, noun, ragged)
     faults.begin(len(table[COLUMNS[kind][0]]))
     faults.refuse_cells(odd)
     return table, faults

@@ -113,7 +113,9 @@ def verify(
         notes,
     )
     try:
-        write_json(extras_folder(index.folder, index.version) / "audit.json", report.to_json())
+        extras = extras_folder(index.folder, index.version)
+        extras.mkdir(parents=True, exist_ok=True)
+        write_json(extras / "audit.json", report.to_json())
     except OSError as error:
         if error.errno not in UNWRITABLE:
             raise

@@ -66,7 +66,7 @@ def write_events(out: Path, settings: Settings, *, overwrite: bool = False, quie
     """
     if settings.events < 1 or settings.particles < 1:
         raise InputError("At least 1 event of at least 1 particle is simulated.")
-    out = Path(out).resolve()
+    out = Path(out)
     if out.exists() and not overwrite:
         raise InputError(f"{out} is there already. {WAYS_OUT}")
     if out.is_dir() and not (out / MADE).exists() and any(out.iterdir()):

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from lookalike.errors import InputError
-from lookalike.files import atomic_path
+from lookalike.files import atomic_path, check_parent
 from lookalike.ssl.log import read_log
 
 PLOT = "loss.png"
@@ -71,8 +71,11 @@ def plot_log(folder: Path, K: int, copy: Path | None = None) -> None:
 
 def check_copy(copy: Path | None) -> None:
     """InputError where a plot cannot be written, before the work is done."""
-    if copy is not None and (copy.suffix.lower() != ".png" or copy.is_dir() or not copy.parent.is_dir()):
-        raise InputError(f"--plot is a .png file in a folder that exists, but {str(copy)!r} was given.")
+    if copy is None:
+        return
+    if copy.suffix.lower() != ".png" or copy.is_dir():
+        raise InputError(f"--plot is a .png file, but {str(copy)!r} was given.")
+    check_parent(copy)
 
 
 def _curve(axes: Any, steps: list[dict[str, Any]], name: str, label: str, color: str, scale: float = 1.0) -> None:
