@@ -97,7 +97,12 @@ def _first_line(model: type[BaseModel], error: ValidationError, within: str) -> 
         fields = _fields_at(model, fault["loc"][:-1])
         prefix = ".".join([*before, *map(str, fault["loc"][:-1])])
         choice = unknown("setting", fault["loc"][-1], fields)
-        return InputError(f"{choice.message} (in {prefix})" if prefix else choice.message, code="unknown_setting")
+        # A step's own settings lie below `augment`, where a nested one that is not known here is likely meant to be.
+        nested = "augment" in fields and isinstance(fault["input"], dict)
+        hint = f" The settings of an augmentation begin with augment: augment.{fault['loc'][-1]}.…" if nested else ""
+        return InputError(
+            f"{choice.message} (in {prefix})" if prefix else choice.message + hint, code="unknown_setting"
+        )
     if fault["type"] == "value_error":  # a model's own rule, whose text names what it is about
         reason = str(fault["ctx"]["error"])
         return InputError(f"Setting {path}: {reason}." if path else f"Settings: {reason}.", code="invalid_setting")

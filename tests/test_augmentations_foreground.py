@@ -434,7 +434,9 @@ def test_settings_are_checked() -> None:
     no_numbers = {"bands": ["u"], "extinction": {"enabled": False}, "blur": {"enabled": False, "bands": {"g": {}}}}
     no_numbers |= {"noise": {"enabled": False}, "input": {"kind": "flux"}}
     GalaxySettings.checked(no_numbers)
-    with pytest.raises(InputError, match=r"foreground\.psf has no numbers for u; give them or set foreground\.enabled"):
+    with pytest.raises(
+        InputError, match=r"foreground\.psf has no numbers for u; give them or set augment.foreground\.enabled"
+    ):
         GalaxySettings.checked(no_numbers | {"foreground": {"enabled": True}})
     settings = GalaxySettings.checked(no_numbers | {"foreground": {"enabled": True, "psf": {"u": 2.0}}})
     assert psf({}, torch.arange(2), settings).tolist() == [[2.0], [2.0]]

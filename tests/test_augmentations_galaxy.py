@@ -378,11 +378,18 @@ def test_steps_without_numbers_are_off_and_the_note_says_how_to_switch_them_on(a
     assert not settings.noise.enabled
     assert settings.dtype == dtype
     for step in ("blur", "noise"):
-        assert any(note.startswith(f"{step}: off") and f"--set {step}.bands" in note for note in notes)
+        assert any(
+            note.startswith(f"{step}: off")
+            and f"--set augment.{step}.bands.BAND=" in note
+            and f"--set augment.{step}.enabled=true" in note
+            for note in notes
+        )
     band = '{"s": 0.3, "loc": 1.2, "scale": 0.9}'
     given = [f"blur.bands.{name}={band}" for name in about.bands]
     assert settings.overridden(assignments=[*given, "blur.enabled=true"]).blur.enabled
-    with pytest.raises(InputError, match=r"blur\.bands has no numbers for .*; give them or set blur\.enabled=false"):
+    with pytest.raises(
+        InputError, match=r"blur\.bands has no numbers for .*; give them or set augment\.blur\.enabled=false"
+    ):
         settings.overridden(assignments=["blur.enabled=true"])
 
 

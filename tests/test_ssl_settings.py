@@ -175,3 +175,8 @@ def test_an_mlp_has_widths_and_no_stem() -> None:
     refuse_changes(stored, TrainConfig(encoder="mlp"))
     with pytest.raises(InputError, match="may change, but mlp was"):
         refuse_changes(stored, TrainConfig(mlp=MlpSettings()))
+
+
+def test_a_step_named_without_augment_is_told_where_it_belongs() -> None:
+    with pytest.raises(InputError, match=r"Unknown setting 'blur'.* begin with augment: augment\.blur\."):
+        TrainConfig().overridden(assignments=["blur.enabled=true"])

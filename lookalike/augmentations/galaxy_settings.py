@@ -226,7 +226,7 @@ class GalaxySettings(Config):
             missing = [band for band in self.bands if band not in known]
             if needed and missing:
                 switch = f"{path.split('.')[0]}.enabled=false" if path != "input.scales" else "input.kind=flux"
-                raise ValueError(f"{path} has no numbers for {', '.join(missing)}; give them or set {switch}")
+                raise ValueError(f"{path} has no numbers for {', '.join(missing)}; give them or set augment.{switch}")
         one_per_band(self.bands, **{"input.mean": self.input.mean, "input.std": self.input.std})
         if self.scaling.low > self.scaling.high:
             raise ValueError(
@@ -308,13 +308,16 @@ def _switched_off(settings: GalaxySettings) -> list[str]:
     notes = []
     if not settings.extinction.enabled:
         reason = "8-bit pictures have no tabulated one" if settings.dtype == "uint8" else f"no coefficients for {bands}"
-        notes.append(f"extinction: off, {reason} (extinction.coefficients).")
+        notes.append(f"extinction: off, {reason} (augment.extinction.coefficients).")
     for name, step in (("blur", settings.blur), ("noise", settings.noise)):
         if not step.enabled:
-            give = f'--set {name}.bands.BAND=\'{{"s": S, "loc": L, "scale": C}}\' for each and {name}.enabled=true'
+            key = f"augment.{name}"
+            give = f'--set {key}.bands.BAND=\'{{"s": S, "loc": L, "scale": C}}\' for each and --set {key}.enabled=true'
             notes.append(f"{name}: off, neither published nor measured for {bands}; to switch it on, {give}.")
     if settings.input.kind == "flux":
-        notes.append(f"input: pixels as stored, no color scales for {bands} (input.scales, input.kind=lupton).")
+        notes.append(
+            f"input: pixels as stored, no color scales for {bands} (augment.input.scales, augment.input.kind=lupton)."
+        )
     return notes
 
 
