@@ -21,6 +21,7 @@ Loop = TypeVar("Loop", bound=Callable[..., Any])
 
 # Sums may be taken with fused multiply-adds and zeros lose their sign; NaN and infinity keep their meaning.
 LOOSE = {"contract", "nsz"}
+SUMS = LOOSE | {"reassoc"}  # and in any order, so that they are done in vectors
 
 _thread = threading.local()
 
@@ -62,7 +63,16 @@ def native(loop: Loop) -> Loop:
 
     Functions that it calls must be native and of the same file, or a change of theirs would not be noticed.
     """
-    compiled = numba.njit(nogil=True, fastmath=LOOSE, error_model="numpy")(loop)
+    return _compiled(loop, LOOSE)
+
+
+def native_sum(loop: Loop) -> Loop:
+    """The same for a function whose sums may be taken in any order."""
+    return _compiled(loop, SUMS)
+
+
+def _compiled(loop: Loop, loose: set[str]) -> Loop:
+    compiled = numba.njit(nogil=True, fastmath=loose, error_model="numpy")(loop)
     with suppress(RuntimeError):  # there is no folder to keep the result in
         # As enable_caching does with numba's own.
         compiled._cache = _Kept(loop)  # type: ignore[attr-defined]

@@ -15,9 +15,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from lookalike.errors import InputError
-from lookalike.indexer import neighbors
-from lookalike.indexer.neighbors import exact_neighbors, longest
+from lookalike.errors import InputError, LookalikeError
+from lookalike.indexer import blocks, neighbors, pairs, pairs_native
+from lookalike.indexer.blocks import Search
+from lookalike.indexer.neighbors import exact_neighbors
+from lookalike.indexer.ordered import Sorted, longest
+from lookalike.indexer.pairs import PairBuilder
+from lookalike.indexer.scores import BFloat16, Float32, Prefix, Scores, principal, scores_for
+from lookalike.indexer.similarity import similarities
 from lookalike.indexer.windows import Window, everyone, ranges
 
 Lists = tuple[NDArray[np.int64], NDArray[np.float32]]
@@ -47,6 +52,29 @@ def fast_lists(vectors: NDArray[Any], k: int, x: NDArray[np.float64] | None, w: 
     for found in exact_neighbors(vectors, everyone(n) if x is None else ranges(x, w), k, **options):
         rows[found.rows], values[found.rows] = found.neighbor_row, found.similarity
     return rows, values
+
+
+def pair_lists(
+    vectors: NDArray[Any], k: int, x: NDArray[np.float64] | None, w: float, kind: str, memory_bytes: int = 2**30
+) -> tuple[Lists, PairBuilder | None]:
+    """The lists that a kind of scores leads to, and what built them; None where no object has a window."""
+    n = len(vectors)
+    rows, values = np.full((n, k), -1, np.int64), np.full((n, k), np.nan, np.float32)
+    within = everyone(n) if x is None else ranges(x, w)
+    if not len(within.order):
+        return (rows, values), None
+    near, length = Sorted(vectors, within.order, memory_bytes // 4), longest(vectors)
+    scores: Scores
+    if kind == "float32":
+        scores = Float32(vectors.shape[1], length)
+    elif kind == "bfloat16":
+        scores = BFloat16(near, length)
+    else:
+        scores = Prefix(near, principal(near)[:, : max(1, vectors.shape[1] // 3)], length)
+    builder = PairBuilder(near, within, k, scores, memory_bytes, length)
+    for found in builder.blocks():
+        rows[found.rows], values[found.rows] = found.neighbor_row, found.similarity
+    return (rows, values), builder
 
 
 def same(one: Lists, other: Lists) -> bool:
@@ -84,10 +112,113 @@ def small_case(seed: int) -> tuple[NDArray[Any], int, NDArray[np.float64] | None
 
 @pytest.mark.parametrize("first", range(0, 400, 50))
 def test_equals_the_double_loop_on_random_small_cases(first: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(neighbors, "MARGIN", 1)  # so that small cases reach the exhaustive pass
+    monkeypatch.setattr(blocks, "MARGIN", 1)  # so that small cases reach the exhaustive pass
+    monkeypatch.setattr(pairs, "SURE", 0.0)  # and every other object is searched by itself
+    monkeypatch.setattr(pairs, "SMALL", 7)  # and there are several tiles and stripes
+    monkeypatch.setattr(pairs, "PAIRS", 100)
     for seed in range(first, first + 50):
         vectors, k, x, w, options = small_case(seed)
-        assert same(fast_lists(vectors, k, x, w, **options), slow_lists(vectors, k, x, w)), f"seed {seed}"
+        expected = slow_lists(vectors, k, x, w)
+        searched = fast_lists(vectors, k, x, w, search=neighbors.on_cpu, **options)
+        assert same(searched, expected), f"seed {seed}, by search"
+        for kind in ("float32", "bfloat16", "prefix"):
+            assert same(pair_lists(vectors, k, x, w, kind, **options)[0], expected), f"seed {seed}, {kind}"
+
+
+@pytest.mark.parametrize("kind", ["float32", "bfloat16", "prefix"])
+@pytest.mark.parametrize("memory", [40_000, 2**22, 2**30])
+def test_tiles_stripes_and_samples_do_not_matter(kind: str, memory: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sets of many tiles, whose lists are cut, closed while others are open, or built stripe by stripe."""
+    monkeypatch.setattr(pairs, "SMALL", 32)
+    monkeypatch.setattr(pairs, "TILE", 96)
+    monkeypatch.setattr(pairs, "PAIRS", 200)  # so that a tile is gone through in several turns
+    rng = np.random.default_rng(8)
+    vectors = unit(rng.normal(size=(900, 40)) * np.linspace(3, 0.1, 40))
+    for x in (None, np.round(rng.normal(18, 0.5, 900), 3)):
+        expected = fast_lists(vectors, 25, x, 0.2, search=neighbors.on_cpu)
+        found, builder = pair_lists(vectors, 25, x, 0.2, kind, memory)
+        assert same(found, expected)
+        assert builder is not None
+        assert builder.rolling == (memory >= 2**22)
+
+
+def test_each_pair_is_scored_once_and_few_are_settled() -> None:
+    vectors = unit(np.random.default_rng(9).normal(size=(4000, 48)))
+    _, builder = pair_lists(vectors, 40, None, 0, "float32")
+    assert builder is not None
+    assert builder.tally.scored == 4000 * 3999 // 2
+    assert builder.tally.settled < 4 * 40 * 4000
+    assert builder.tally.alone < 40
+
+
+def test_the_bounds_of_scores_hold() -> None:
+    """No score is further off than is said, and none of a prefix too low."""
+    rng = np.random.default_rng(10)
+    vectors = unit(rng.normal(size=(200, 70)) * np.geomspace(1, 1e-3, 70))
+    near, length, rows = Sorted(vectors, np.arange(200), 2**30), longest(vectors), np.arange(200)
+    exact = np.array([similarities(vectors, rows, vectors[row]) for row in rows])
+    plain = Float32(70, length)
+    assert np.abs(plain.tile(near, 0, 200, 0, 200) - exact.astype(np.float64)).max() <= plain.error
+    half = BFloat16(near, length)
+    assert (half.tile(near, 0, 200, 0, 200) >= half.floor(exact)).all()
+    for m in (1, 7, 40):
+        short = Prefix(near, principal(near)[:, :m], length)
+        over = short.tile(near, 0, 200, 0, 200) - exact.astype(np.float64)
+        assert over.min() >= -short.error
+        assert m < 40 or over.max() < 5e-3
+
+
+def test_scores_that_err_more_than_is_proven_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    vectors = unit(np.random.default_rng(0).normal(size=(50, 8)))
+
+    def wrong(self: Float32, near: Sorted, a: int, b: int, c: int, d: int) -> NDArray[Any]:
+        score: NDArray[Any] = near.run(a, b) @ near.run(c, d).T + np.float32(0.01)
+        return score
+
+    monkeypatch.setattr(Float32, "tile", wrong)
+    with pytest.raises(LookalikeError, match="proven error"):
+        list(exact_neighbors(vectors, everyone(50), 3))
+
+
+def test_the_scores_that_cost_least_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lookalike.indexer.scores.WORTH", 0)
+    rng = np.random.default_rng(11)
+    wide = unit(rng.normal(size=(3000, 256)))
+    flat = unit(rng.normal(size=(3000, 256)) * np.geomspace(1, 1e-4, 256))
+
+    def name(vectors: NDArray[Any], room: int = 2**30, *, short: bool) -> str:
+        near = Sorted(vectors, np.arange(len(vectors)), 2**30)
+        return scores_for(near, everyone(len(vectors)), 20, 1.0, room, short=short).name
+
+    assert name(wide, short=False) == "float32"
+    assert name(wide, short=True) == "bfloat16"
+    assert name(flat, short=True).startswith("the first")
+    assert name(flat, room=1000, short=True) == "float32"
+
+
+@settings(max_examples=300)
+@given(st.lists(st.floats(-2, 2, width=32, allow_subnormal=True).map(lambda s: s + 0.0), min_size=1, max_size=20))
+def test_keys_sort_from_the_highest_similarity_down(values: list[float]) -> None:
+    similarity = np.array(values, np.float32) + np.float32(0)
+    halves = pairs.upper(similarity)
+    assert (pairs.lower(halves) == similarity).all()
+    assert (similarity[np.argsort(halves, kind="stable")] == np.sort(similarity)[::-1]).all()
+
+
+@pytest.mark.parametrize("d", [1, 5, 127, 128, 129, 700])
+def test_the_loops_settle_similarities_as_their_definition_does(d: int) -> None:
+    """Also where the products cancel, so that float64 alone could not tell."""
+    rng = np.random.default_rng(d)
+    vectors = unit(rng.normal(size=(60, d)))
+    vectors[30:, : d // 2 * 2] = np.repeat(vectors[30:, : d // 2], 2, axis=1) * np.tile([1, -1], d // 2)
+    rows = np.arange(60)
+    error = (pairs_native.PART + d // pairs_native.PART + 3) * 2.0**-53
+    for row in rows:
+        expected = similarities(vectors, rows, vectors[row])
+        found = [pairs_native.canonical(vectors, row, vectors, other, error, 1e-25) for other in rows]
+        told = ~np.isnan(found)
+        assert (np.array(found, np.float32)[told] == expected[told]).all()
+        assert told.sum() > 50
 
 
 @pytest.mark.parametrize("memory", [1, 30_000, 300_000, 2**30])
@@ -97,8 +228,8 @@ def test_block_sizes_do_not_matter(memory: int, most: int, monkeypatch: pytest.M
     vectors = unit(rng.normal(size=(300, 16)))
     x = np.round(rng.normal(18, 0.5, 300), 3)
     expected = fast_lists(vectors, 20, x, 0.25)
-    monkeypatch.setattr(neighbors, "MOST_QUERIES", most)
-    assert same(fast_lists(vectors, 20, x, 0.25, memory_bytes=memory), expected)
+    monkeypatch.setattr(blocks, "MOST_QUERIES", most)
+    assert same(fast_lists(vectors, 20, x, 0.25, memory_bytes=memory, search=neighbors.on_cpu), expected)
 
 
 @pytest.mark.parametrize("threads", [1, 3])
@@ -110,7 +241,7 @@ def test_the_number_of_threads_does_not_matter(threads: int) -> None:
     before = faiss.omp_get_max_threads()
     faiss.omp_set_num_threads(threads)
     try:
-        assert same(fast_lists(vectors, 12, None, 0.0), slow_lists(vectors, 12, None, 0.0))
+        assert same(fast_lists(vectors, 12, None, 0.0, search=neighbors.on_cpu), slow_lists(vectors, 12, None, 0.0))
     finally:
         faiss.omp_set_num_threads(before)
 
@@ -157,7 +288,7 @@ def test_ties_go_to_the_lower_row_and_duplicates_come_first() -> None:
 
 def test_a_whole_set_of_one_vector_is_ranked_by_row() -> None:
     vectors = unit(np.tile(np.random.default_rng(0).normal(size=(1, 64)), (2500, 1)))
-    counted = sum(found.exhaustive for found in exact_neighbors(vectors, everyone(2500), 5))
+    counted = sum(found.exhaustive for found in exact_neighbors(vectors, everyone(2500), 5, search=neighbors.on_cpu))
     assert counted == 2500
     rows, _ = fast_lists(vectors[:700], 5, None, 0)
     assert rows[0].tolist() == [1, 2, 3, 4, 5]
@@ -176,7 +307,7 @@ def test_near_ties_below_float32_resolution_are_ranked_exactly() -> None:
 
 def test_a_search_that_errs_more_than_is_proven_is_refused() -> None:
     def wrong(queries: NDArray[Any], candidates: NDArray[Any], k: int) -> tuple[NDArray[Any], NDArray[Any]]:
-        score, place = neighbors._on_cpu(queries, candidates, k)
+        score, place = neighbors.on_cpu(queries, candidates, k)
         return score + np.float32(0.01), place
 
     vectors = unit(np.random.default_rng(0).normal(size=(50, 8)))
@@ -184,9 +315,9 @@ def test_a_search_that_errs_more_than_is_proven_is_refused() -> None:
         list(exact_neighbors(vectors, everyone(50), 3, search=wrong))
 
 
-def gpu_or_skip() -> neighbors.Search:
+def gpu_or_skip() -> Search:
     search, how = neighbors.fast_search()
-    if "on the GPU" not in how:
+    if search is None:
         pytest.skip(how)
     return search
 
@@ -195,7 +326,7 @@ def gpu_or_skip() -> neighbors.Search:
 @pytest.mark.parametrize("first", range(0, 100, 50))
 def test_the_gpu_equals_the_double_loop(first: int, monkeypatch: pytest.MonkeyPatch) -> None:
     search = gpu_or_skip()
-    monkeypatch.setattr(neighbors, "MARGIN", 1)
+    monkeypatch.setattr(blocks, "MARGIN", 1)
     for seed in range(first, first + 50):
         vectors, k, x, w, options = small_case(seed)
         assert same(fast_lists(vectors, k, x, w, search=search, **options), slow_lists(vectors, k, x, w)), (
@@ -211,7 +342,7 @@ def test_the_gpu_equals_the_cpu_up_to_and_beyond_its_limit(k: int) -> None:
     rng = np.random.default_rng(1)
     vectors = unit(rng.normal(size=(2900, 24)))
     x = np.round(rng.normal(18, 0.5, 2900), 3)
-    assert same(fast_lists(vectors, k, x, 2.0, search=search), fast_lists(vectors, k, x, 2.0, search=neighbors._on_cpu))
+    assert same(fast_lists(vectors, k, x, 2.0, search=search), fast_lists(vectors, k, x, 2.0, search=neighbors.on_cpu))
 
 
 def test_what_the_gpu_cannot_select_goes_to_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -220,7 +351,7 @@ def test_what_the_gpu_cannot_select_goes_to_the_cpu(monkeypatch: pytest.MonkeyPa
 
     def knn_gpu(resources: object, queries: Any, candidates: Any, k: int, metric: int) -> Any:
         asked.append(k)
-        return neighbors._on_cpu(queries, candidates, k)
+        return neighbors.on_cpu(queries, candidates, k)
 
     monkeypatch.setattr(neighbors.faiss, "StandardGpuResources", object, raising=False)
     monkeypatch.setattr(neighbors.faiss, "get_num_gpus", lambda: 1, raising=False)
@@ -238,7 +369,7 @@ def test_a_search_that_drops_the_last_place_is_completed() -> None:
     """The certificate must not trust the fast search to return more than it did."""
     vectors = unit(np.random.default_rng(3).normal(size=(200, 8)))
     x = np.round(np.random.default_rng(4).normal(18, 0.1, 200), 3)
-    assert same(fast_lists(vectors, 150, x, 0.05), slow_lists(vectors, 150, x, 0.05))
+    assert same(fast_lists(vectors, 150, x, 0.05, search=neighbors.on_cpu), slow_lists(vectors, 150, x, 0.05))
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, 0.0, 3.0])

@@ -161,7 +161,8 @@ def _build(
     notes: list[str],
 ) -> Manifest:
     """Fill a version's folder and return its manifest."""
-    from lookalike.indexer.neighbors import exact_neighbors, fast_search, longest
+    from lookalike.indexer.neighbors import exact_neighbors, fast_search
+    from lookalike.indexer.ordered import longest
 
     max_length = longest(embeddings.vectors)
     n, window = len(embeddings), plan.window

@@ -1,0 +1,246 @@
+"""Cheap scores of pairs: off from the similarity by no more than a proven bound, or never below it.
+
+Whatever scores a tile, the lists are the same; it only decides how many pairs are settled canonically that do not
+enter a list.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lookalike.errors import LookalikeError
+from lookalike.indexer.ordered import Sorted
+from lookalike.indexer.similarity import SAFETY, Similarities, float32_error
+from lookalike.indexer.windows import Places, Ranges
+
+WIDTHS = (16, 32, 64, 128, 256)  # directions that scores are tried with
+WORTH = 10**11  # products of all pairs from which on other scores than float32 are thought of
+LOOKS, SEEN = 64, 512  # objects by which scores are chosen, and of each one's window
+ROUNDING = 1e-12  # of sums in float64, generously
+# Costs in products of float32: one of bfloat16, one of a pair that is settled, and what else such a pair costs.
+SHORT_NUMBER, SETTLED_NUMBER, SETTLED_PAIR = 0.3, 4.0, 2000.0
+
+
+class Scores(Protocol):
+    """How tiles are scored. never : a score that no pair reaches. bytes_per_row : of memory, for a row of a tile."""
+
+    name: str
+    never: Any
+    bytes_per_row: int
+
+    def tile(self, near: Sorted, a: int, b: int, c: int, d: int) -> NDArray[Any]:
+        """Scores (b − a, d − c) of the places a..b with the places c..d."""
+
+    def floor(self, similarity: Similarities) -> NDArray[Any]:
+        """For each similarity (n,), a score that no pair of at least that similarity is below."""
+
+    def of(self, near: Sorted, start: int, stop: int, places: Places) -> Similarities:
+        """About the similarities (stop − start, s) of places start..stop with some others."""
+
+    def check(self, score: NDArray[Any], similarity: Similarities) -> None:
+        """LookalikeError where scores (n,) are further off than is proven."""
+
+
+class Float32:
+    """The products in float32."""
+
+    name, never, bytes_per_row = "float32", np.float32(np.inf), 4 * 2048
+
+    def __init__(self, dimensions: int, length: float) -> None:
+        self.error = float32_error(dimensions, length, length)
+
+    def tile(self, near: Sorted, a: int, b: int, c: int, d: int) -> NDArray[Any]:
+        return near.run(a, b) @ near.run(c, d).T
+
+    def floor(self, similarity: Similarities) -> NDArray[Any]:
+        return np.nextafter((similarity.astype(np.float64) - self.error).astype(np.float32), np.float32(-np.inf))
+
+    def of(self, near: Sorted, start: int, stop: int, places: Places) -> Similarities:
+        return near.run(start, stop) @ near.at(places).T
+
+    def check(self, score: NDArray[Any], similarity: Similarities) -> None:
+        _within(score.astype(np.float64), similarity, self.error)
+
+
+class BFloat16:
+    """The vectors rounded to 8 bits, which some processors multiply several times as fast; scores as sortable int16.
+
+    With e = |x − x'| for the rounded x', |x·y − x'·y'| ≤ |e_x|·|y| + |x'|·|e_y| (Cauchy and Schwarz).
+    """
+
+    name, never, bytes_per_row = "bfloat16", np.int16(32767), 2 * 2048 + 4 * 2048
+
+    def __init__(self, near: Sorted, length: float) -> None:
+        import torch
+
+        n, d = len(near.order), near.dimensions
+        self._rounded = torch.empty((n, d), dtype=torch.bfloat16)
+        off = 0.0
+        step = max(1, 2**22 // d)
+        for start in range(0, n, step):
+            x = torch.from_numpy(near.run(start, min(start + step, n)))
+            self._rounded[start : start + step] = x
+            rest = (x.double() - self._rounded[start : start + step].double()).norm(dim=1)
+            off = max(off, float(rest.max()))
+        # Sums of products in float32, in whatever order and rounded at each step, of vectors somewhat longer.
+        self.error = SAFETY * (off * (2 * length + off)) + 2 * float32_error(d, length + off, length + off)
+
+    def tile(self, near: Sorted, a: int, b: int, c: int, d: int) -> NDArray[Any]:
+        import torch
+
+        product = torch.mm(self._rounded[a:b], self._rounded[c:d].T)
+        return product.view(torch.int16).numpy()
+
+    def floor(self, similarity: Similarities) -> NDArray[Any]:
+        """Rounded down to bfloat16; below 0, where bits sort otherwise, any pair is settled."""
+        least = np.nextafter((similarity.astype(np.float64) - self.error).astype(np.float32), np.float32(-np.inf))
+        bits = (least.view(np.int32) >> 16).astype(np.int16)
+        return np.where(least > 0, bits, np.int16(-32768))
+
+    def of(self, near: Sorted, start: int, stop: int, places: Places) -> Similarities:
+        import torch
+
+        chosen = self._rounded[torch.from_numpy(places)]
+        return torch.mm(self._rounded[start:stop], chosen.T).float().numpy()
+
+    def check(self, score: NDArray[Any], similarity: Similarities) -> None:
+        value = (score.astype(np.int32) << 16).view(np.float32).astype(np.float64)
+        _within(value, similarity, self.error + np.abs(value) * 2.0**-7)
+
+
+def _within(score: NDArray[np.float64], similarity: Similarities, error: Any) -> None:
+    if (np.abs(score - similarity) > error).any():
+        msg = "The fast scores are off by more than their proven error; nothing was ranked by them."
+        raise LookalikeError(msg)
+
+
+class Prefix:
+    """The first m directions of largest variance, and one number for the rest: a score that is never too low.
+
+    With orthonormal directions Q, p = Qᵀx and r = √(|x|² − |p|²), x·y ≤ p_x·p_y + r_x·r_y (Cauchy and Schwarz), which
+    is the product of two vectors of m + 1 numbers.
+    """
+
+    never = np.float32(np.inf)
+
+    def __init__(self, near: Sorted, directions: NDArray[np.float64], length: float) -> None:
+        d, m = directions.shape
+        self.name, self.bytes_per_row = f"the first {m} of {d} directions", 4 * (m + 1 + 2048)
+        n = len(near.order)
+        self._short = np.empty((n, m + 1), np.float32)
+        step = max(1, 2**22 // d)
+        for start in range(0, n, step):
+            x = near.run(start, min(start + step, n)).astype(np.float64)
+            p = x @ directions
+            rest = np.einsum("nd,nd->n", x, x) - np.einsum("nm,nm->n", p, p)
+            self._short[start : start + step, :m] = p
+            self._short[start : start + step, m] = np.sqrt(np.maximum(rest, 0) + ROUNDING)
+        # Rounding p and r to float32 counts as two products more; Q is orthonormal to some 10⁻¹⁴.
+        self.error = 2 * float32_error(m + 4, length, length) + ROUNDING
+
+    def tile(self, near: Sorted, a: int, b: int, c: int, d: int) -> NDArray[Any]:
+        return self._short[a:b] @ self._short[c:d].T
+
+    def floor(self, similarity: Similarities) -> NDArray[Any]:
+        return np.nextafter((similarity.astype(np.float64) - self.error).astype(np.float32), np.float32(-np.inf))
+
+    def of(self, near: Sorted, start: int, stop: int, places: Places) -> Similarities:
+        return near.run(start, stop) @ near.at(places).T
+
+    def check(self, score: NDArray[Any], similarity: Similarities) -> None:
+        _within(np.minimum(score - similarity.astype(np.float64), 0.0), np.zeros_like(similarity), self.error)
+
+
+def principal(near: Sorted, rows: int = 4096) -> NDArray[np.float64]:
+    """Orthonormal directions (D, m), at most the widest of WIDTHS, along which a sample of the vectors is longest.
+
+    By iterated products with random directions (Halko, Martinsson and Tropp 2011, algorithm 4.4); any orthonormal
+    directions bound the similarities, these only more tightly.
+    """
+    n, d = len(near.order), near.dimensions
+    rng = np.random.default_rng(0)
+    x = near.at(np.sort(rng.choice(n, min(n, rows), replace=False)))  # (s, D)
+    q = rng.standard_normal((d, min(d, max(WIDTHS))), dtype=np.float32)
+    for _ in range(3):
+        q = np.linalg.qr(x.T @ (x @ q))[0]
+    within = np.linalg.eigh((p := (x @ q).astype(np.float64)).T @ p)[1][:, ::-1]
+    return np.linalg.qr(q.astype(np.float64) @ within)[0]
+
+
+@dataclass(frozen=True)
+class Look:
+    """Some objects, each with a sample of its window: similarities, what the lists need by these, and the bounds.
+
+    score (l, s). floor (l, 1). own (l, m), others (l, s, m) : along the principal directions. rest (l, s) : the product
+    of the lengths that these leave.
+    """
+
+    score: NDArray[np.float64]
+    floor: NDArray[np.float64]
+    own: NDArray[np.float64]
+    others: NDArray[np.float64]
+
+    def share(self, error: float) -> float:
+        """Of the pairs that would be settled, were all scores too high by so much."""
+        return float((self.score + error >= self.floor).mean())
+
+    def bounded(self, m: int) -> float:
+        """Of the pairs that would be settled, were they scored by the first m directions."""
+        near = np.einsum("lsm,lm->ls", self.others[..., :m], self.own[:, :m])
+        rest = (1 - (self.others[..., :m] ** 2).sum(-1)) * (1 - (self.own[:, None, :m] ** 2).sum(-1))
+        return float((near + np.sqrt(np.maximum(rest, 0)) >= self.floor).mean())
+
+
+def look(near: Sorted, ranges: Ranges, k: int, directions: NDArray[np.float64]) -> Look:
+    """LOOKS objects from all over the window's order."""
+    places = np.linspace(0, len(near.order) - 1, LOOKS).astype(np.int64)
+    own = near.at(places).astype(np.float64)  # (l, D)
+    score, floor, others = [], [], []
+    for n, place in enumerate(places):
+        low, high = int(ranges.low[place]), int(ranges.high[place])
+        seen = np.random.default_rng(int(place)).choice(high - low, SEEN) + low
+        x = near.at(seen)  # (s, D)
+        score.append(x @ own[n].astype(np.float32))
+        wanted = min(SEEN - 1, math.ceil(k * SEEN / max(1, high - low - 1)))
+        floor.append(np.sort(score[-1])[::-1][wanted])
+        others.append(x @ directions.astype(np.float32))
+    return Look(np.array(score, np.float64), np.array(floor, np.float64)[:, None], own @ directions, np.array(others))
+
+
+def scores_for(near: Sorted, ranges: Ranges, k: int, length: float, room: int, *, short: bool) -> Scores:
+    """The scores by which a build costs least, told by some objects and samples of their windows.
+
+    room : bytes that a copy of the vectors may take. short : whether this processor multiplies bfloat16 fast.
+    """
+    n, d = len(near.order), near.dimensions
+    plain = Float32(d, length)
+    if d * int((ranges.high - ranges.low).sum()) < WORTH:
+        return plain
+    directions = principal(near)
+    some = look(near, ranges, k, directions)
+    settled = 2 * (d * SETTLED_NUMBER + SETTLED_PAIR)
+    costs: dict[str | int, float] = {"float32": d + settled * some.share(plain.error)}
+    if short and n * d * 2 <= room:
+        costs["bfloat16"] = d * SHORT_NUMBER + settled * some.share(2.0**-8)
+    for m in WIDTHS:
+        if m <= d // 2 and n * (m + 1) * 4 <= room:
+            costs[m] = m + 1 + settled * some.bounded(m)
+    best = min(costs, key=costs.__getitem__)
+    if isinstance(best, int):
+        return Prefix(near, directions[:, :best], length)
+    return plain if best == "float32" else BFloat16(near, length)
+
+
+def multiplies_bfloat16() -> bool:
+    """Whether this processor has instructions for products of bfloat16."""
+    try:
+        flags = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return False
+    return any(f" {name} " in flags for name in ("avx512_bf16", "amx_bf16"))
