@@ -205,6 +205,21 @@ def test_keys_sort_from_the_highest_similarity_down(values: list[float]) -> None
     assert (similarity[np.argsort(halves, kind="stable")] == np.sort(similarity)[::-1]).all()
 
 
+def test_sums_that_lose_nothing_are_settled_in_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Similarities of 0, of either sign and by canceling, are many among sparse vectors; none is to be told exactly."""
+
+    def never(products: NDArray[np.float64]) -> np.float32:
+        raise AssertionError
+
+    monkeypatch.setattr(pairs, "exact", never)
+    vectors = unit(
+        np.concatenate([np.eye(8), -np.eye(8), np.array([[1, 1, -1, 1, 0, 0, 0, 0], [1, 1, 1, -1, 0, 0, 0, 0]])])
+    )
+    found, _ = pair_lists(vectors, 17, None, 0, "float32")
+    assert same(found, slow_lists(vectors, 17, None, 0))
+    assert not np.signbit(found[1][found[1] == 0]).any()
+
+
 @pytest.mark.parametrize("d", [1, 5, 127, 128, 129, 700])
 def test_the_loops_settle_similarities_as_their_definition_does(d: int) -> None:
     """Also where the products cancel, so that float64 alone could not tell."""
@@ -215,7 +230,7 @@ def test_the_loops_settle_similarities_as_their_definition_does(d: int) -> None:
     error = (pairs_native.PART + d // pairs_native.PART + 3) * 2.0**-53
     for row in rows:
         expected = similarities(vectors, rows, vectors[row])
-        found = [pairs_native.canonical(vectors, row, vectors, other, error, 1e-25) for other in rows]
+        found = [pairs_native.canonical(vectors, row, vectors, other, error) for other in rows]
         told = ~np.isnan(found)
         assert (np.array(found, np.float32)[told] == expected[told]).all()
         assert told.sum() > 50

@@ -120,7 +120,6 @@ class PairBuilder:
         n, d = len(ranges.order), near.dimensions
         terms, scale = PART + d // PART + 3, length * length
         self.error = SAFETY * terms * U64 * scale
-        self.rest = SAFETY * (2 * (d + 3) * U64) ** 2 * scale + 2.0**-1000
         self.found = [
             (np.empty(PAIRS, np.int32), np.empty(PAIRS, np.int32), np.empty(PAIRS, np.float32))
             for _ in range(threads())
@@ -200,9 +199,7 @@ class PairBuilder:
 
         def collect(part: slice) -> None:
             for t in range(part.start, part.stop):
-                count[t] = pairs(
-                    score, x, y, first, last, floor, other, self.error, self.rest, cursors[t], *self.found[t]
-                )
+                count[t] = pairs(score, x, y, first, last, floor, other, self.error, cursors[t], *self.found[t])
 
         def put(part: slice) -> None:
             for t in range(part.start, part.stop):
@@ -232,6 +229,7 @@ class PairBuilder:
         """Sum exactly what the loop could not tell, and look at some pairs whether the scores keep their bound."""
         for n in np.flatnonzero(np.isnan(similarity)):
             similarity[n] = exact(x[i_of[n]].astype(np.float64) * y[j_of[n]].astype(np.float64))
+        similarity += np.float32(0)  # −0 becomes 0
         some = slice(0, len(similarity), max(1, len(similarity) // 64))
         i, j = i_of[: len(similarity)][some], j_of[: len(similarity)][some]
         self.scores.check(score[i, j], similarity[some])

@@ -41,16 +41,21 @@ def dot(a: NDArray[np.float32], i: int, b: NDArray[np.float32], j: int) -> float
 
 
 @native
-def careful(a: NDArray[np.float32], i: int, b: NDArray[np.float32], j: int) -> tuple[float, float]:
-    """The same sum as a float64, and what its rounding lost (Ogita, Rump and Oishi 2005, Dot2, of exact products)."""
-    total, lost = 0.0, 0.0
+def careful(a: NDArray[np.float32], i: int, b: NDArray[np.float32], j: int) -> tuple[float, float, float]:
+    """The same sum as float64, with what its roundings lost, and those losses' absolute values added up.
+
+    As Ogita, Rump and Oishi's Dot2 (2005), of products that are exact. Where nothing was lost, the sum is exact too.
+    """
+    total, lost, wrong = 0.0, 0.0, 0.0
     for d in range(a.shape[1]):
         product = f64(a[i, d]) * f64(b[j, d])
         more = total + product
         of_it = more - total
-        lost += (total - (more - of_it)) + (product - of_it)
+        rest = (total - (more - of_it)) + (product - of_it)
+        lost += rest
+        wrong += abs(rest)
         total = more
-    return total, lost
+    return total, lost, wrong
 
 
 @native
@@ -63,7 +68,6 @@ def pairs(
     query_floor: NDArray[np.generic],
     candidate_floor: NDArray[np.generic],
     error: float,
-    rest: float,
     cursor: NDArray[np.int64],
     i_of: NDArray[np.int32],
     j_of: NDArray[np.int32],
@@ -73,9 +77,9 @@ def pairs(
 
     scores (q, c) and the floors (q,), (c,) : of one type, float32, or int16 that sorts as the numbers do.
     a (q, D), b (c, D) : the vectors. first, last (q,) : the columns of each query that are in its window.
-    error : bound of `dot`'s error. rest : that of `careful`'s. cursor : the strip and the query to go on from, and the
-    first and the end of the queries to go through; it stays where i_of, j_of and similarity (n,) are full. Returns how
-    many pairs were collected; a similarity that is NaN lies too near to the middle of two float32 numbers to be told.
+    error : bound of `dot`'s error. cursor : the strip and the query to go on from, and the first and the end of the
+    queries to go through; it stays where i_of, j_of and similarity (n,) are full. Returns how many pairs there are now;
+    a similarity that is NaN lies too near to the middle of two float32 numbers to be told.
     """
     found, room = 0, len(i_of)
     columns = scores.shape[1]
@@ -100,7 +104,7 @@ def pairs(
                 for j in range(c, to):
                     if scores[i, j] >= floor or scores[i, j] >= candidate_floor[j]:
                         i_of[found], j_of[found] = i, j
-                        similarity[found] = canonical(a, i, b, j, error, rest)
+                        similarity[found] = canonical(a, i, b, j, error)
                         found += 1
         begin = cursor[2]
     cursor[0] = columns
@@ -108,18 +112,20 @@ def pairs(
 
 
 @native
-def canonical(a: NDArray[np.float32], i: int, b: NDArray[np.float32], j: int, error: float, rest: float) -> np.float32:
-    """The sum rounded once to float32, −0 as 0; NaN where even `careful` cannot tell to which number."""
+def canonical(a: NDArray[np.float32], i: int, b: NDArray[np.float32], j: int, error: float) -> np.float32:
+    """The sum rounded once to float32; NaN where even `careful` cannot tell to which number. 0 may have either sign."""
     s = dot(a, i, b, j)
     value = f32(s + error)
     if value != f32(s - error):
-        total, lost = careful(a, i, b, j)
+        total, lost, wrong = careful(a, i, b, j)
         near = total + lost
-        slack = rest + 2.0**-51 * abs(near)
+        slack = 2.0**-52 * (abs(near) + (a.shape[1] + 1) * wrong)
+        if wrong == 0.0:
+            slack = 0.0
         value = f32(near + slack)
         if value != f32(near - slack):
             return f32(np.nan)
-    return value + f32(0.0)
+    return value
 
 
 @native
