@@ -123,9 +123,10 @@ def _checkpoint(path: Path, found: Mapping[str, Any]) -> list[str]:
     encoder, given = found["encoder"], found["preprocess"]
     unit = f" in {given['unit']}" if given.get("unit") else ""
     sees = f"the central {given['size']} px of {given['dtype']} pictures{unit}, bands {', '.join(found['bands'])}"
-    if "scales" in (given.get("record") or given) and "m" not in given:
+    numbers = "scales" in (given.get("record") or given) and "m" not in given  # of records or particles: no pictures
+    if numbers:
         sees = f"of each {'particle' if given['kind'] == PARTICLES else 'object'} {', '.join(found['bands'])}"
-    bands = "" if encoder.get("mlp") or encoder.get("set") else f", {counted(encoder['channels'], 'band')}"
+    bands = "" if numbers else f", {counted(encoder['channels'], 'band')}"
     lines = {
         "encoder": f"{encoder['name']}, {_inside(encoder)}{bands}",
         "sees": sees,
