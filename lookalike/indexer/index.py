@@ -210,7 +210,7 @@ def _build(
         checkpoint=plan.checkpoint,
     )
     write_json(folder / MANIFEST, manifest.model_dump(mode="json"))
-    notes.append(f"Searched with {how}.")
+    notes.append(f"Searched {how}.")
     return manifest
 
 

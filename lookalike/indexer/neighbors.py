@@ -54,9 +54,9 @@ def exact_neighbors(
 def fast_search() -> tuple[Search | None, str]:
     """The GPU's search, None where there is none, and a sentence that says why (tests of the GPU's are marked gpu)."""
     if not hasattr(faiss, "StandardGpuResources"):
-        return None, "each pair on the CPU: this faiss is built without GPU support"
+        return None, "pair by pair on the CPU: this faiss is built without GPU support"
     if faiss.get_num_gpus() == 0:
-        return None, "each pair on the CPU: no GPU was found"
+        return None, "pair by pair on the CPU: no GPU was found"
     resources = faiss.StandardGpuResources()
 
     def on_gpu(queries: Vectors, candidates: Vectors, k: int) -> tuple[Similarities, Places]:
@@ -67,7 +67,7 @@ def fast_search() -> tuple[Search | None, str]:
         )
         return found
 
-    return on_gpu, f"faiss on the GPU for up to {GPU_LIMIT} neighbors, on the CPU beyond"
+    return on_gpu, f"with faiss on the GPU for up to {GPU_LIMIT} neighbors, on the CPU beyond"
 
 
 def on_cpu(queries: Vectors, candidates: Vectors, k: int) -> tuple[Similarities, Places]:

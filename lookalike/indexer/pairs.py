@@ -27,6 +27,7 @@ from lookalike.indexer.windows import Places, Ranges
 from lookalike.native import in_parts
 
 SMALL, TILE = 64, 2048  # queries and candidates of a tile, at least and at most
+NARROW = 512  # that of narrow windows, at most
 PAIRS = 2**18  # collected by a thread before they are entered
 SAMPLE = (1 / 32, 1 / 10)  # of a window, from which it is told what a list needs: usually, and at most
 EXPECTED = 6  # neighbors that the sample should hold
@@ -124,7 +125,9 @@ class PairBuilder:
             (np.empty(PAIRS, np.int32), np.empty(PAIRS, np.int32), np.empty(PAIRS, np.float32))
             for _ in range(threads())
         ]
-        self.rows = int(np.clip(memory_bytes // 8 // (4 * d + scores.bytes_per_row), SMALL, TILE))
+        # Tiles stick out of narrow windows, the less the smaller they are.
+        most = np.clip(np.median(ranges.high - ranges.low) // 8 if n else 0, min(NARROW, TILE), TILE)
+        self.rows = int(np.clip(memory_bytes // 8 // (4 * d + scores.bytes_per_row), SMALL, most))
         ends = np.minimum(np.arange(self.rows, n + self.rows, self.rows), n)
         reach = int((ranges.high[ends - 1] - np.arange(0, n, self.rows)).max(initial=0)) + self.rows
         fit = max(self.rows, memory_bytes // 2 // (8 * room(k) + 16))

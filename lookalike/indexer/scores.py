@@ -35,7 +35,7 @@ class Scores(Protocol):
     bytes_per_row: int
 
     def tile(self, near: Sorted, a: int, b: int, c: int, d: int) -> NDArray[Any]:
-        """Scores (b − a, d − c) of the places a..b with the places c..d."""
+        """Scores (b − a, d − c) of the places a..b with the places c..d, in memory that the next tile takes again."""
 
     def floor(self, similarity: Similarities) -> NDArray[Any]:
         """For each similarity (n,), a score that no pair of at least that similarity is below."""
@@ -47,6 +47,19 @@ class Scores(Protocol):
         """LookalikeError where scores (n,) are further off than is proven."""
 
 
+class _Room:
+    """Memory for a tile's scores, taken once: new pages for each tile would cost as much as a narrow product."""
+
+    def __init__(self, dtype: str) -> None:
+        self._dtype, self._held = dtype, np.empty(0, dtype)
+
+    def of(self, queries: int, candidates: int) -> NDArray[Any]:
+        """As an array of that shape."""
+        if queries * candidates > len(self._held):
+            self._held = np.empty(queries * candidates, self._dtype)
+        return self._held[: queries * candidates].reshape(queries, candidates)
+
+
 class Float32:
     """The products in float32."""
 
@@ -54,9 +67,10 @@ class Float32:
 
     def __init__(self, dimensions: int, length: float) -> None:
         self.error = float32_error(dimensions, length, length)
+        self._room = _Room("float32")
 
     def tile(self, near: Sorted, a: int, b: int, c: int, d: int) -> NDArray[Any]:
-        return near.run(a, b) @ near.run(c, d).T
+        return np.matmul(near.run(a, b), near.run(c, d).T, out=self._room.of(b - a, d - c))
 
     def floor(self, similarity: Similarities) -> NDArray[Any]:
         return np.nextafter((similarity.astype(np.float64) - self.error).astype(np.float32), np.float32(-np.inf))
@@ -80,6 +94,7 @@ class BFloat16:
         import torch
 
         n, d = len(near.order), near.dimensions
+        self._room = _Room("int16")
         self._rounded = torch.empty((n, d), dtype=torch.bfloat16)
         off = 0.0
         step = max(1, 2**22 // d)
@@ -94,8 +109,9 @@ class BFloat16:
     def tile(self, near: Sorted, a: int, b: int, c: int, d: int) -> NDArray[Any]:
         import torch
 
-        product = torch.mm(self._rounded[a:b], self._rounded[c:d].T)
-        return product.view(torch.int16).numpy()
+        scores = self._room.of(b - a, d - c)
+        torch.mm(self._rounded[a:b], self._rounded[c:d].T, out=torch.from_numpy(scores).view(torch.bfloat16))
+        return scores
 
     def floor(self, similarity: Similarities) -> NDArray[Any]:
         """Rounded down to bfloat16; below 0, where bits sort otherwise, any pair is settled."""
@@ -133,6 +149,7 @@ class Prefix:
         d, m = directions.shape
         self.name, self.bytes_per_row = f"the first {m} of {d} directions", 4 * (m + 1 + 2048)
         n = len(near.order)
+        self._room = _Room("float32")
         self._short = np.empty((n, m + 1), np.float32)
         step = max(1, 2**22 // d)
         for start in range(0, n, step):
@@ -145,7 +162,7 @@ class Prefix:
         self.error = 2 * float32_error(m + 4, length, length) + ROUNDING
 
     def tile(self, near: Sorted, a: int, b: int, c: int, d: int) -> NDArray[Any]:
-        return self._short[a:b] @ self._short[c:d].T
+        return np.matmul(self._short[a:b], self._short[c:d].T, out=self._room.of(b - a, d - c))
 
     def floor(self, similarity: Similarities) -> NDArray[Any]:
         return np.nextafter((similarity.astype(np.float64) - self.error).astype(np.float32), np.float32(-np.inf))
