@@ -97,7 +97,7 @@ def _label(label: str, middle: float) -> str:
         f'<tspan x="{x}" dy="{1.15 if line else -0.575 * (len(lines) - 1):g}em">{escape(text)}</tspan>'
         for line, text in enumerate(lines)
     ]
-    return f'<text class="label" x="{x}" y="{middle:.1f}">{" ".join(spans)}</text>'
+    return f'<text class="label" x="{x}" y="{middle:.1f}">{"".join(spans)}</text>'
 
 
 def _lines(label: str) -> list[str]:
