@@ -19,6 +19,8 @@ __all__ = [
     "unknown",
 ]
 
+LISTED = 12  # choices that a message names, of more those most alike and the first
+
 
 class LookalikeError(Exception):
     """Base of every error a user can meet; `code` is stable and machine-readable."""
@@ -69,11 +71,16 @@ class StoppedError(LookalikeError):
 
 
 def unknown(kind: str, value: object, choices: Iterable[object]) -> InputError:
-    """An InputError that says what was given, the nearest match and all the choices."""
+    """An InputError that says what was given, the nearest match and the choices: of many, those most alike first."""
     names = [str(choice) for choice in choices]
     near = difflib.get_close_matches(str(value), names, n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
-    listed = ", ".join(names) if names else "(none)"
+    if len(names) > LISTED:
+        alike = difflib.get_close_matches(str(value), names, n=LISTED)
+        first = [*alike, *(name for name in names if name not in alike)][:LISTED]
+        listed = f"{', '.join(first)} and {len(names) - LISTED:,} more"
+    else:
+        listed = ", ".join(names) if names else "(none)"
     return InputError(
         f"Unknown {kind} {str(value)!r}.{hint} Choices: {listed}.", code=f"unknown_{kind.replace(' ', '_')}"
     )

@@ -30,6 +30,8 @@ COMMANDS = ["ingest", "info", "train", "embed", "index", "search", "verify", "gc
         ("train x.h5", "Missing option '--out'"),
         ("train x.h5 --out c --foo", "No such option: --foo"),
         ("train x.h5 --out c --epochs none", "Invalid value for '--epochs'"),
+        ("train x.h5 --out c --epochs 0", "Invalid value for '--epochs': must be at least 1, but '0' was given."),
+        ("serve x --port 99999", "'--port': must be at most 65535, but '99999' was given."),
         ("train x.h5 --out c --set lernrate=1", "Unknown setting 'lernrate'"),
         ("train x.h5 --out c", "No such file: x.h5"),
         ("ingest hubbel --out s.h5", "Unknown source 'hubbel'. Did you mean 'hubble'? Choices: hubble,"),

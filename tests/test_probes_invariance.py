@@ -675,6 +675,14 @@ def test_what_is_not_all_is_not_called_all(report: Callable[..., Invariance], su
     assert "all but blur" in page(measured)
 
 
+def test_a_long_name_is_apart_from_its_numbers(report: Callable[..., Invariance]) -> None:
+    table = as_text(dataclasses.replace(report(), without=["extinction", "blur", "noise"])).splitlines()
+    column = table[3].index("change")
+    rows = [line for line in table if line.startswith("  ") and "(" in line]
+    assert any(line.startswith("  all but extinction, blur, noise  ") for line in rows)
+    assert all(line[column - 2 : column] == "  " for line in rows)
+
+
 def test_the_page_needs_nothing_else(report: Callable[..., Invariance], monkeypatch: pytest.MonkeyPatch) -> None:
     original = ops.warp
     monkeypatch.setattr(ops, "warp", lambda images, size, *, sigma, **rest: original(images, size, **rest))

@@ -16,6 +16,7 @@ import typer
 from lookalike.cli import data, simulate, training, checkpoint, evaluate, probes, searching, serving, bench  # isort: skip
 from lookalike.cli.common import app, say
 from lookalike.errors import InputError, LookalikeError, NotFoundError, StoppedError
+from lookalike.wording import rule
 
 __all__ = [
     "app",
@@ -45,7 +46,7 @@ def main() -> None:
         sys.stdout.flush()
         sys.exit(result if isinstance(result, int) else 0)
     except typer.TyperException as error:
-        message = error.format_message().replace("\n", " ")
+        message = _said(error).replace("\n", " ")
         if not message:  # no command was given: the help is already on the terminal
             sys.exit(error.exit_code)
         if "No such command" in message:
@@ -62,6 +63,17 @@ def main() -> None:
         sys.exit(0)
     except OSError as error:
         _fail(str(error), 1, debug)
+
+
+def _said(error: Any) -> str:
+    """What is wrong with the command line; of a value the rule and what was given, which typer leaves out."""
+    faults = getattr(error.__cause__, "errors", None)  # pydantic's, which typer checks values with
+    if faults is None:
+        return str(error.format_message())
+    fault = faults()[0]
+    told = rule(fault)
+    before = str(error.format_message()).removesuffix(error.message)
+    return f"{before}{told or fault['msg']}, but {str(fault['input'])!r} was given."
 
 
 def _choices(error: Any) -> list[str]:

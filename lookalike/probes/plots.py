@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
+from textwrap import wrap
 
 WIDTH, LEFT, RIGHT, TOP, BOTTOM = 860, 150, 24, 14, 34  # px
 LINE = 15  # px between the marks of one row
+LABEL, LABEL_LINE = 13, 23  # characters and px of a label's line, which fit the margin at a phone's larger font too
 ARM = ((-5, -1.5), (-1.5, -1.5), (-1.5, -5), (1.5, -5), (1.5, -1.5), (5, -1.5))
 CROSS = (*ARM, *((-x, -y) for x, y in ARM))
 MARKS = ("circle", "diamond", "square", "triangle", "cross")
@@ -65,15 +67,15 @@ class _At:
 
 
 def _plot(rows: Sequence[tuple[str, Sequence[_At]]], low: float, high: float, title: str) -> str:
-    height = TOP + BOTTOM + sum(_row_height(len(marks)) for _, marks in rows)
+    height = TOP + BOTTOM + sum(_row_height(label, len(marks)) for label, marks in rows)
     parts = [_axis(low, high, height)]
     y = float(TOP)
     for place, (label, marks) in enumerate(rows):
-        row = _row_height(len(marks))
+        row = _row_height(label, len(marks))
         if place % 2:
             parts.append(f'<rect class="band" x="0" y="{y:.1f}" width="{WIDTH}" height="{row}"/>')
         middle = y + row / 2
-        parts.append(f'<text class="label" x="{LEFT - 12}" y="{middle + 4:.1f}">{escape(label)}</text>')
+        parts.append(_label(label, middle + 4))
         first = middle - LINE * (len(marks) - 1) / 2
         parts += [mark.drawn(first + LINE * line) for line, mark in enumerate(marks)]
         y += row
@@ -83,8 +85,23 @@ def _plot(rows: Sequence[tuple[str, Sequence[_At]]], low: float, high: float, ti
     )
 
 
-def _row_height(marks: int) -> int:
-    return LINE * marks + 12
+def _row_height(label: str, marks: int) -> int:
+    return max(LINE * marks, LABEL_LINE * len(_lines(label))) + 12
+
+
+def _label(label: str, middle: float) -> str:
+    """A row's name beside the axis, on as many lines as it needs: cut off on the left it could say the opposite."""
+    lines = _lines(label)
+    x = LEFT - 12
+    spans = [
+        f'<tspan x="{x}" dy="{1.15 if line else -0.575 * (len(lines) - 1):g}em">{escape(text)}</tspan>'
+        for line, text in enumerate(lines)
+    ]
+    return f'<text class="label" x="{x}" y="{middle:.1f}">{"".join(spans)}</text>'
+
+
+def _lines(label: str) -> list[str]:
+    return wrap(label, LABEL, break_long_words=False, break_on_hyphens=False) or [""]
 
 
 def _axis(low: float, high: float, height: float) -> str:

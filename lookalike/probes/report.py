@@ -101,33 +101,18 @@ def _short(scores: Scores) -> dict[str, Any]:
 
 def as_text(measured: Invariance) -> str:
     """A person's tables: each augmentation under both layers, then what the encoder has to beat, then the flags."""
-    n, steps = len(measured.rows), measured.steps
+    n = len(measured.rows)
     together = "all" if not measured.without else f"all but {', '.join(measured.without)}"
     noun = "simulated object" if measured.samples.about.simulated else "object"
+    rows = _rows(measured, together)
+    width = max(
+        30, *(len(name) + 2 for name, cells in rows if cells)
+    )  # two blanks at least between a name and its numbers
     lines = [
         f"{counted(n, noun)}; augmented copies among originals and the reverse; chance finds {1 / n:.1g} first",
         "",
-        _row(
-            "",
-            ("number" if measured.of_numbers else "pixel", "copy → original", "", "", "original → copy", "", "cosine"),
-        ),
-        _row("", ("change", "@1 (95 %)", f"@{K}", f"overlap@{K}", "@1 (95 %)", f"@{K}", "median")),
     ]
-    for layer in (layer for layer in TRAINED if layer in measured.scores):
-        lines += [layer]
-        for name in [*steps, TOGETHER]:
-            cells = _cells(measured.scores[layer][name], measured.pixel_change[name])
-            lines.append(_row(f"  {together if name == TOGETHER else name}", cells))
-        if measured.crowded:
-            lines.append(_row(f"  {together}, crowded", _cells(measured.crowded[layer][TOGETHER], None)))
-            if "foreground" in steps:
-                lines.append(_row("  foreground, crowded", _cells(measured.crowded[layer]["foreground"], None)))
-    if measured.crowded:
-        most = counted(len(measured.crowded_objects), "object")
-        lines.append(f"crowded: the {most} with the most light off center, of all")
-    lines += [f"beside it, {together}"]
-    for name in (name for name in measured.described if name not in TRAINED):
-        lines.append(_row(f"  {told(measured, name)}", _cells(measured.scores[name][TOGETHER], None)))
+    lines += [_row(name, cells, width) if cells else name for name, cells in rows]
     lines += ["", *(f"FLAG {flag.kind}: {flag.message}" for flag in measured.flags)]
     if not measured.flags:
         lines.append("No augmentation is flagged.")
@@ -137,6 +122,31 @@ def as_text(measured: Invariance) -> str:
         lines.append(f"{tests} tests of the augmentations themselves, {failed} failed.")
     lines += [f"note: {note}" for note in measured.notes]
     return "\n".join(lines)
+
+
+def _rows(measured: Invariance, together: str) -> list[tuple[str, tuple[str, ...]]]:
+    """The tables' names with their cells; lines between the tables have none."""
+    change = "number" if measured.of_numbers else "pixel"
+    rows: list[tuple[str, tuple[str, ...]]] = [
+        ("", (change, "copy → original", "", "", "original → copy", "", "cosine")),
+        ("", ("change", "@1 (95 %)", f"@{K}", f"overlap@{K}", "@1 (95 %)", f"@{K}", "median")),
+    ]
+    for layer in (layer for layer in TRAINED if layer in measured.scores):
+        rows.append((layer, ()))
+        for name in [*measured.steps, TOGETHER]:
+            cells = _cells(measured.scores[layer][name], measured.pixel_change[name])
+            rows.append((f"  {together if name == TOGETHER else name}", cells))
+        if measured.crowded:
+            rows.append((f"  {together}, crowded", _cells(measured.crowded[layer][TOGETHER], None)))
+            if "foreground" in measured.steps:
+                rows.append(("  foreground, crowded", _cells(measured.crowded[layer]["foreground"], None)))
+    if measured.crowded:
+        most = counted(len(measured.crowded_objects), "object")
+        rows.append((f"crowded: the {most} with the most light off center, of all", ()))
+    rows.append((f"beside it, {together}", ()))
+    for name in (name for name in measured.described if name not in TRAINED):
+        rows.append((f"  {told(measured, name)}", _cells(measured.scores[name][TOGETHER], None)))
+    return rows
 
 
 def told(measured: Invariance, name: str) -> str:
@@ -165,6 +175,6 @@ def _cells(scores: Scores, change: float | None) -> tuple[str, ...]:
     )
 
 
-def _row(name: str, cells: tuple[str, ...]) -> str:
+def _row(name: str, cells: tuple[str, ...], width: int) -> str:
     widths = (7, 21, 6, 11, 21, 6, 7)
-    return f"{name:<30}" + "  ".join(f"{cell:<{width}}" for cell, width in zip(cells, widths, strict=True)).rstrip()
+    return f"{name:<{width}}" + "  ".join(f"{cell:<{w}}" for cell, w in zip(cells, widths, strict=True)).rstrip()
