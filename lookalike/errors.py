@@ -19,7 +19,7 @@ __all__ = [
     "unknown",
 ]
 
-LISTED = 12  # choices that a message names, of more those most alike and the first
+FEW, LISTED = 24, 12  # choices that a message names all, and how many of more: those most alike and the first
 
 
 class LookalikeError(Exception):
@@ -75,7 +75,7 @@ def unknown(kind: str, value: object, choices: Iterable[object]) -> InputError:
     names = [str(choice) for choice in choices]
     near = difflib.get_close_matches(str(value), names, n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
-    if len(names) > LISTED:
+    if len(names) > FEW:
         alike = difflib.get_close_matches(str(value), names, n=LISTED)
         first = [*alike, *(name for name in names if name not in alike)][:LISTED]
         listed = f"{', '.join(first)} and {len(names) - LISTED:,} more"
