@@ -63,15 +63,18 @@ def test_whole_numbers_of_many_digits_stay_exact() -> None:
     assert (odd.rows.tolist(), odd.first) == ([False, False, True, True, False, True, True], "1.5")
 
 
+def events(n: int) -> list[dict[str, str]]:
+    """Cells of rows of the Higgs challenge, by column; the jets that there are not are undefined."""
+    jets = {name: "-999" for name in HEADER if name.startswith("PRI_jet_") and name not in HIGGS}
+    return [dict.fromkeys(HEADER, "0.5") | HIGGS | jets | {"EventId": str(row)} for row in range(n)]
+
+
 @pytest.mark.parametrize("block", [1 << 20, 2000], ids=["one block", "many blocks"])
 def test_rows_with_a_cell_that_is_no_number_are_left_out_and_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block: int
 ) -> None:
     monkeypatch.setattr(event_blocks, "CSV_BYTES", block)
-    rows = [dict.fromkeys(HEADER, "0.5") | HIGGS | {"EventId": str(n)} for n in range(40)]
-    for name in HEADER:
-        if name.startswith("PRI_jet_") and name not in HIGGS:
-            rows = [each | {name: "-999"} for each in rows]
+    rows = events(40)
     for row, (name, cell) in BAD.items():
         rows[row - 1][name] = f'"{cell}"'
     file = tmp_path / "events.csv"
@@ -146,10 +149,7 @@ def test_rows_of_another_number_of_cells_are_bad_rows_and_shift_no_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block: int
 ) -> None:
     monkeypatch.setattr(event_blocks, "CSV_BYTES", block)
-    rows = [dict.fromkeys(HEADER, "0.5") | HIGGS | {"EventId": str(n)} for n in range(40)]
-    for name in HEADER:
-        if name.startswith("PRI_jet_") and name not in HIGGS:
-            rows = [each | {name: "-999"} for each in rows]
+    rows = events(40)
     rows[30]["Weight"] = "1.5 s"  # row 31, after two that are passed over
     lines = [",".join(HEADER), "", *(",".join(each[name] for name in HEADER) for each in rows)]
     lines[2 + 4], lines[2 + 20], lines[2 + 39] = "1008", lines[2 + 20] + ",1", "39,0.5"

@@ -168,6 +168,37 @@ def test_the_bounds_of_scores_hold() -> None:
         assert m < 40 or over.max() < 5e-3
 
 
+@pytest.mark.parametrize("kind", ["float32", "bfloat16", "prefix"])
+def test_what_is_told_by_a_sample_takes_no_more_memory_of_a_larger_set(kind: str) -> None:
+    """Of few neighbors a tenth of the window would be looked at, whose scores grow with the number of objects."""
+    vectors = unit(np.random.default_rng(12).normal(size=(60_000, 16)))
+    vectors.flags.writeable = False  # as those are that are mapped from a file
+    near, within, length, budget = Sorted(vectors, np.arange(60_000), 2**30), everyone(60_000), longest(vectors), 2**25
+    scores: Scores = Float32(16, length)
+    if kind != "float32":
+        scores = BFloat16(near, length) if kind == "bfloat16" else Prefix(near, principal(near)[:, :4], length)
+    builder = PairBuilder(near, within, 5, scores, budget, length)
+    tracemalloc.start()
+    needed = builder._needed(0, builder.rows)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    whole = 60_000 // 10 * builder.rows * 4
+    print(f"peak {peak / 2**20:.0f} MiB, budget {budget / 2**20:.0f} MiB; a tenth: {whole / 2**20:.0f} MiB of scores")
+    assert np.isfinite(needed).all()
+    assert peak < budget / 2
+
+
+def test_scores_that_are_too_low_are_noticed_though_no_pair_reaches_a_list(monkeypatch: pytest.MonkeyPatch) -> None:
+    vectors = unit(np.random.default_rng(0).normal(size=(50, 8)))
+
+    def low(self: Float32, near: Sorted, a: int, b: int, c: int, d: int) -> NDArray[Any]:
+        return np.full((b - a, d - c), -2, np.float32)
+
+    monkeypatch.setattr(Float32, "tile", low)
+    with pytest.raises(LookalikeError, match="proven error"):
+        list(exact_neighbors(vectors, everyone(50), 3))
+
+
 def test_scores_that_err_more_than_is_proven_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     vectors = unit(np.random.default_rng(0).normal(size=(50, 8)))
 

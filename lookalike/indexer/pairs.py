@@ -19,10 +19,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from lookalike.errors import InputError
 from lookalike.indexer.ordered import Found, Sorted, Vectors
-from lookalike.indexer.pairs_native import PART, Keys, cut, enter, pairs
+from lookalike.indexer.pairs_native import Keys, cut, enter, pairs
 from lookalike.indexer.scores import Scores
-from lookalike.indexer.similarity import SAFETY, U64, Similarities, exact, float32_error
+from lookalike.indexer.similarity import SAFETY, U64, Similarities, exact, float32_error, gamma
 from lookalike.indexer.windows import Places, Ranges
 from lookalike.native import in_parts
 
@@ -119,15 +120,17 @@ class PairBuilder:
         self.near, self.ranges, self.k, self.scores, self.length = near, ranges, k, scores, length
         self.tally = Tally()
         n, d = len(ranges.order), near.dimensions
-        terms, scale = PART + d // PART + 3, length * length
-        self.error = SAFETY * terms * U64 * scale
+        if n and int(ranges.order.max()) >= 2**32:
+            raise InputError(f"An index is of at most {2**32:,} objects, but there are more.")
+        self.memory_bytes = memory_bytes
+        self.error = SAFETY * gamma(d, U64) * length * length
         self.found = [
             (np.empty(PAIRS, np.int32), np.empty(PAIRS, np.int32), np.empty(PAIRS, np.float32))
             for _ in range(threads())
         ]
         # Tiles stick out of narrow windows, the less the smaller they are.
         most = np.clip(np.median(ranges.high - ranges.low) // 8 if n else 0, min(NARROW, TILE), TILE)
-        self.rows = int(np.clip(memory_bytes // 8 // (4 * d + scores.bytes_per_row), SMALL, most))
+        self.rows = int(np.clip(memory_bytes // 8 // (4 * d + 40 * k + scores.bytes_per_row), SMALL, most))
         ends = np.minimum(np.arange(self.rows, n + self.rows, self.rows), n)
         reach = int((ranges.high[ends - 1] - np.arange(0, n, self.rows)).max(initial=0)) + self.rows
         fit = max(self.rows, memory_bytes // 2 // (8 * room(k) + 16))
@@ -138,8 +141,15 @@ class PairBuilder:
     def blocks(self) -> Iterator[Found]:
         """The lists of all objects, block by block."""
         n = len(self.ranges.order)
+        self._look_at_scores(min(n, SMALL))
         for start in range(0, n, max(self.stripe, 1)):
             yield from self._stripe(start, min(start + self.stripe, n))
+
+    def _look_at_scores(self, n: int) -> None:
+        """Whether the scores of a small tile keep their bound: of other pairs only those good enough are looked at."""
+        score = self.scores.tile(self.near, 0, n, 0, n)
+        for place in range(n):
+            self.scores.check(score[place], self.near.canonical(np.arange(n), place))
 
     def _stripe(self, start: int, stop: int) -> Iterator[Found]:
         """The lists of places start..stop; they are closed as soon as they are complete."""
@@ -167,7 +177,10 @@ class PairBuilder:
         low, high = self.ranges.low[start:stop], self.ranges.high[start:stop]
         a, b = int(low[0]), int(high[-1])
         share = np.clip(EXPECTED / self.k, *SAMPLE)
-        sample = np.random.default_rng(start).choice(b - a, min(b - a, max(256, int(share * (b - a)))), replace=False)
+        # Scores, their order and masks of the sample, and its vectors, are held at once.
+        most = max(SMALL, self.memory_bytes // 8 // (16 * self.rows + 8 * self.near.dimensions))
+        size = min(b - a, most, max(256, int(share * (b - a))))
+        sample = np.random.default_rng(start).choice(b - a, size, replace=False, shuffle=False)
         place = np.sort(sample) + a
         score = self.scores.of(self.near, start, stop, place)  # (n, s)
         own = np.arange(start, stop)[:, None]

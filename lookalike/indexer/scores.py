@@ -16,13 +16,12 @@ from numpy.typing import NDArray
 
 from lookalike.errors import LookalikeError
 from lookalike.indexer.ordered import Sorted
-from lookalike.indexer.similarity import SAFETY, Similarities, float32_error
+from lookalike.indexer.similarity import SAFETY, U64, Similarities, float32_error, gamma
 from lookalike.indexer.windows import Places, Ranges
 
 WIDTHS = (16, 32, 64, 128, 256)  # directions that scores are tried with
 WORTH = 10**11  # products of all pairs from which on other scores than float32 are thought of
 LOOKS, SEEN = 64, 512  # objects by which scores are chosen, and of each one's window
-ROUNDING = 1e-12  # of sums in float64, generously
 # Costs in products of float32: one of bfloat16, one of a pair that is settled, and what else such a pair costs.
 SHORT_NUMBER, SETTLED_NUMBER, SETTLED_PAIR = 0.3, 4.0, 2000.0
 
@@ -99,7 +98,7 @@ class BFloat16:
         off = 0.0
         step = max(1, 2**22 // d)
         for start in range(0, n, step):
-            x = torch.from_numpy(near.run(start, min(start + step, n)))
+            x = torch.from_numpy(near.run(start, min(start + step, n)).copy())  # what is mapped cannot be written
             self._rounded[start : start + step] = x
             rest = (x.double() - self._rounded[start : start + step].double()).norm(dim=1)
             off = max(off, float(rest.max()))
@@ -131,8 +130,8 @@ class BFloat16:
 
 
 def _within(score: NDArray[np.float64], similarity: Similarities, error: Any) -> None:
-    if (np.abs(score - similarity) > error).any():
-        msg = "The fast scores are off by more than their proven error; nothing was ranked by them."
+    if not (np.abs(score - similarity) <= error).all():
+        msg = "The fast scores are off by more than their proven error; the build was stopped."
         raise LookalikeError(msg)
 
 
@@ -152,14 +151,15 @@ class Prefix:
         self._room = _Room("float32")
         self._short = np.empty((n, m + 1), np.float32)
         step = max(1, 2**22 // d)
+        rounding = 4 * (math.sqrt(m) + 1) * gamma(d, U64) * length * length  # of |x|² − |p|² in float64
         for start in range(0, n, step):
             x = near.run(start, min(start + step, n)).astype(np.float64)
             p = x @ directions
             rest = np.einsum("nd,nd->n", x, x) - np.einsum("nm,nm->n", p, p)
             self._short[start : start + step, :m] = p
-            self._short[start : start + step, m] = np.sqrt(np.maximum(rest, 0) + ROUNDING)
+            self._short[start : start + step, m] = np.sqrt(np.maximum(rest, 0) + rounding)
         # Rounding p and r to float32 counts as two products more; Q is orthonormal to some 10⁻¹⁴.
-        self.error = 2 * float32_error(m + 4, length, length) + ROUNDING
+        self.error = 2 * float32_error(m + 4, length, length) + rounding
 
     def tile(self, near: Sorted, a: int, b: int, c: int, d: int) -> NDArray[Any]:
         return np.matmul(self._short[a:b], self._short[c:d].T, out=self._room.of(b - a, d - c))
