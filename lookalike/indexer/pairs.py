@@ -33,6 +33,7 @@ PAIRS = 2**18  # collected by a thread before they are entered
 SAMPLE = (1 / 32, 1 / 10)  # of a window, from which it is told what a list needs: usually, and at most
 EXPECTED = 6  # neighbors that the sample should hold
 SURE = 3.0  # standard deviations by which more than k are to reach what a list is said to need
+MOST = 2**32  # rows that a key can tell apart
 LAST = np.uint64(2**64 - 1)
 SIGN, REST = np.uint32(0x80000000), np.uint32(0x7FFFFFFF)
 
@@ -120,8 +121,8 @@ class PairBuilder:
         self.near, self.ranges, self.k, self.scores, self.length = near, ranges, k, scores, length
         self.tally = Tally()
         n, d = len(ranges.order), near.dimensions
-        if n and int(ranges.order.max()) >= 2**32:
-            raise InputError(f"An index is of at most {2**32:,} objects, but there are more.")
+        if n and int(ranges.order.max()) >= MOST:
+            raise InputError(f"An index is of at most {MOST:,} objects, but row {ranges.order.max():,} was given.")
         self.memory_bytes = memory_bytes
         self.error = SAFETY * gamma(d, U64) * length * length
         self.found = [
