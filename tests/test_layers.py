@@ -24,6 +24,7 @@ LAYERS = [
         "onnx_files",
         "provenance",
         "progress",
+        "proportions",
         "about",
         "events",
         "helix",

@@ -121,7 +121,9 @@ class _Parser:
 
     def __init__(self, text: str, kinds: Mapping[str, str]) -> None:
         if len(text) > LENGTH:
-            raise InputError(f"A filter has at most {LENGTH} characters, but this one has {len(text)}.", code="invalid_where")
+            raise InputError(
+                f"A filter has at most {LENGTH} characters, but this one has {len(text)}.", code="invalid_where"
+            )
         self._text, self._kinds = text, kinds
         self._tokens = self._split()
         self._place, self._depth = 0, 0
@@ -271,7 +273,7 @@ class _Parser:
 
     def _expected(self, what: str) -> InputError:
         token = self._next
-        given = f"`{token.text}` was given" if token.kind != "end" else "it ends here"
+        given = f"`{_shown(token.text)}` was given" if token.kind != "end" else "it ends here"
         return self._wrong(token.start, f"{what} was expected, but {given}")
 
     def _wrong(self, start: int, rule: str) -> InputError:
@@ -281,9 +283,14 @@ class _Parser:
         return InputError(f"{self._where(start)}: {rule}. Columns: {there}.", code="invalid_where")
 
     def _where(self, start: int) -> str:
-        rest = self._text[start : start + 20].strip()
+        rest = _shown(self._text[start : start + 20])
         at = f"character {start + 1} (`{rest}`)" if rest else "its end"
         return f"The filter cannot be read at {at}"
+
+
+def _shown(text: str) -> str:
+    """A piece of a filter within one line of a message."""
+    return "".join(sign if sign.isprintable() else " " for sign in text).strip()
 
 
 def _judge(node: _Node, values: Mapping[str, NDArray[Any]]) -> tuple[Bools, Bools]:
