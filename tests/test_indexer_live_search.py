@@ -50,7 +50,7 @@ COLUMNS = catalog()
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An index of N random vectors with ties, in windows mag:0.4; treat it as read-only."""
     from lookalike.embeddings import write_embeddings
-    from lookalike.samples import About, Column
+    from lookalike.samples import About, Column, Samples
     from lookalike.samples_writer import write_samples
 
     place = tmp_path_factory.mktemp("live")
@@ -60,7 +60,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     columns = {name: Column("px" if name in "xy" else "") for name in COLUMNS}
     with write_samples(place / "samples.h5", About(domain="image", bands=("v",)), columns) as writer:
         writer.append(ids, np.full((N, 1, 16, 16), 7, np.uint8), COLUMNS)
-    write_embeddings(place / "e.h5", ids, iter([made]), dimensions=D)
+    stored = Samples(place / "samples.h5")
+    made_from = {"samples": stored.content_hash}
+    write_embeddings(place / "e.h5", stored.ids, iter([made]), dimensions=D, made_from=made_from)
     build_index(place / "e.h5", [place / "samples.h5"], place / "index", k=K, window="mag:0.4", quiet=True)
     return place / "index"
 
