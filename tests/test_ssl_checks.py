@@ -184,6 +184,21 @@ def test_what_can_be_trained_passes_and_a_resumed_run_is_held_to_its_settings(fi
     assert (out / "config.json").exists()
 
 
+@pytest.mark.parametrize("place", ["taken", "encoder"])
+def test_a_wrong_setting_is_said_before_that_the_folder_is_taken(files: Path, place: str) -> None:
+    samples, out = [files / "s.h5"], files / place
+    wrong = TrainConfig.checked({"encoder": "resnet19"})
+    assert "Unknown encoder 'resnet19'" in said(lambda: check_training(samples, out, wrong))
+    assert "choose another --out" in said(lambda: check_training(samples, out, TrainConfig()))
+    # A resumed run is held to its own settings, whatever those of a new one would be.
+    (files / "run").mkdir()
+    shutil.copy(files / "encoder" / "config.json", files / "run")
+    try:
+        assert "without the state" in said(lambda: check_training(samples, files / "run", wrong, resume=True))
+    finally:
+        shutil.rmtree(files / "run")
+
+
 def test_of_several_processes_none_looks_at_what_the_first_writes(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RANK", "1")
     check_training([files / "s.h5"], files / "encoder", TrainConfig())

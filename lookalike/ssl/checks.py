@@ -42,10 +42,10 @@ def check_training(
     samples = samples_to_train(paths, out, config, label=label, plot=plot, budget=budget)
     check_weights(weights)
     wait_for_replacement(out)
+    if weights is None and not (resume and (out / "config.json").exists()):
+        settle(samples, config)  # before --out, which has to be another one whatever the settings are
     if may_write(out, resume):
         refuse_changes(read_config(out).train, config)
-    elif weights is None:
-        settle(samples, config)
 
 
 def check_embedding(paths: Sequence[Path], checkpoint: Path, out: Path, *, layer: str, dtype: str) -> None:
