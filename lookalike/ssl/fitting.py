@@ -22,7 +22,10 @@ SCALE_TOLERANCE = 1e-3
 
 
 def samples_to_embed(paths: Sequence[Path], out: Path, layer: str, dtype: str) -> Samples:
-    """The data set, where it can be read, layer and dtype are known, and `out` can be made and is none of its files; or InputError."""
+    """The data set, where it can be read, layer and dtype are known; InputError where not.
+
+    So where `out` cannot be made, or is one of its files.
+    """
     if layer not in LAYERS:
         raise unknown("layer", layer, LAYERS)
     if dtype not in DTYPES:
