@@ -661,7 +661,7 @@ def test_examples_leave_out_what_an_index_has_not_and_quote_its_names(
     vector_set: Callable[..., tuple[Path, list[Path]]], serving: Serving, tmp_path: Path
 ) -> None:
     rng = np.random.default_rng(3)
-    embeddings, samples = vector_set(rng.normal(size=(12, 4)), {"a b": np.arange(12.0)})
+    embeddings, samples = vector_set(rng.normal(size=(12, 4)), {"a,b": np.arange(12.0), "a b": np.arange(12.0)})
     build_index(embeddings, samples, tmp_path / "index", window=None, quiet=True)
     with running(serving, create_app(Searcher(tmp_path / "index"))) as api:
         asked = re.findall(r"curl 'http://[^/]*(/[^']*)'", html.unescape(api.get("/docs").text))

@@ -149,7 +149,7 @@ class Engine:
 
     def examples(self) -> dict[str, str | None]:
         """Values of parameters that this index answers, as the commands at /docs give them; None to leave one out."""
-        n, names = self.searcher.n, list(self.samples.columns)[:2]
+        n, names = self.searcher.n, [name for name in self.samples.columns if "," not in name][:2]
         return {
             "id": self.samples.id(0),
             "ids": ",".join(self.samples.id(row) for row in range(min(n, 2))),
