@@ -19,6 +19,7 @@ LAYERS = [
         "files",
         "hashing",
         "config",
+        "coordinates",
         "wording",
         "attributes",
         "onnx_files",
