@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from lookalike.cli.common import Checkpoint, Embeddings, Json, Out, Samples, app, say, show
+from lookalike.cli.common import Checkpoint, Embeddings, Json, Out, Samples, Seed, app, say, show
 from lookalike.wording import counted
 
 
@@ -115,18 +115,20 @@ def _within(window: Mapping[str, Any] | None) -> str:
 def verify(
     index: Annotated[Path, typer.Argument(help="Index folder.")],
     *,
+    audit: Annotated[int, typer.Option("--audit", help="Random lists recomputed, at least 100.")] = 100,
+    seed: Seed = 0,
     samples: Samples = None,
     embeddings: Embeddings = None,
     checkpoint: Checkpoint = None,
     json: Json = False,
 ) -> None:
-    """Check an index: every byte against its hash, a sample of its lists against brute force.
+    """Check an index: every byte against its hash, random and difficult lists against brute force.
 
-    Example: lookalike verify INDEX
+    Example: lookalike verify INDEX --audit 1000 --seed 7
     """
     from lookalike.indexer.audit import verify as run
 
-    report = run(index, samples=samples, embeddings=embeddings, checkpoint=checkpoint)
+    report = run(index, sample=audit, seed=seed, samples=samples, embeddings=embeddings, checkpoint=checkpoint)
     if json:
         show(report.to_json(), json)
         return

@@ -1,0 +1,204 @@
+"""Making the sky index of a version in bounded memory: positions are dealt to parts of the sky, each sorted alone."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lookalike.errors import CorruptError, InputError, NotFoundError
+from lookalike.files import atomic_folder, lock, write_json, write_point
+from lookalike.hashing import ArrayHash, combine
+from lookalike.indexer.footprints import DEGREES, unfit
+from lookalike.indexer.sky import ABOUT, ARRAYS, ZONES, SkyAbout, SkyArray, SkyIndex, sky_folder, zone_of
+from lookalike.indexer.sphere import Values, check_positions
+from lookalike.indexer.store import Index
+from lookalike.progress import progress
+from lookalike.samples import Samples
+
+COLUMNS = ("ra", "dec")
+UNITS = (*DEGREES, "")
+MEMORY_BYTES = 2**28
+PER_OBJECT = 128  # bytes held for each object that is dealt or sorted at once
+CELLS = 60  # of ra in a zone, by which positions are dealt
+RECORD = np.dtype([("ra", "<f8"), ("dec", "<f8"), ("row", "<i8")])
+
+Blocks = Callable[[], Iterator[tuple[NDArray[Any], ...]]]  # (ra, dec) of all objects in order, as often as asked
+
+
+@dataclass(frozen=True)
+class SkyReport:
+    """What was made, or found to be there already (`reused`): objects with a position, and how many have none."""
+
+    version: str
+    objects: int
+    without_position: int
+    content_hash: str
+    seconds: float
+    reused: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def has_positions(samples: Samples) -> bool:
+    """Whether a data set has the columns ra and dec that a sky index is made of."""
+    return not unfit(samples, COLUMNS, UNITS)
+
+
+def build_sky(
+    folder: Path,
+    *,
+    samples: Sequence[Path] | None = None,
+    memory_bytes: int = MEMORY_BYTES,
+    quiet: bool = False,
+) -> SkyReport:
+    """Make the sky index of the served version of an index from columns ra and dec of its samples, in degrees.
+
+    samples : where they are now, if they moved. memory_bytes : about what is held at once; the result does not depend
+    on it. One that is there and whole is kept. InputError where there are no positions or one is out of range,
+    LockedError where another process writes the index.
+    """
+    began = time.monotonic()
+    folder = Path(folder)
+    Index(folder)  # what is no index gets no lock beside it
+    with lock(folder):
+        index = Index(folder)
+        place = sky_folder(folder, index.version)
+        if (there := _whole(index)) is not None:
+            return _report(there.about, began, reused=True)
+        data = index.open_samples([Path(path) for path in samples] if samples else None)
+        if why_not := unfit(data, COLUMNS, UNITS):
+            raise InputError(f"A sky index needs columns ra and dec in deg, but {why_not}.", code="no_positions")
+        rows = max(1, memory_bytes // PER_OBJECT)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_folder(place) as made:
+            about = write_sky(
+                made,
+                lambda: data.column_blocks(COLUMNS, rows),
+                objects=len(data),
+                version=index.version,
+                index_hash=index.manifest.content_hash,
+                where=", ".join(map(str, data.paths)),
+                at_once=rows,
+                quiet=quiet,
+            )
+            write_point("sky.made")
+    return _report(about, began)
+
+
+def write_sky(
+    folder: Path,
+    blocks: Blocks,
+    *,
+    objects: int,
+    version: str,
+    index_hash: str,
+    where: str,
+    at_once: int,
+    quiet: bool = False,
+) -> SkyAbout:
+    """Fill a folder with the arrays of a sky index and return what it says of itself.
+
+    blocks : all positions in row order, read twice. at_once : objects sorted together, unless more share a cell of
+    one arcminute by 6°.
+    """
+    with progress("sky", 3 * objects, "positions", quiet=quiet) as advance:
+        counts = np.zeros(ZONES * CELLS, np.int64)  # objects in each cell
+        for start, ra, dec in _placed(blocks, where, advance):
+            del start
+            counts += np.bincount(_cell(ra, dec), minlength=len(counts))
+        ends = np.cumsum(counts)
+        part_of = ((ends - counts) // at_once).astype(np.int32)  # cells in order, parts of about as many objects
+        parts = [folder / f"part{part}.bin" for part in range(int(part_of[-1]) + 1)]
+        for rows, ra, dec in _placed(blocks, where, advance):
+            _deal(parts, part_of[_cell(ra, dec)], rows, ra, dec)
+        row_type = np.dtype("<i4") if objects < 2**31 else np.dtype("<i8")
+        hashes = {name: ArrayHash() for name in ARRAYS}
+        for part in parts:
+            records = np.fromfile(part, RECORD) if part.exists() else np.empty(0, RECORD)
+            records = records[np.lexsort((records["ra"], zone_of(records["dec"])))]  # stable: equal ones by row
+            for name, dtype in (("ra", RECORD["ra"]), ("dec", RECORD["dec"]), ("row", row_type)):
+                _append(folder / f"{name}.bin", records[name].astype(dtype), hashes[name])
+            part.unlink(missing_ok=True)
+            advance(len(records))
+        ends_of_zones = ends.reshape(ZONES, CELLS)[:, -1]
+        _append(folder / "zone_start.bin", np.append(0, ends_of_zones).astype("<i8"), hashes["zone_start"])
+    lengths = {"ra": "<f8", "dec": "<f8", "row": row_type.str, "zone_start": "<i8"}
+    arrays = {
+        name: SkyArray(
+            dtype=dtype,
+            length=ZONES + 1 if name == "zone_start" else int(ends[-1]),
+            sha256=hashes[name].line(name).rsplit(" ", 1)[1],
+        )
+        for name, dtype in lengths.items()
+    }
+    about = SkyAbout(
+        version=version,
+        index_hash=index_hash,
+        columns=COLUMNS,
+        objects=objects,
+        without_position=objects - int(ends[-1]),
+        arrays=arrays,
+        content_hash="",
+    )
+    about = about.model_copy(update={"content_hash": combine(hashes, about.identity())})
+    write_json(folder / ABOUT, about.model_dump(mode="json"))
+    return about
+
+
+def _placed(
+    blocks: Blocks, where: str, advance: Callable[[int], None]
+) -> Iterator[tuple[NDArray[np.int64], Values, Values]]:
+    """Row, ra and dec (n,) of the objects that have a position, block by block."""
+    first = 0
+    for across, along in blocks():
+        ra, dec = across.astype(np.float64), along.astype(np.float64)
+        there = np.flatnonzero(check_positions(ra, dec, COLUMNS, first, where))
+        yield first + there, ra[there], dec[there]
+        first += len(ra)
+        advance(len(ra))
+
+
+def _cell(ra: Values, dec: Values) -> NDArray[np.int64]:
+    """The cell (n,) of positions: zones from the south, cells by ra within each."""
+    step: NDArray[np.int64] = np.minimum(np.floor(ra * (CELLS / 360)), CELLS - 1).astype(np.int64)
+    return zone_of(dec) * CELLS + step
+
+
+def _deal(parts: list[Path], part: NDArray[np.int32], rows: NDArray[np.int64], ra: Values, dec: Values) -> None:
+    """Add positions (n,) to the files of their parts, in row order."""
+    records = np.empty(len(rows), RECORD)
+    records["ra"], records["dec"], records["row"] = ra, dec, rows
+    order = np.argsort(part, kind="stable")
+    records, part = records[order], part[order]
+    for number in np.unique(part).tolist():
+        begin, end = np.searchsorted(part, [number, number + 1])
+        with parts[number].open("ab") as file:
+            records[begin:end].tofile(file)
+
+
+def _append(path: Path, values: NDArray[Any], sha: ArrayHash) -> None:
+    sha.update(values)
+    with path.open("ab") as file:
+        values.tofile(file)
+
+
+def _whole(index: Index) -> SkyIndex | None:
+    """The sky index that is there, None where it has to be made anew."""
+    try:
+        sky = SkyIndex.of(index)
+        sky.verify()
+    except (NotFoundError, CorruptError, InputError):
+        return None
+    return sky
+
+
+def _report(about: SkyAbout, began: float, *, reused: bool = False) -> SkyReport:
+    counts = (about.objects - about.without_position, about.without_position)
+    return SkyReport(about.version, *counts, about.content_hash, time.monotonic() - began, reused)
