@@ -47,6 +47,24 @@ def index(
             f"{counted(report.k, 'neighbor')}, since fewer lie within {within} of {them}{rest}."
         )
     print(f"Index version {report.version} of {counted(report.n, 'object')}, k = {report.k}, in {out}")
+    _make_sky(out, samples)
+
+
+def _make_sky(out: Path, samples: list[Path]) -> None:
+    """The sky index where there are ra and dec; what is wrong with these is said, and the index stands."""
+    from lookalike.errors import InputError
+    from lookalike.indexer.sky_build import build_sky, has_positions
+    from lookalike.samples import Samples as Opened
+
+    if not has_positions(Opened(samples)):
+        return
+    try:
+        report = build_sky(out, samples=samples)
+    except InputError as error:
+        say(f"No sky index was made: {error.message}")
+        return
+    if not report.reused:
+        say(f"Sky index of {counted(report.objects, 'position')}, for `cone` and `crossmatch`.")
 
 
 @app.command()
