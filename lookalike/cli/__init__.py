@@ -14,7 +14,7 @@ import typer
 
 # The order of these imports is the order of the commands in `lookalike --help`.
 from lookalike.cli import data, simulate, training, checkpoint, evaluate, probes, searching, sky, serving  # isort: skip
-from lookalike.cli import bench  # isort: skip
+from lookalike.cli import bench, bench_sky  # isort: skip
 from lookalike.cli.common import app, say
 from lookalike.errors import InputError, LookalikeError, NotFoundError, StoppedError
 from lookalike.wording import rule
@@ -22,6 +22,7 @@ from lookalike.wording import rule
 __all__ = [
     "app",
     "bench",
+    "bench_sky",
     "checkpoint",
     "data",
     "evaluate",
