@@ -308,7 +308,10 @@ def test_rows_on_the_edge_are_those_of_a_look_at_every_pair(x: list[float], half
             step = np.spacing(max(abs(one), abs(other)))
             if abs(abs(other - one) - half_width) <= step:
                 wanted.add(i)
-    assert set(on_edge(np.array(x, float), half_width).tolist()) == wanted
+    with pytest.MonkeyPatch.context() as patch:
+        for values in (3, 2**20):
+            patch.setattr(audit_rows, "VALUES", values)
+            assert set(on_edge(np.array(x, float), half_width).tolist()) == wanted
 
 
 def test_a_window_of_any_width_has_edges_without_a_warning() -> None:

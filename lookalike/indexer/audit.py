@@ -69,7 +69,7 @@ def verify(
         rows, similarity = file["neighbor_row"], file["similarity"]
         _hash_arrays(index, rows, similarity)
         short = _check_lists(index, rows, similarity, x, half_width, quiet)
-        chosen, counts = choose(index.n, sample, seed, x, half_width, short)
+        chosen, counts = choose(index.n, sample, seed, x, half_width, short, quiet=quiet)
         lists, ties = recompute(vectors.vectors, chosen, index.k, x, half_width, quiet)
         found = compare(dict(zip(chosen.tolist(), lists, strict=True)), ties, rows, similarity)
     if found.wrong is not None:

@@ -20,6 +20,7 @@ from lookalike.progress import progress
 SHORT = 25  # rows with fewer neighbors than k, and as many without a window value
 EDGE = 100  # rows with a candidate on the window's edge, or one step beside it
 BLOCK_BYTES = 2**26
+VALUES = 2**20  # looked at together
 SLACK = 1e-6  # far more than float64 rounding and the canonical rounding together, for vectors of length 1
 STEPS = range(-3, 4)  # distinct values looked at about where x ± w falls, which is rounded
 
@@ -54,7 +55,7 @@ def window_values(column: NDArray[Any], *, log: bool) -> Values:
 
 
 def choose(
-    n: int, sample: int, seed: int, x: Values | None, half_width: float, short: Rows
+    n: int, sample: int, seed: int, x: Values | None, half_width: float, short: Rows, *, quiet: bool = True
 ) -> tuple[Rows, dict[str, int]]:
     """The rows to recompute, increasing, and how many were taken for which reason (one row may be for several).
 
@@ -68,26 +69,29 @@ def choose(
     lost = none if x is None else np.flatnonzero(np.isnan(x))
     reasons["short"] = rng.permutation(np.setdiff1d(short, lost))[:SHORT]
     reasons["without_value"] = rng.permutation(lost)[:SHORT]
-    reasons["edge"] = none if x is None else rng.permutation(on_edge(x, half_width))[:EDGE]
+    reasons["edge"] = none if x is None else rng.permutation(on_edge(x, half_width, quiet=quiet))[:EDGE]
     if x is not None and len(lost) < n:
         reasons["ends"] = np.append(reasons["ends"], [np.nanargmin(x), np.nanargmax(x)])
     counts = {name: len(np.unique(rows)) for name, rows in reasons.items()}
     return np.unique(np.concatenate(list(reasons.values()))).astype(np.int64), counts
 
 
-def on_edge(x: Values, half_width: float) -> Rows:
+def on_edge(x: Values, half_width: float, *, quiet: bool = True) -> Rows:
     """Rows with an object whose |x_j − x_i| is the half-width, or so close that one step of x_j could make it so."""
     distinct = np.unique(x[np.isfinite(x)])
     found = np.zeros(len(distinct), bool)
     if not len(distinct):
         return np.empty(0, np.int64)
-    with np.errstate(over="ignore"):
-        for sign in (-1, 1):
-            place = np.searchsorted(distinct, distinct + sign * half_width)
-            for step in STEPS:
-                other = distinct[np.clip(place + step, 0, len(distinct) - 1)]
-                tolerance = np.spacing(np.maximum(np.abs(distinct), np.abs(other)))
-                found |= np.abs(np.abs(other - distinct) - half_width) <= tolerance
+    with np.errstate(over="ignore"), progress("edges", len(distinct), "values", quiet=quiet) as advance:
+        for start in range(0, len(distinct), VALUES):
+            part = distinct[start : start + VALUES]  # (v,)
+            for sign in (-1, 1):
+                place = np.searchsorted(distinct, part + sign * half_width)
+                for step in STEPS:
+                    other = distinct[np.clip(place + step, 0, len(distinct) - 1)]
+                    tolerance = np.spacing(np.maximum(np.abs(part), np.abs(other)))
+                    found[start : start + VALUES] |= np.abs(np.abs(other - part) - half_width) <= tolerance
+            advance(len(part))
     place = np.minimum(np.searchsorted(distinct, x), len(distinct) - 1)
     return np.flatnonzero(found[place] & np.isfinite(x))
 

@@ -152,7 +152,7 @@ class SkyIndex:
     def _some(self, ra: Values, dec: Values, radius: float, most: int | None) -> Matches:
         """`within` for as many positions as have room."""
         query, start, stop = self._runs(ra, dec, radius)  # (P,) each
-        ends = np.cumsum(stop - start)
+        ends: Rows = np.cumsum(stop - start)
         total = int(ends[-1]) if len(ends) else 0
         found: list[Matches] = []
         for begin in range(0, total, AT_ONCE):
