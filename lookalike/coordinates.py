@@ -124,9 +124,9 @@ def _halves(text: str, clean: str) -> tuple[str, str]:
 
 def _joined(text: str, words: list[str]) -> str:
     """The words of one coordinate as one: bare numbers by colons, those with units of their own as they are."""
-    if not 1 <= len(words) <= 3:
-        raise _refused(text)
-    bare = all(re.fullmatch(rf"[+-]?(?:{NUMBER})", word) for word in words)
+    bare = all(re.fullmatch(rf"[+-]?{NUMBER}", word) for word in words)
+    if not 1 <= len(words) <= 3 or (not bare and any(word[-1] in "0123456789." for word in words[:-1])):
+        raise _refused(text)  # 1 0h is not 10h
     return (":" if bare else "").join(words)
 
 

@@ -211,7 +211,6 @@ def _writer(path: Path, ending: str, carried: dict[str, NDArray[Any]]) -> Iterat
     kinds |= {name: {"f": number, "i": whole}.get(values.dtype.kind, text) for name, values in carried.items()}
     schema = pyarrow.schema(list(kinds.items()))
     optional = {name for name, kind in kinds.items() if kind == whole and name not in carried and name != "input_row"}
-    # Whatever the name of a temporary file ends in, it is not compressed.
     with path.open("wb") as file:
         opened = csv.CSVWriter(file, schema) if ending == ".csv" else parquet.ParquetWriter(file, schema)
         with opened as writer:

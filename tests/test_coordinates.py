@@ -84,6 +84,10 @@ def test_the_sign_of_minus_zero_counts(text: str, minus: str) -> None:
         ("150,1 2,2", "A position is written as"),
         ("10 00 02 12", "A position is written as"),  # minutes, or two numbers more
         ("10 00 24 +02 12 +00", "A position is written as"),
+        ("1 0h0m0s, 2", "A position is written as"),  # not 10h
+        ("10:00 24 +2", "A position is written as"),
+        ("10h 00 24 +2", "A position is written as"),
+        ("10h00m 2 4s +2", "A position is written as"),
         ("10 00 24 00 +02 12 00", "A position is written as"),
         ("nan nan", "A position is written as"),
         ("inf 2", "A position is written as"),

@@ -29,7 +29,7 @@ from lookalike.indexer.audit import verify
 from lookalike.indexer.collect import collect
 from lookalike.indexer.index import build_index
 from lookalike.indexer.sky import SkyIndex, sky_folder
-from lookalike.indexer.sky_build import build_sky, write_sky
+from lookalike.indexer.sky_build import build_sky, count_cells, describe, write_sky
 from lookalike.indexer.sphere import separation
 from lookalike.indexer.store import Index
 
@@ -99,22 +99,20 @@ def test_one_at_a_time_or_all_at_once_is_the_same_to_the_last_bit() -> None:
     assert whole.tolist() == alone
 
 
+def write(folder: Path, blocks: Any, objects: int, at_once: int) -> None:
+    """The arrays of a sky index and what they are."""
+    counts = count_cells(blocks, objects, "here", quiet=True)
+    arrays, hashes = write_sky(folder, blocks, counts, objects, at_once=at_once, quiet=True)
+    describe(folder, arrays, hashes, objects, "v000001", "ab")
+
+
 def made(folder: Path, ra: Any, dec: Any, at_once: int = 1000) -> SkyIndex:
     """A sky index of positions (N,), without the index it would describe."""
     ra, dec = np.asarray(ra, float), np.asarray(dec, float)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     cut = [slice(start, start + 70) for start in range(0, len(ra), 70)]
-    write_sky(
-        folder,
-        lambda: ((ra[part], dec[part]) for part in cut),
-        objects=len(ra),
-        version="v000001",
-        index_hash="ab",
-        where="here",
-        at_once=at_once,
-        quiet=True,
-    )
+    write(folder, lambda: ((ra[part], dec[part]) for part in cut), len(ra), at_once)
 
     class Described:
         version = "v000001"
@@ -252,15 +250,11 @@ def test_memory_is_bounded_by_what_is_sorted_at_once(tmp_path: Path) -> None:
     ra, dec = rng.uniform(0, 360, n), rng.uniform(-90, 90, n)
     (tmp_path / "sky").mkdir()
     tracemalloc.start()
-    write_sky(
+    write(
         tmp_path / "sky",
         lambda: ((ra[start : start + at_once], dec[start : start + at_once]) for start in range(0, n, at_once)),
-        objects=n,
-        version="v000001",
-        index_hash="ab",
-        where="here",
-        at_once=at_once,
-        quiet=True,
+        n,
+        at_once,
     )
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
@@ -370,6 +364,15 @@ def test_without_positions_there_is_none(vector_set: Write, tmp_path: Path, toy_
     with pytest.raises(NotFoundError, match="is not an index folder"):
         build_sky(tmp_path / "nothing", quiet=True)
     assert not list(tmp_path.iterdir())
+
+
+def test_bad_positions_leave_nothing_behind(vector_set: Write, tmp_path: Path) -> None:
+    embeddings, samples = vector_set(np.eye(3), {"ra": np.array([1.0, 360.0, 3.0]), "dec": np.zeros(3)})
+    build_index(embeddings, samples, tmp_path / "index", k=1, window=None, quiet=True)
+    before = sorted(path for path in (tmp_path / "index").rglob("*"))
+    with pytest.raises(InputError, match=r"ra lies in .* row 1 .* of .*samples\.h5 has 360\.0"):
+        build_sky(tmp_path / "index", quiet=True)
+    assert sorted(path for path in (tmp_path / "index").rglob("*")) == before
 
 
 def test_it_waits_for_nobody(index: Path) -> None:

@@ -24,12 +24,21 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from lookalike.errors import CorruptError, InputError, LookalikeError, NotFoundError
+from lookalike.indexer.audit_report import AuditReport, Chosen
 from lookalike.indexer.index import build_index
 from lookalike.indexer.search import Searcher
 from lookalike.samples import Samples
 from lookalike.samples_writer import write_samples
 from lookalike.service import Limits, create_app
-from lookalike.service.models import Failure, IndexAnswer, NeighborsAnswer, ObjectAnswer, RandomAnswer
+from lookalike.service.models import (
+    AuditAbout,
+    AuditChosen,
+    Failure,
+    IndexAnswer,
+    NeighborsAnswer,
+    ObjectAnswer,
+    RandomAnswer,
+)
 
 Serving = Callable[..., AbstractContextManager[str]]
 
@@ -186,6 +195,11 @@ def test_index_says_what_is_searched(api: httpx.Client, searcher: Searcher) -> N
     assert body.hashes["embeddings"] == searcher.manifest["embeddings"]["content_hash"]
     assert body.columns["mag"].description == "Magnitude the blob was drawn with"
     assert body.limits == Limits()
+
+
+def test_the_audit_is_told_field_by_field() -> None:
+    assert list(AuditAbout.model_fields) == list(AuditReport.model_fields)
+    assert list(AuditChosen.model_fields) == list(Chosen.model_fields)
 
 
 def test_the_audit_of_this_very_index_appears_once_it_was_made(

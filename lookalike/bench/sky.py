@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from lookalike.errors import InputError
 from lookalike.indexer.sky import ARRAYS, SkyIndex
-from lookalike.indexer.sky_build import MEMORY_BYTES, PER_OBJECT, write_sky
+from lookalike.indexer.sky_build import MEMORY_BYTES, PER_OBJECT, count_cells, describe, write_sky
 from lookalike.indexer.sphere import separation
 from lookalike.indexer.store import Index
 from lookalike.progress import progress
@@ -55,16 +55,13 @@ def positions(rows: int, seed: int) -> Iterator[tuple[Values, Values]]:
 
 def make(folder: Path, rows: int, seed: int) -> None:
     """The sky index of simulated positions, as one of a real index is made."""
-    write_sky(
-        folder,
-        lambda: positions(rows, seed),
-        objects=rows,
-        version=VERSION,
-        index_hash=HASH,
-        where="simulated positions",
-        at_once=MEMORY_BYTES // PER_OBJECT,
-        quiet=True,
-    )
+
+    def blocks() -> Iterator[tuple[Values, Values]]:
+        return positions(rows, seed)
+
+    counts = count_cells(blocks, rows, "the simulation", quiet=True)
+    arrays, hashes = write_sky(folder, blocks, counts, rows, at_once=MEMORY_BYTES // PER_OBJECT, quiet=True)
+    describe(folder, arrays, hashes, rows, VERSION, HASH)
 
 
 def bench_sky(rows: int = ROWS, *, cones: int = CONES, seed: int = 0, quiet: bool = False) -> dict[str, Any]:

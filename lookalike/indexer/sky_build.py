@@ -28,6 +28,7 @@ PER_OBJECT = 128  # bytes held for each object that is dealt or sorted at once
 CELLS = 60  # of ra in a zone, by which positions are dealt
 RECORD = np.dtype([("ra", "<f8"), ("dec", "<f8"), ("row", "<i8")])
 
+Cells = NDArray[np.int64]
 Blocks = Callable[[], Iterator[tuple[NDArray[Any], ...]]]  # (ra, dec) of all objects in order, as often as asked
 
 
@@ -75,81 +76,99 @@ def build_sky(
         data = index.open_samples([Path(path) for path in samples] if samples else None)
         if why_not := unfit(data, COLUMNS, UNITS):
             raise InputError(f"A sky index needs columns ra and dec in deg, but {why_not}.", code="no_positions")
-        rows = max(1, memory_bytes // PER_OBJECT)
+        at_once = max(1, memory_bytes // PER_OBJECT)
+
+        def blocks() -> Iterator[tuple[NDArray[Any], ...]]:
+            return data.column_blocks(COLUMNS, at_once)
+
+        # Every position is looked at before anything is written.
+        counts = count_cells(blocks, len(data), ", ".join(map(str, data.paths)), quiet=quiet)
         place.parent.mkdir(parents=True, exist_ok=True)
         with atomic_folder(place) as made:
-            about = write_sky(
-                made,
-                lambda: data.column_blocks(COLUMNS, rows),
-                objects=len(data),
-                version=index.version,
-                index_hash=index.manifest.content_hash,
-                where=", ".join(map(str, data.paths)),
-                at_once=rows,
-                quiet=quiet,
-            )
+            arrays, hashes = write_sky(made, blocks, counts, len(data), at_once=at_once, quiet=quiet)
+            about = describe(made, arrays, hashes, len(data), index.version, index.manifest.content_hash)
             write_point("sky.made")
     return _report(about, began)
 
 
+def count_cells(blocks: Blocks, objects: int, where: str, *, quiet: bool = False) -> Cells:
+    """Objects in each cell of one arcminute by 6°; InputError, which says where, for a position out of range."""
+    counts = np.zeros(ZONES * CELLS, np.int64)
+    with progress("sky: look at", objects, "positions", quiet=quiet) as advance:
+        for _, ra, dec in _placed(blocks, where, advance):
+            counts += np.bincount(_cell(ra, dec), minlength=len(counts))
+    return counts
+
+
 def write_sky(
+    folder: Path, blocks: Blocks, counts: Cells, objects: int, *, at_once: int, quiet: bool = False
+) -> tuple[dict[str, SkyArray], dict[str, ArrayHash]]:
+    """Fill a folder with the arrays of a sky index, and return what they are.
+
+    blocks : all positions in row order, as they were counted. at_once : objects sorted together, unless more share a
+    cell.
+    """
+    ends = np.cumsum(counts)
+    row_type = np.dtype("<i4") if objects < 2**31 else np.dtype("<i8")
+    types = {"ra": np.dtype("<f8"), "dec": np.dtype("<f8"), "row": row_type, "zone_start": np.dtype("<i8")}
+    hashes = {name: ArrayHash() for name in ARRAYS}
+    with progress("sky: sort", 2 * objects, "positions", quiet=quiet) as advance:
+        for part in _dealt(folder, blocks, (ends - counts) // at_once, advance):
+            records = np.fromfile(part, RECORD)
+            records = records[np.lexsort((records["ra"], zone_of(records["dec"])))]  # stable: equal ones by row
+            for name in ("ra", "dec", "row"):
+                _append(folder / f"{name}.bin", records[name].astype(types[name]), hashes[name])
+            part.unlink()
+            advance(len(records))
+    starts = np.append(0, ends.reshape(ZONES, CELLS)[:, -1]).astype(types["zone_start"])
+    _append(folder / "zone_start.bin", starts, hashes["zone_start"])
+    lengths = dict.fromkeys(ARRAYS, int(ends[-1])) | {"zone_start": ZONES + 1}
+    arrays = {
+        name: SkyArray(dtype=types[name].str, length=lengths[name], sha256=hashes[name].line(name).rsplit(" ", 1)[1])
+        for name in ARRAYS
+    }
+    return arrays, hashes
+
+
+def describe(
     folder: Path,
-    blocks: Blocks,
-    *,
+    arrays: dict[str, SkyArray],
+    hashes: dict[str, ArrayHash],
     objects: int,
     version: str,
     index_hash: str,
-    where: str,
-    at_once: int,
-    quiet: bool = False,
 ) -> SkyAbout:
-    """Fill a folder with the arrays of a sky index and return what it says of itself.
-
-    blocks : all positions in row order, read twice. at_once : objects sorted together, unless more share a cell of
-    one arcminute by 6°.
-    """
-    with progress("sky", 3 * objects, "positions", quiet=quiet) as advance:
-        counts = np.zeros(ZONES * CELLS, np.int64)  # objects in each cell
-        for start, ra, dec in _placed(blocks, where, advance):
-            del start
-            counts += np.bincount(_cell(ra, dec), minlength=len(counts))
-        ends = np.cumsum(counts)
-        part_of = ((ends - counts) // at_once).astype(np.int32)  # cells in order, parts of about as many objects
-        parts = [folder / f"part{part}.bin" for part in range(int(part_of[-1]) + 1)]
-        for rows, ra, dec in _placed(blocks, where, advance):
-            _deal(parts, part_of[_cell(ra, dec)], rows, ra, dec)
-        row_type = np.dtype("<i4") if objects < 2**31 else np.dtype("<i8")
-        hashes = {name: ArrayHash() for name in ARRAYS}
-        for part in parts:
-            records = np.fromfile(part, RECORD) if part.exists() else np.empty(0, RECORD)
-            records = records[np.lexsort((records["ra"], zone_of(records["dec"])))]  # stable: equal ones by row
-            for name, dtype in (("ra", RECORD["ra"]), ("dec", RECORD["dec"]), ("row", row_type)):
-                _append(folder / f"{name}.bin", records[name].astype(dtype), hashes[name])
-            part.unlink(missing_ok=True)
-            advance(len(records))
-        ends_of_zones = ends.reshape(ZONES, CELLS)[:, -1]
-        _append(folder / "zone_start.bin", np.append(0, ends_of_zones).astype("<i8"), hashes["zone_start"])
-    lengths = {"ra": "<f8", "dec": "<f8", "row": row_type.str, "zone_start": "<i8"}
-    arrays = {
-        name: SkyArray(
-            dtype=dtype,
-            length=ZONES + 1 if name == "zone_start" else int(ends[-1]),
-            sha256=hashes[name].line(name).rsplit(" ", 1)[1],
-        )
-        for name, dtype in lengths.items()
-    }
+    """Write what a folder of arrays is, and of which version."""
     about = SkyAbout(
         version=version,
         index_hash=index_hash,
         columns=COLUMNS,
         objects=objects,
-        without_position=objects - int(ends[-1]),
+        without_position=objects - arrays["row"].length,
         arrays=arrays,
         content_hash="",
     )
     about = about.model_copy(update={"content_hash": combine(hashes, about.identity())})
     write_json(folder / ABOUT, about.model_dump(mode="json"))
     return about
+
+
+def _dealt(folder: Path, blocks: Blocks, part_of: Cells, advance: Callable[[int], None]) -> list[Path]:
+    """Files of positions as records, in row order, of parts that are runs of cells; part_of : (cells,)."""
+    parts = [folder / f"part{part}.bin" for part in range(int(part_of[-1]) + 1)]
+    for path in parts:
+        path.touch()
+    for rows, ra, dec in _placed(blocks, "the positions", advance):
+        part = part_of[_cell(ra, dec)]
+        order = np.argsort(part, kind="stable")
+        records = np.empty(len(rows), RECORD)
+        records["ra"], records["dec"], records["row"] = ra[order], dec[order], rows[order]
+        part = part[order]
+        for number in np.unique(part).tolist():
+            begin, end = np.searchsorted(part, [number, number + 1])
+            with parts[number].open("ab") as file:
+                records[begin:end].tofile(file)
+    return parts
 
 
 def _placed(
@@ -169,18 +188,6 @@ def _cell(ra: Values, dec: Values) -> NDArray[np.int64]:
     """The cell (n,) of positions: zones from the south, cells by ra within each."""
     step: NDArray[np.int64] = np.minimum(np.floor(ra * (CELLS / 360)), CELLS - 1).astype(np.int64)
     return zone_of(dec) * CELLS + step
-
-
-def _deal(parts: list[Path], part: NDArray[np.int32], rows: NDArray[np.int64], ra: Values, dec: Values) -> None:
-    """Add positions (n,) to the files of their parts, in row order."""
-    records = np.empty(len(rows), RECORD)
-    records["ra"], records["dec"], records["row"] = ra, dec, rows
-    order = np.argsort(part, kind="stable")
-    records, part = records[order], part[order]
-    for number in np.unique(part).tolist():
-        begin, end = np.searchsorted(part, [number, number + 1])
-        with parts[number].open("ab") as file:
-            records[begin:end].tofile(file)
 
 
 def _append(path: Path, values: NDArray[Any], sha: ArrayHash) -> None:
