@@ -61,9 +61,10 @@ def bench_search(
         query = np.array(vectors[objects // 2])
         ranking(vectors[: min(objects, 1000)], None, query, 1, LONGEST)  # compiled before anything is timed
         cold = _cold(path, vectors, query, k)
-        seconds, found = _in_turn(vectors, query, k, rounds)
+        seconds, equal = _in_turn(vectors, query, k, rounds)
         others, not_measured = _rivals(rivals, path, k, rounds)
-    report = {
+    seconds |= {name: other["seconds"] for name, other in others.items()}
+    return {
         "n": objects,
         "d": dimensions,
         "k": k,
@@ -71,13 +72,13 @@ def bench_search(
         "threads": threads(),
         "gigabytes": round(objects * dimensions * np.dtype(dtype).itemsize / 1e9, 3),
         "rounds": rounds,
-        "seconds": seconds | {name: other["seconds"] for name, other in others.items()},
+        "seconds": seconds,
         "versions": {name: other["version"] for name, other in others.items()},
         "cold_seconds": cold,
         "not_measured": not_measured,
-        "equal": found,
+        "equal": equal,
+        **_ratios(seconds),
     }
-    return report | _ratios(report["seconds"])
 
 
 def _ratios(seconds: dict[str, dict[str, float]]) -> dict[str, float]:

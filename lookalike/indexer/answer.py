@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.errors import InputError
+from lookalike.samples import Samples
 from lookalike.wording import counted
 
 RESERVED = ("rank", "id", "row", "similarity")
@@ -162,3 +163,19 @@ class Answer:
             "left_out": {"overlapping": self.left_out, "max_overlap": self.max_overlap},
             "notes": list(self.notes),
         }
+
+
+def results(samples: Samples, found: Found, offset: int, columns: Sequence[str]) -> tuple[Result, ...]:
+    """What was found from rank offset + 1 on, with some columns of the catalog."""
+    rows = found.rows[offset:]  # (n,)
+    values = {name: samples.values(name, rows) for name in columns}
+    return tuple(
+        Result(
+            offset + place + 1,
+            samples.id(row),
+            row,
+            shortest(found.similarity[offset + place]),
+            {name: plain(values[name][place]) for name in columns},
+        )
+        for place, row in enumerate(rows.tolist())
+    )

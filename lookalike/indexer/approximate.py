@@ -125,7 +125,7 @@ class Cells:
 
     def _recall(self, k: int) -> dict[str, Any]:
         measured = self.about["recall"]
-        return next((one for one in measured if one["k"] >= k), measured[-1])  # type: ignore[no-any-return]
+        return next((one for one in measured if one["k"] >= k), measured[-1])
 
 
 def build_approximate(

@@ -138,7 +138,7 @@ class _Reach:
         self._held = len(self.rows)
 
 
-def _score(vectors: NDArray[Any], rows: Rows | None, query: NDArray[np.float32], out: Similarities) -> None:
+def _score(vectors: Any, rows: Rows | None, query: NDArray[np.float32], out: Similarities) -> None:
     """Float32 scores (n,) of the query (D,) with the vectors (n, D), or with those at `rows` (n,)."""
     from lookalike.indexer.live_native import half_scores, half_scores_at, scores, scores_at
 

@@ -44,7 +44,7 @@ def scores_at(
 
 
 @native_sum
-def widened(bits: int) -> Any:
+def widened(bits: np.uint32) -> Any:
     """A float16, given as its bits in a uint32, as the float32 of the same value; finite ones only."""
     # Numbers of 32 bits become 64 when they are added, unless told otherwise.
     shifted = u32((bits & REST) << u32(13))

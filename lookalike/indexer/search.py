@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from lookalike.embeddings import Embeddings
 from lookalike.errors import InputError, unknown
-from lookalike.indexer.answer import Answer, Found, Result, Used, Value, plain, shortest
+from lookalike.indexer.answer import Answer, Found, Result, Used, Value, plain, results
 from lookalike.indexer.approximate import Cells
 from lookalike.indexer.candidates import Candidates
-from lookalike.indexer.conditions import Conditions, Placed, check_windows, kept
+from lookalike.indexer.conditions import Conditions, check_windows, kept
 from lookalike.indexer.footprints import DEFAULT_LIMIT, Footprints
 from lookalike.indexer.live import prepared, ranking
 from lookalike.indexer.notes import too_few
@@ -90,7 +90,8 @@ class Searcher:
         row = self.samples.row(id)
         k, capped = self._check(k, offset, columns, self.n - 1)
         conditions = self._conditions(within, at, [row], where)
-        found = self._from_stored(row, conditions, offset + k, max_overlap)
+        usual = not at and within is None and where is None
+        found = self._from_stored(row, conditions, usual, offset + k, max_overlap)
         if found is None:
             vector = self.embeddings().vectors[row]
             found = self._search(vector, conditions, [row], [row], offset, offset + k, max_overlap, approximate)
@@ -102,7 +103,7 @@ class Searcher:
         """Whether `neighbors` answers this from the stored list alone, without a live search."""
         row = self.samples.row(id)
         k, _ = self._check(k, offset, (), self.n - 1)
-        return self._from_stored(row, self._conditions(None, None, [row], None), offset + k, max_overlap) is not None
+        return self._from_stored(row, Conditions(), True, offset + k, max_overlap) is not None
 
     def by_vector(
         self,
@@ -216,21 +217,28 @@ class Searcher:
                 self._approximate = Cells.read(self.index)
             return self._approximate
 
-    def _from_stored(self, row: int, conditions: Conditions, last: int, max_overlap: float | None) -> Found | None:
-        """The first `last` of a stored list that may be returned; None where the list ends before, unlike the data."""
+    def _from_stored(
+        self, row: int, conditions: Conditions, usual: bool, last: int, max_overlap: float | None
+    ) -> Found | None:
+        """The first `last` of a stored list that may be returned; None where the list ends before, unlike the data.
+
+        usual : the conditions are the index's own window around the object's own value.
+        """
         stored: Rows = self.index.neighbor_row[row].astype(np.int64)  # (k,)
         stored = stored[: int(np.searchsorted(stored < 0, True))]
         over = self._overlap(row, stored, max_overlap)
-        center = None if self.window is None else plain(self.samples.values(self.window.column, [row])[0])
-        usual = Conditions(() if self.window is None else (Placed(self.window, (center,)),))
-        if not conditions.lie_in(self.window, center):
-            return None
-        meet = np.ones(len(stored), np.bool_) if conditions == usual else self._candidates.meet(conditions, stored)
+        meet = np.ones(len(stored), np.bool_)  # of the lists' own window, if nothing else was asked for
+        if not usual:
+            center = None if self.window is None else plain(self.samples.values(self.window.column, [row])[0])
+            if not conditions.lie_in(self.window, center):
+                return None
+            if conditions:
+                meet = self._candidates.meet(conditions, stored)
         kept = np.flatnonzero(meet & ~over)[:last]
         whole = len(stored) < self.k or len(stored) == self.n - 1  # there is no further candidate
         if len(kept) < last and not whole:
             return None
-        end = int(kept[-1]) if len(kept) == last else len(stored)
+        end = int(kept[-1]) if 0 < last == len(kept) else len(stored)
         left_out = int((meet & over)[:end].sum())
         return Found(stored[kept], self.index.similarity[row][kept], left_out, "stored")
 
@@ -299,7 +307,7 @@ class Searcher:
             tuple(placed.to_json() for placed in conditions.windows),
             found.source,
             k,
-            self._results(found.rows, found.similarity, offset, columns),
+            results(self.samples, found, offset, columns),
             offset,
             found.left_out,
             max_overlap,
@@ -386,18 +394,3 @@ class Searcher:
                     code="no_center",
                 )
         return conditions, ()
-
-    def _results(
-        self, rows: Rows, similarity: NDArray[np.float32], offset: int, columns: Sequence[str]
-    ) -> tuple[Result, ...]:
-        values = {name: self.samples.values(name, rows[offset:]) for name in columns}
-        return tuple(
-            Result(
-                place + 1,
-                self.samples.id(int(rows[place])),
-                int(rows[place]),
-                shortest(similarity[place]),
-                {name: plain(values[name][place - offset]) for name in columns},
-            )
-            for place in range(offset, len(rows))
-        )

@@ -336,4 +336,5 @@ def _defined(values: NDArray[Any]) -> Bools:
         return np.isfinite(values)
     if values.dtype.kind in "iu":
         return np.ones(len(values), np.bool_)
-    return np.asarray(np.char.strip(values.astype(np.str_)) != "", np.bool_)
+    written: Bools = np.char.strip(values.astype(np.str_)) != ""
+    return written
