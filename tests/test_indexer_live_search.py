@@ -208,6 +208,19 @@ def test_the_fast_ranking_equals_sorting(data: st.DataObject) -> None:
     assert list(zip((-similarity).tolist(), rows.tolist(), strict=True)) == slow[:wanted]
 
 
+def test_vectors_of_several_files_are_ranked_as_one_array() -> None:
+    from lookalike.embeddings_folder import Joined
+
+    stored = np.random.default_rng(2).normal(size=(900, 7)).astype(np.float32)
+    parts = [stored[:400], stored[400:401], stored[401:]]
+    joined: Any = Joined([len(part) for part in parts], lambda part: parts[part])
+    for candidates in (None, np.arange(3, 900, 2)):
+        whole = ranking(stored, candidates, stored[5], 20, 9.0)
+        assert [found.tolist() for found in ranking(joined, candidates, stored[5], 20, 9.0)] == [
+            found.tolist() for found in whole
+        ]
+
+
 def test_float16_is_widened_exactly() -> None:
     from lookalike.indexer.live_native import half_scores, half_scores_at
 

@@ -333,7 +333,8 @@ def _compared(values: NDArray[Any], op: str, value: Value) -> Bools:
 def _defined(values: NDArray[Any]) -> Bools:
     """Where a column (n,) has a value."""
     if values.dtype.kind == "f":
-        return np.isfinite(values)
+        finite: Bools = np.isfinite(values)
+        return finite
     if values.dtype.kind in "iu":
         return np.ones(len(values), np.bool_)
     written: Bools = np.char.strip(values.astype(np.str_)) != ""
