@@ -171,7 +171,8 @@ def _within(window: Mapping[str, Any]) -> str:
 def approximate(
     index: Annotated[Path, typer.Argument(help="Index folder.")],
     *,
-    target: Annotated[float, typer.Option(help="Recall to choose the number of cells for, at the largest k.")] = 0.95,
+    target: Annotated[float, typer.Option(help="Recall to choose the number of cells for.")] = 0.95,
+    k: Annotated[int, typer.Option("-k", min=1, help="Results that the recall to choose by is of.")] = 100,
     queries: Annotated[int, typer.Option(min=10, help="Held-out objects that recall is measured with.")] = 500,
     cells: Annotated[
         int | None, typer.Option(min=1, help="Cells (default: the root of the number of objects).")
@@ -186,7 +187,9 @@ def approximate(
     """
     from lookalike.indexer.approximate import build_approximate
 
-    report = build_approximate(index, embeddings=embeddings, target=target, queries=queries, cells=cells, seed=seed)
+    report = build_approximate(
+        index, embeddings=embeddings, target=target, k=k, queries=queries, cells=cells, seed=seed
+    )
     if json:
         show(report.to_json(), json)
         return

@@ -31,6 +31,7 @@ from lookalike.indexer.live import ranking
 from lookalike.indexer.store import Index, extras_folder
 from lookalike.progress import progress
 from lookalike.proportions import wilson
+from lookalike.wording import counted
 
 KIND, SCHEMA = "lookalike approximate stage", 1
 FILE = "approximate.h5"
@@ -48,7 +49,7 @@ Cell = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class ApproximateReport:
-    """What was built: cells, how many a search looks into, the target and the measured recall by k."""
+    """What was built: cells, how many a search looks into for the target at k, and the measured recall at more k."""
 
     version: str
     content_hash: str
@@ -56,6 +57,7 @@ class ApproximateReport:
     cells: int
     probes: int
     target: float
+    k: int
     seed: int
     recall: tuple[dict[str, Any], ...]
 
@@ -133,6 +135,7 @@ def build_approximate(
     *,
     embeddings: Path | None = None,
     target: float = 0.95,
+    k: int = 100,
     queries: int = 500,
     cells: int | None = None,
     seed: int = 0,
@@ -140,9 +143,9 @@ def build_approximate(
 ) -> ApproximateReport:
     """Divide the objects of an index among cells, and measure what looking into the nearest ones finds.
 
-    target : recall that the number of cells is chosen for, at the largest k of AT. queries : held-out objects that
-    recall is measured with. cells : about √N unless given. Errors: InputError for what is out of range, or fewer than
-    100 objects; LockedError where the index is being written.
+    target : recall@k that the number of cells to look into is chosen for. queries : held-out objects that recall is
+    measured with, at this k and those of AT. cells : about √N unless given. Errors: InputError for what is out of
+    range, or fewer than 100 objects; LockedError where the index is being written.
     """
     index = Index(Path(folder))
     vectors = index.open_embeddings(embeddings).vectors
@@ -151,14 +154,16 @@ def build_approximate(
         raise InputError(f"An approximate stage is for large sets, of at least 100 objects, but {folder} has {n}.")
     if not 0 < target <= 1:
         raise InputError(f"target is a share above 0 and up to 1, but {target} was given.")
+    if not 1 <= k < n:
+        raise InputError(f"k must be 1 to {n - 1} here, but {k} was given.")
     if queries < 10:
         raise InputError(f"Recall is measured with at least 10 queries, but {queries} was given.")
     C = cells if cells is not None else round(math.sqrt(n))
     if not 1 <= C <= n // 4:
-        raise InputError(f"cells must be 1 to {n // 4} for {n} objects, but {C} was given.")
+        raise InputError(f"cells must be 1 to {n // 4} for {counted(n, 'object')}, but {C} was given.")
     tuning, held_out, learning = _drawn(n, queries, C, seed)
     centers = _centers(vectors, learning, C, seed)
-    ks = [k for k in AT if k < n]
+    ks = sorted({one for one in AT if one < n} | {k})
     with progress("Dividing", n + len(tuning) + len(held_out), "objects", quiet=quiet) as advance:
         cell_of = np.empty(n, np.int64)
         step = max(1, BLOCK_BYTES // (4 * vectors.shape[1]))
@@ -181,11 +186,11 @@ def build_approximate(
                 advance(1)
             return found
 
-        probes = _fewest(ranks(tuning), target)
+        probes = _fewest(ranks(tuning)[:, :k], target)
         reached = ranks(held_out) <= probes  # (q, largest k)
     report = ApproximateReport(
-        index.version, index.manifest.content_hash, n, C, probes, target, seed,
-        tuple(_recall(reached[:, :k], k) for k in ks),
+        index.version, index.manifest.content_hash, n, C, probes, target, k, seed,
+        tuple(_recall(reached[:, :one], one) for one in ks),
     )  # fmt: skip
     _write(index, made, report)
     return report
