@@ -1,9 +1,9 @@
 """Samples files: the stored objects of a data set with their catalog, in HDF5, one or more shards.
 
 Layout of a shard: `/images` (N, C, H, W) float32 flux or uint8, or `/particles` (N, P, F) float32 with `/n_particles`
-(N,), or `/features` (N, F) float32, or none of these; `/id` (N,), `/catalog/<column>` (N,) with attributes unit, description, ucd; file
-attributes hold the schema version, what the data are (`About`) and the content hash. A shard is written once, by
-`samples_writer`, and afterwards only read.
+(N,), or `/features` (N, F) float32, or none of these; `/id` (N,), `/catalog/<column>` (N,) with attributes unit,
+description, ucd; file attributes hold the schema version, what the data are (`About`) and the content hash. A shard is
+written once, by `samples_writer`, and afterwards only read.
 """
 
 from __future__ import annotations

@@ -205,7 +205,7 @@ def test_vectors_of_samples_of_ours_keep_their_pictures(own: Path, vector_set: A
     searcher = Searcher(Path("I"))
     assert (searcher.samples.layout, searcher.samples.id(3)) == ("images", "o3")
     assert files(Path("I/inputs")) == {report.embeddings.name}
-    with pytest.raises(InputError, match="a.h5 has 30 objects and v.npy 40 vectors"):
+    with pytest.raises(InputError, match=r"a.h5 has 30 objects and v.npy 40 vectors"):
         build("J", samples=shards[:1], catalog=None, id_column=None)
 
 
@@ -268,14 +268,14 @@ def test_a_window_that_no_object_has_a_value_for_is_refused(own: Path) -> None:
 def test_rows_and_ids_of_the_table_are_checked(own: Path) -> None:
     lines = Path("t.csv").read_text().splitlines()
     Path("short.csv").write_text("\n".join(lines[:-1]) + "\n")
-    with pytest.raises(InputError, match="short.csv has 39 rows and v.npy 40 vectors"):
+    with pytest.raises(InputError, match=r"short.csv has 39 rows and v.npy 40 vectors"):
         build(catalog=Path("short.csv"))
     Path("twice.csv").write_text("\n".join([*lines[:-1], lines[4]]) + "\n")
     with pytest.raises(InputError, match=r"'100000000000000003' in rows 3 and 39 \(counted from 0\)") as error:
         build(catalog=Path("twice.csv"))
     assert error.value.code == "duplicate_id"
     Path("odd.csv").write_text("objid,mag\n" + "\n".join(f"a b{i},20" for i in range(N)) + "\n")
-    with pytest.raises(InputError, match="40 rows of odd.csv hold another in objid: 0, 1, 2, 3, 4, …"):
+    with pytest.raises(InputError, match=r"40 rows of odd.csv hold another in objid: 0, 1, 2, 3, 4, …"):
         build(catalog=Path("odd.csv"))
     Path("ragged.csv").write_text("\n".join([*lines[:5], "1,2", *lines[6:]]) + "\n")
     with pytest.raises(InputError, match="Each vector needs its row"):
@@ -305,11 +305,11 @@ def test_files_that_hold_several_arrays_or_broken_ones(own: Path) -> None:
     with pytest.raises(InputError, match="--array with the name of one; it holds: a, b"):
         build(vectors="two.npz")
     assert build("A", "two.npz", array="a").built.content_hash == build("B").built.content_hash
-    with pytest.raises(InputError, match="Unknown array of two.npz 'c'"):
+    with pytest.raises(InputError, match=r"Unknown array of two.npz 'c'"):
         build(vectors="two.npz", array="c")
     rows = [[1.0, 2.0]] * 30 + [[1.0]] + [[1.0, 2.0]] * 9
     pyarrow.parquet.write_table(pa.table({"v": rows}), "uneven.parquet")
-    with pytest.raises(InputError, match="2 in row 0 of .*uneven.parquet.*, but row 30 holds 1"):
+    with pytest.raises(InputError, match=r"2 in row 0 of .*uneven.parquet.*, but row 30 holds 1"):
         build(vectors="uneven.parquet")
     whole = Path("v.npy").read_bytes()
     Path("cut.npy").write_bytes(whole[:-4])

@@ -112,7 +112,9 @@ def build_index(
     999 or as many as there are. window : "mag:0.5", "log(pt):0.1", "usual" for the domain's default (which may be
     none) or None. checkpoint : the encoder's folder, for picture queries and footprints. memory_bytes : about what is
     held at once; the result does not depend on it. A killed build leaves the served version as it was, and the next
-    one cleans up. held : whether the caller holds the lock on `out`. Errors: InputError, NotFoundError, CorruptError, LockedError (another process builds here).
+    one cleans up. held : whether the caller holds the lock on `out`.
+
+    Errors: InputError, NotFoundError, CorruptError, LockedError (another process builds here).
     """
     began = time.monotonic()
     vectors, data = Embeddings(Path(embeddings)), Samples([Path(path) for path in samples])

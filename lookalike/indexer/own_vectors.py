@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -89,7 +90,7 @@ def is_vectors(path: Path) -> bool:
 
 
 def samples_of_ours(path: Path, samples: Sequence[Path] | None, own: Mapping[str, object]) -> Sequence[Path]:
-    """The samples of an embeddings file of ours; InputError without them, or with an option for vectors of one's own."""
+    """The samples of an embeddings file of ours; InputError without them, or with an option for other vectors."""
     for name, value in own.items():
         if value is not None:
             raise InputError(
@@ -131,8 +132,8 @@ def index_vectors(
     out = Path(out)
     if samples and catalog is not None:
         raise InputError(
-            f"What is known of the objects comes from --samples or from a --catalog, but both were given: {catalog} and "
-            f"{', '.join(map(str, samples))}."
+            f"What is known of the objects comes from --samples or from a --catalog, but both were given: {catalog} "
+            f"and {', '.join(map(str, samples))}."
         )
     if dtype is not None and dtype not in DTYPES:
         raise InputError(f"Vectors are stored as {' or '.join(DTYPES)}, but {dtype!r} was given.")
@@ -257,7 +258,7 @@ def _check_asked(given: _Given, k: int | None, window: str | None) -> None:
 
 
 def _survey(given: _Given, quiet: bool) -> str:
-    """Read all vectors once: their content hash as they will be stored; InputError that names rows without direction."""
+    """Read all vectors once: their content hash as they will be stored; InputError naming rows without direction."""
     hashes = {"embedding": ArrayHash(), "id": ArrayHash()}
     bad: dict[str, list[int]] = {"NaN": [], "infinity": [], "zeros alone": []}
     stored, start = np.dtype(given.dtype).newbyteorder("<"), 0
