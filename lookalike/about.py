@@ -17,7 +17,8 @@ from lookalike.errors import InputError
 ID_LENGTH = 64
 ID_PATTERN = re.compile(rf"[A-Za-z0-9._:+-]{{1,{ID_LENGTH}}}")
 IMAGES, PARTICLES, FEATURES = "images", "particles", "features"
-CATALOG = "catalog"  # the layout of objects of which no more is stored than their ids and columns
+# The layout and the domain of objects of which no more is stored than their ids and columns.
+CATALOG, TABLE = "catalog", "table"
 MASKED_LIMIT = 0.05  # an object with more masked or NaN pixels than this is left out
 
 

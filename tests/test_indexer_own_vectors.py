@@ -120,6 +120,13 @@ def test_info_says_that_there_are_ids_and_columns_alone(own: Path) -> None:
         samples.objects([0])
 
 
+def test_nothing_is_trained_on_where_nothing_is_stored(own: Path, command: Run) -> None:
+    report = build()
+    done = command("train", report.samples[0], "--out", "c")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "nothing is stored of their objects to train on" in done.stderr
+
+
 def write_npz(path: Path, vectors: Any) -> None:
     np.savez_compressed(path, other=np.zeros(3), vectors=vectors)
 

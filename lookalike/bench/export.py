@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from lookalike.about import CATALOG, About, Column
+from lookalike.about import CATALOG, TABLE, About, Column
 from lookalike.errors import unknown
 from lookalike.files import write_json
 from lookalike.hashing import combine
@@ -110,7 +110,7 @@ def made_up_index(folder: Path, n: int, k: int, seed: int) -> Path:
     """An index folder of n objects with full lists of k other rows drawn at random, and samples without pictures."""
     rng = np.random.default_rng(seed)
     samples = folder / "samples.h5"
-    about = About(domain="table", bands=(), layout=CATALOG)
+    about = About(domain=TABLE, bands=(), layout=CATALOG)
     with write_samples(samples, about, {"mag": Column("mag", "drawn"), "kind": Column("", "drawn")}) as writer:
         kinds = np.array(["spiral", "elliptical", "edge-on", ""])
         ids = [f"object-{row:09d}" for row in range(n)]

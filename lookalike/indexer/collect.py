@@ -31,7 +31,8 @@ class Collected:
 def collect(folder: Path, *, keep: int = KEEP, dry_run: bool = False) -> Collected:
     """Remove all but the served version and the `keep` newest up to it, and what killed builds left.
 
-    What was added to a version (extras) or kept for it (inputs) goes with the last that needs it. Needs the builder's lock (LockedError). A process that has a version open keeps it until it closes it.
+    What was added to a version (extras) or is kept for it (inputs) goes with the last one that needs it. Needs the
+    builder's lock (LockedError). A process that has a version open keeps it until it closes it.
     Errors: InputError for keep < 1; NotFoundError, CorruptError where the served version is not known.
     """
     if keep < 1:

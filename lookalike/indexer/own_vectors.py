@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.about import CATALOG, About, is_id
+from lookalike.about import CATALOG, TABLE, About, is_id
 from lookalike.datasets.arrays import Array
 from lookalike.datasets.contract import Ledger
 from lookalike.datasets.table import Table, read_table, without_reserved
@@ -33,7 +33,6 @@ from lookalike.samples import Samples, read_kind
 from lookalike.samples_writer import write_samples
 from lookalike.wording import counted
 
-DOMAIN = "table"
 SOURCE = "vectors from elsewhere"  # no file's name: it would be part of the content hash
 SHOWN = 5  # rows that a message names
 LONG = 1e100  # squares of numbers beyond it, and below its inverse, leave float64
@@ -303,7 +302,7 @@ def _scaled(block: NDArray[np.float64], largest: NDArray[np.float64]) -> NDArray
 
 def _store_samples(out: Path, given: _Given) -> list[Path]:
     """Write ids and catalog as a samples file of our own, under its content hash."""
-    about = About(domain=DOMAIN, bands=(), source=SOURCE, layout=CATALOG)
+    about = About(domain=TABLE, bands=(), source=SOURCE, layout=CATALOG)
     fresh = out / FOLDER / f"samples.h5{PARTIAL}"
     told = rows_of(given.table.name, 0)
     with write_samples(fresh, about, given.table.columns) as writer:
