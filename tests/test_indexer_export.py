@@ -32,7 +32,7 @@ from lookalike.indexer.export_formats import WRITERS, unrun
 from lookalike.indexer.index import Index
 from lookalike.indexer.own_vectors import index_vectors
 
-ENDINGS = list(WRITERS)
+ENDINGS = [ending for ending in WRITERS if ending != ".hdf5"]  # another name of .h5
 NAMES = ("id", "neighbor_id", "rank", "similarity", "mag", "label")
 Run = Callable[..., subprocess.CompletedProcess[str]]
 Line = tuple[Any, ...]
@@ -125,7 +125,6 @@ READ = {
     ".parquet": read_parquet,
     ".csv": read_csv,
     ".h5": read_hdf5,
-    ".hdf5": read_hdf5,
     ".fits": read_fits,
     ".vot": read_votable,
 }
@@ -292,8 +291,8 @@ def test_altered_lists_are_a_typed_error(toy_index: Path, tmp_path: Path) -> Non
         rows[5, 3] = value
         opened = Index(toy_index)
         opened.neighbor_row = rows
-        with pytest.raises(CorruptError, match="was altered"):
-            exporting._read(opened, np.array([9, 5]), 60)
+        with (index.path / "neighbors.h5").open("rb") as file, pytest.raises(CorruptError, match="was altered"):
+            exporting._read(opened, file, np.array([9, 5]), 60)
 
 
 def names_like_formulas(folder: Path) -> Path:
@@ -396,3 +395,20 @@ def test_parquet_is_written_by_row_groups(toy_index: Path, tmp_path: Path, monke
     found = pyarrow.parquet.ParquetFile(io.BytesIO((tmp_path / "a.parquet").read_bytes()))
     assert found.num_row_groups == 4
     assert found.metadata.num_rows == report.rows
+
+
+def test_a_few_of_long_lists_are_read_in_pieces(
+    toy_index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exporting, "BLOCK_ROWS", 130)  # of 60 each, two at a time
+    largest: list[int] = []
+    fromfile = np.fromfile
+
+    def watched(file: Any, dtype: Any, count: int) -> Any:
+        largest.append(count)
+        return fromfile(file, dtype, count)
+
+    monkeypatch.setattr(np, "fromfile", watched)
+    export_lists(toy_index, tmp_path / "a.parquet", k=1, columns=["mag", "label"], quiet=True)
+    assert max(largest) == 120
+    same(read_parquet(tmp_path / "a.parquet")[0], defined(toy_index, k=1))

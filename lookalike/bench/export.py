@@ -148,7 +148,7 @@ def made_up_index(folder: Path, n: int, k: int, seed: int) -> Path:
 
 
 def _limit(folder: Path, n: int, k: int, write: Callable[[Any, Path], None]) -> float:
-    """Seconds that pyarrow takes to write as many rows from a table in memory, a few row groups' worth at a time."""
+    """Seconds for n * k rows at the pace at which pyarrow writes about a million, a table in memory."""
     import pyarrow as pa
 
     rng = np.random.default_rng(1)

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -166,35 +166,56 @@ def _of_neighbor(column: Column) -> Column:
 
 def _blocks(index: Index, asked: _Asked) -> Iterator[Rows]:
     """The lists asked for, block by block, as rows of the table."""
-    step = max(1, BLOCK_ROWS // asked.k)
-    chosen = asked.wanted.rows
+    step, chosen = max(1, BLOCK_ROWS // asked.k), asked.wanted.rows
+    with (index.path / NEIGHBORS).open("rb") as file:  # held open, should the version be collected meanwhile
+        yield from (_block(index, file, objects, asked) for objects in _runs(chosen, step))
+
+
+def _runs(chosen: range | NDArray[np.int64], step: int) -> Iterator[NDArray[np.int64]]:
+    """The rows asked for, `step` at a time."""
     for start in range(0, len(chosen), step):
-        objects = (
-            np.arange(start, min(start + step, len(chosen))) if isinstance(chosen, range) else chosen[start:][:step]
-        )
-        lists, similarity = _read(index, objects, asked.k)  # (n, k) each
-        there = lists >= 0
-        if asked.least is not None:
-            there &= similarity >= asked.least
-        counts = there.sum(axis=1)  # (n,)
-        rank = np.broadcast_to(np.arange(1, asked.k + 1, dtype=np.int32), there.shape)[there]  # (m,)
-        yield Rows(objects, counts, rank, lists[there], similarity[there])
+        stop = min(start + step, len(chosen))
+        yield np.arange(start, stop) if isinstance(chosen, range) else chosen[start:stop]
 
 
-def _read(index: Index, objects: NDArray[np.int64], k: int) -> tuple[NDArray[Any], NDArray[np.float32]]:
+def _block(index: Index, file: BinaryIO, objects: NDArray[np.int64], asked: _Asked) -> Rows:
+    """The lists of some objects (n,) as rows of the table."""
+    lists, similarity = _read(index, file, objects, asked.k)  # (n, k) each
+    there = lists >= 0
+    if asked.least is not None:
+        there &= similarity >= asked.least
+    counts = there.sum(axis=1)  # (n,)
+    rank = np.broadcast_to(np.arange(1, asked.k + 1, dtype=np.int32), there.shape)[there]  # (m,)
+    return Rows(objects, counts, rank, lists[there], similarity[there])
+
+
+def _read(index: Index, file: BinaryIO, objects: NDArray[np.int64], k: int) -> tuple[NDArray[Any], NDArray[np.float32]]:
     """The first k of some lists (n, k): rows and similarities. Runs of lists are read, since a map's pages are held."""
-    found = []
-    for name, mapped in (("neighbor_row", index.neighbor_row), ("similarity", index.similarity)):
-        if objects[-1] - objects[0] == len(objects) - 1 and (np.diff(objects) == 1).all():
-            stored = index.manifest.arrays[name]
-            width = mapped.shape[1] * mapped.itemsize
-            with (index.path / NEIGHBORS).open("rb") as file:
-                file.seek(stored.offset + int(objects[0]) * width)
-                read = np.fromfile(file, mapped.dtype, len(objects) * mapped.shape[1])
-            found.append(read.reshape(len(objects), -1)[:, :k])
-        else:
-            found.append(mapped[objects, :k])
-    rows, similarity = found
+    run = objects[-1] - objects[0] == len(objects) - 1 and bool((np.diff(objects) == 1).all())
+    if run:
+        rows, similarity = (_read_run(index, file, name, objects, k) for name in ("neighbor_row", "similarity"))
+    else:
+        rows, similarity = index.neighbor_row[objects, :k], index.similarity[objects, :k]
     if rows.size and (rows.max() >= index.n or rows.min() < -1):
-        raise CorruptError(f"{index.path / NEIGHBORS} was altered; `lookalike verify` says more.")
+        raise _altered(index)
     return rows, similarity
+
+
+def _read_run(index: Index, file: BinaryIO, name: str, objects: NDArray[np.int64], k: int) -> NDArray[Any]:
+    """The first k of consecutive lists (n, k), so few whole lists at once that these are no more than a block."""
+    stored = index.manifest.arrays[name]
+    dtype, width = np.dtype(stored.dtype), stored.shape[1]
+    found = np.empty((len(objects), k), dtype)
+    file.seek(stored.offset + int(objects[0]) * width * dtype.itemsize)
+    step = max(1, BLOCK_ROWS // width)
+    for start in range(0, len(objects), step):
+        part = found[start : start + step]
+        read = np.fromfile(file, dtype, len(part) * width)
+        if len(read) < len(part) * width:
+            raise _altered(index)
+        part[:] = read.reshape(-1, width)[:, :k]
+    return found
+
+
+def _altered(index: Index) -> CorruptError:
+    return CorruptError(f"{index.path / NEIGHBORS} was altered; `lookalike verify` says more.")

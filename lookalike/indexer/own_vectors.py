@@ -210,7 +210,7 @@ def _of_table(vectors: Array, dtype: str, catalog: Path | None, id_column: str |
 
 
 def _numbers(n: int) -> NDArray[np.bytes_]:
-    return np.arange(n).astype("S")
+    return np.arange(n).astype(f"S{len(str(n - 1))}")
 
 
 def _ids(table: Table, column: str, catalog: Path) -> NDArray[np.bytes_]:
@@ -218,7 +218,9 @@ def _ids(table: Table, column: str, catalog: Path) -> NDArray[np.bytes_]:
     parts = [column] if column in table.values else column.split(":")
     for part in parts:
         if table.column(part).dtype.kind == "f":
-            raise InputError(f"Ids are texts or whole numbers, but column {part!r} of {table.name} holds fractions.")
+            raise InputError(
+                f"Ids are texts or whole numbers, but column {part!r} of {table.name} holds fractions or gaps."
+            )
     names = [":".join(row) for row in zip(*(table.texts(part) for part in parts), strict=True)]
     odd = [row for row, name in enumerate(names) if not is_id(name)]
     if odd:
@@ -259,18 +261,20 @@ def _check_asked(given: _Given, k: int | None, window: str | None) -> None:
 def _survey(given: _Given, quiet: bool) -> str:
     """Read all vectors once: their content hash as they will be stored; InputError naming rows without direction."""
     hashes = {"embedding": ArrayHash(), "id": ArrayHash()}
-    bad: dict[str, list[int]] = {"NaN": [], "infinity": [], "zeros alone": []}
+    bad = {"NaN": 0, "infinity": 0, "zeros alone": 0}
+    first: dict[str, list[int]] = {what: [] for what in bad}
     stored, start = np.dtype(given.dtype).newbyteorder("<"), 0
     with progress("check vectors", len(given.ids), "vectors", quiet=quiet) as advance:
         for block in _blocks(given.vectors):
             largest = np.abs(block).max(axis=1)  # (n,) NaN where there is one
             for what, rows in zip(bad, (np.isnan(largest), np.isinf(largest), largest == 0), strict=True):
-                bad[what] += (start + np.flatnonzero(rows)).tolist()
+                bad[what] += int(rows.sum())
+                first[what] += (start + np.flatnonzero(rows)[: SHOWN + 1 - len(first[what])]).tolist()
             if not any(bad.values()):
                 hashes["embedding"].update(normalize(_scaled(block, largest), start).astype(stored))
             start += len(block)
             advance(len(block))
-    found = [f"{counted(len(rows), 'vector')} with {what} (rows {_listed(rows)})" for what, rows in bad.items() if rows]
+    found = [f"{counted(n, 'vector')} with {what} (rows {_listed(first[what])})" for what, n in bad.items() if n]
     if found:
         raise InputError(
             f"Vectors have finite numbers and a direction, but {given.vectors.where} holds {' and '.join(found)}, rows "
