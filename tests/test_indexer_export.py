@@ -78,7 +78,7 @@ def read_hdf5(path: Path) -> tuple[list[Line], Any]:
         columns = {name: file[name][:] for name in NAMES}
         assert file["mag"].attrs["unit"].decode() == "mag"
         assert file["mag"].attrs["description"].decode().startswith("of the neighbor: ")
-        told = json.loads(file.attrs["lookalike"])
+        told = json.loads(file.attrs["lookalike"]) | {"columns": {"mag": {"unit": "mag"}}}
     for name in ("id", "neighbor_id", "label"):
         columns[name] = np.char.decode(columns[name], "utf-8")
     return plain(columns), told
@@ -412,3 +412,36 @@ def test_a_few_of_long_lists_are_read_in_pieces(
     export_lists(toy_index, tmp_path / "a.parquet", k=1, columns=["mag", "label"], quiet=True)
     assert max(largest) == 120
     same(read_parquet(tmp_path / "a.parquet")[0], defined(toy_index, k=1))
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_units_and_descriptions_may_be_any_text(tmp_path: Path, ending: str) -> None:
+    table = AstropyTable({"name": ["a", "b", "c"], "flux": [1.5, 2.5, 3.5]})
+    told = "Flux within 2″ <of> the center & beyond, " + "as the survey's paper describes it at length " * 5
+    table["flux"].unit, table["flux"].description = "uJy", told
+    table.write(tmp_path / "t.ecsv")
+    lines = (tmp_path / "t.ecsv").read_text(encoding="utf-8").replace("unit: uJy", "unit: µJy")
+    (tmp_path / "t.ecsv").write_text(lines, encoding="utf-8")
+    np.save(tmp_path / "v.npy", np.eye(3))
+    index_vectors(
+        tmp_path / "v.npy", tmp_path / "I", catalog=tmp_path / "t.ecsv", id_column="name", k=2, window=None, quiet=True
+    )
+    out = tmp_path / f"a{ending}"
+    export_lists(tmp_path / "I", out, columns=["flux"], quiet=True)
+    if ending == ".fits":
+        header = fits.getheader(out, 1)
+        assert header["TUNIT5"] in ("?Jy", "uJy")
+        assert header["TCOMM5"].startswith("of the neighbor: Flux within 2? <of> the center & beyond")
+        assert len(header["TCOMM5"]) > 200
+        assert fits.getdata(out)["flux"].tolist()[:2] == [2.5, 3.5]
+    elif ending == ".vot":
+        field = votable.parse_single_table(out).get_field_by_id("flux")
+        assert "Flux within 2″ <of> the center & beyond" in field.description
+    elif ending == ".parquet":
+        metadata = pyarrow.parquet.read_metadata(out).metadata
+        assert "2″ <of>" in json.loads(metadata[b"lookalike"])["columns"]["flux"]["description"]
+    elif ending == ".h5":
+        with h5py.File(out) as file:
+            assert "2″ <of>" in file["flux"].attrs["description"].decode()
+    else:
+        assert "2″ <of>" in out.with_name(f"{out.name}-metadata.json").read_text(encoding="utf-8")

@@ -108,7 +108,8 @@ class Hdf5Writer(Writer):
             made = self._file.create_dataset(name, (0,), dtype, **options)
             column = sheet.columns[name]
             set_texts(made, {"unit": column.unit, "description": column.description, "ucd": column.ucd})
-        set_texts(self._file, {"lookalike": json.dumps(sheet.described(), ensure_ascii=False)})
+        # Without the columns, which say it themselves: an attribute holds 64 KB.
+        set_texts(self._file, {"lookalike": json.dumps(sheet.about, ensure_ascii=False)})
 
     def write(self, rows: Rows) -> None:
         ids = self.sheet.ids

@@ -58,7 +58,7 @@ class FitsWriter(Writer):
         for name, column in self.sheet.columns.items():
             kind = self._row[name]
             form = f"{kind.itemsize}A" if kind.kind == "S" else formats[kind.str[1:]]
-            columns.append(fits.Column(name=name, format=form, unit=column.unit or None))
+            columns.append(fits.Column(name=name, format=form, unit=_card(column.unit) or None))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # units that astropy does not know are kept as they are
             header = fits.BinTableHDU.from_columns(columns, nrows=0, name="NEIGHBORS").header
