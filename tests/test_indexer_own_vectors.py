@@ -448,3 +448,12 @@ def test_the_command_line_says_which_options_go_together(own: Path, command: Run
         assert done.stderr.count("\n") == 1
         assert message in done.stderr
     assert not Path("J").exists()
+
+
+def test_a_table_with_positions_is_found_on_the_sky(own: Path, command: Run) -> None:
+    rows = [f"s{i},{150 + i / 100},2.0" for i in range(N)]
+    Path("sky.csv").write_text("name,RA,Dec\n" + "\n".join(rows) + "\n")
+    done = command("index", "v.npy", "--catalog", "sky.csv", "--id-column", "name", "-k", "5", "--out", "I")
+    assert "Sky index of 40 positions" in done.stderr
+    found = command("cone", "I", "--at", "150.2 2.0", "--radius", "1arcsec")
+    assert (found.returncode, "s20" in found.stdout) == (0, True)

@@ -1,4 +1,4 @@
-"""Commands that measure: bench train, bench embed, bench invariance, bench domains, bench export."""
+"""Commands that measure: bench train, bench embed, bench invariance, bench domains."""
 
 from __future__ import annotations
 
@@ -133,6 +133,3 @@ def domains(
         write_markdown(found, out, picture)
         say(f"table: {out}, plot: {picture}")
     print(jsonlib.dumps(as_json(found)) if json else as_text(found))
-
-
-from lookalike.cli import bench_export  # noqa: E402, F401  (adds its command)

@@ -170,15 +170,14 @@ def index_vectors(
 @contextmanager
 def _kept_tidy(out: Path) -> Iterator[None]:
     """Make the folder known as an index, and leave no inputs in it that no version needs, whatever happens."""
-    new = not out.exists()
+    new = [folder for folder in (out / "versions", out) if not folder.exists()]
     # Inputs alone would be taken for the files of another program, were the build killed before its first version.
     (out / "versions").mkdir(parents=True, exist_ok=True)
     try:
         yield
     finally:
         drop_unneeded(out, versions(out))
-        if new:
-            remove_empty(out / "versions", out)
+        remove_empty(*new)
 
 
 def _of_samples(vectors: Array, dtype: str, samples: Samples) -> _Given:
