@@ -13,7 +13,7 @@ from typing import Any
 import typer
 
 # The order of these imports is the order of the commands in `lookalike --help`.
-from lookalike.cli import data, simulate, training, checkpoint, evaluate, probes, searching, serving, bench  # isort: skip
+from lookalike.cli import data, simulate, training, checkpoint, evaluate, probes, searching, serving, bench, bench_index  # isort: skip
 from lookalike.cli.common import app, say
 from lookalike.errors import InputError, LookalikeError, NotFoundError, StoppedError
 from lookalike.wording import rule
@@ -21,6 +21,7 @@ from lookalike.wording import rule
 __all__ = [
     "app",
     "bench",
+    "bench_index",
     "checkpoint",
     "data",
     "evaluate",
