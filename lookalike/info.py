@@ -43,7 +43,10 @@ def describe(path: Path) -> dict[str, Any]:
 
 def _file(path: Path) -> dict[str, Any]:
     if (made := record_of(path)) is not None:
-        return {"kind": RECORD, "of": made.name, "made": checked_record(path), "current": _current(made)}
+        record = checked_record(path)
+        if "command" not in record:  # other tools write a build.json too
+            raise _foreign(path)
+        return {"kind": RECORD, "of": made.name, "made": record, "current": _current(made)}
     if not h5py.is_hdf5(path):
         if path.suffix.lower() == ".onnx" and (about := read_about(path)) is not None:
             return _export(path, about)

@@ -147,6 +147,16 @@ class Engine:
             software=lookalike.__version__,
         )
 
+    def examples(self) -> dict[str, str | None]:
+        """Values of parameters that this index answers, as the commands at /docs give them; None to leave one out."""
+        n, names = self.searcher.n, [name for name in self.samples.columns if "," not in name][:2]
+        return {
+            "id": self.samples.id(0),
+            "ids": ",".join(self.samples.id(row) for row in range(min(n, 2))),
+            "columns": ",".join(names) or None,
+            **({} if self.searcher.has_footprints else {"max_overlap": None}),
+        }
+
     def _hashes(self) -> dict[str, str]:
         parts = {name: self.searcher.manifest.get(name) for name in ("samples", "embeddings", "checkpoint")}
         return {"index": self.searcher.content_hash} | {
@@ -210,6 +220,11 @@ class Loading:
                 if self._failed
                 else "The index is still being opened; try again in a moment."
             )
+        return self._engine
+
+    @property
+    def opened(self) -> Engine | None:
+        """The open index, None until it is open."""
         return self._engine
 
     def start(self) -> None:
