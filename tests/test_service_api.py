@@ -26,12 +26,21 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from lookalike.errors import CorruptError, InputError, LookalikeError, NotFoundError
+from lookalike.indexer.audit_report import AuditReport, Chosen
 from lookalike.indexer.index import build_index
 from lookalike.indexer.search import Searcher
 from lookalike.samples import Samples
 from lookalike.samples_writer import write_samples
 from lookalike.service import Limits, create_app
-from lookalike.service.models import Failure, IndexAnswer, NeighborsAnswer, ObjectAnswer, RandomAnswer
+from lookalike.service.models import (
+    AuditAbout,
+    AuditChosen,
+    Failure,
+    IndexAnswer,
+    NeighborsAnswer,
+    ObjectAnswer,
+    RandomAnswer,
+)
 
 Serving = Callable[..., AbstractContextManager[str]]
 
@@ -190,18 +199,27 @@ def test_index_says_what_is_searched(api: httpx.Client, searcher: Searcher) -> N
     assert body.limits == Limits()
 
 
+def test_the_audit_is_told_field_by_field() -> None:
+    assert list(AuditAbout.model_fields) == list(AuditReport.model_fields)
+    assert list(AuditChosen.model_fields) == list(Chosen.model_fields)
+
+
 def test_the_audit_of_this_very_index_appears_once_it_was_made(
     own_index: Path, serving: Serving, caplog: pytest.LogCaptureFixture
 ) -> None:
     own = Searcher(own_index)
     audit = own_index / "extras" / "v000001" / "audit.json"
     audit.parent.mkdir(parents=True)
-    sound = {"content_hash": own.content_hash, "recall": 1.0}
+    counts = dict.fromkeys(("random", "ends", "edge", "short", "without_value"), 4)
+    sound = {"version": "v000001", "content_hash": own.content_hash, "n": 200, "k": 60, "files": 3, "lists": 200}
+    sound |= {"recomputed": 104, "chosen": counts, "recall": 1.0, "equal_similarities": 1.0, "largest_difference": 0.0}
+    sound |= {"ties_at_k": 0, "seed": 0, "seconds": 0.5, "notes": ["a note"]}
     with running(serving, create_app(own)) as client:
         assert client.get("/v1/index").json()["audit"] is None
         audit.write_text(json.dumps(sound))
         assert client.get("/v1/index").json()["audit"] == sound
-        for text in ("{", "[]", json.dumps(sound | {"content_hash": "0" * 64})):
+        other = sound | {"version": "v000002"}
+        for text in ("{", "[]", "{}", json.dumps(sound | {"content_hash": "0" * 64}), json.dumps(other)):
             caplog.clear()
             audit.write_text(text)
             assert client.get("/v1/index").json()["audit"] is None

@@ -13,7 +13,8 @@ from typing import Any
 import typer
 
 # The order of these imports is the order of the commands in `lookalike --help`.
-from lookalike.cli import data, simulate, training, checkpoint, evaluate, probes, searching, serving, bench, bench_index  # isort: skip
+from lookalike.cli import data, simulate, training, checkpoint, evaluate, probes, searching, sky, serving  # isort: skip
+from lookalike.cli import planning, bench, bench_index, bench_sky  # isort: skip
 from lookalike.cli.common import app, say
 from lookalike.errors import InputError, LookalikeError, NotFoundError, StoppedError, unknown
 from lookalike.wording import rule
@@ -22,14 +23,17 @@ __all__ = [
     "app",
     "bench",
     "bench_index",
+    "bench_sky",
     "checkpoint",
     "data",
     "evaluate",
     "main",
+    "planning",
     "probes",
     "searching",
     "serving",
     "simulate",
+    "sky",
     "training",
 ]
 

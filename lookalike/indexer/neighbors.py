@@ -49,10 +49,13 @@ def exact_neighbors(
     yield from _pairs(near, ranges, k, memory_bytes, length, scores).blocks()
 
 
-def pair_builder(vectors: Vectors, ranges: Ranges, k: int, *, memory_bytes: int = 2**30) -> PairBuilder:
-    """The CPU's own way by itself, whose `tally` tells what it did."""
-    near = Sorted(vectors, ranges.order, memory_bytes // 4)
-    return _pairs(near, ranges, k, memory_bytes, longest(vectors), None)
+def pair_builder(
+    vectors: Vectors, ranges: Ranges, k: int, *, memory_bytes: int = 2**30, work: float | None = None
+) -> PairBuilder:
+    """The CPU's own way by itself, whose `tally` tells what it did; work : as `scores_for` takes it."""
+    near, length = Sorted(vectors, ranges.order, memory_bytes // 4), longest(vectors)
+    scores = scores_for(near, ranges, k, length, memory_bytes // 4, short=multiplies_bfloat16(), work=work)
+    return _pairs(near, ranges, k, memory_bytes, length, scores)
 
 
 def _pairs(

@@ -249,14 +249,17 @@ def look(near: Sorted, ranges: Ranges, k: int, directions: NDArray[np.float64]) 
     return Look(np.array(score, np.float64), np.array(floor, np.float64)[:, None], own @ directions, np.array(others))
 
 
-def scores_for(near: Sorted, ranges: Ranges, k: int, length: float, room: int, *, short: bool) -> Scores:
+def scores_for(
+    near: Sorted, ranges: Ranges, k: int, length: float, room: int, *, short: bool, work: float | None = None
+) -> Scores:
     """The scores by which a build costs least, told by some objects and samples of their windows.
 
     room : bytes that a copy of the vectors may take. short : whether this processor multiplies bfloat16 fast.
+    work : products of all pairs, where a larger set is meant than this one.
     """
     n, d = len(near.order), near.dimensions
     plain = Float32(d, length)
-    if d * int((ranges.high - ranges.low).sum()) < WORTH:
+    if (d * int((ranges.high - ranges.low).sum()) if work is None else work) < WORTH:
         return plain
     directions = principal(near)
     some = look(near, ranges, k, directions)

@@ -15,14 +15,14 @@ from starlette.concurrency import run_in_threadpool
 
 import lookalike
 from lookalike.augmentations import get_domain
-from lookalike.errors import LookalikeError
-from lookalike.files import read_json
+from lookalike.errors import CorruptError
+from lookalike.indexer.audit_report import kept
 from lookalike.indexer.search import Answer, Searcher
-from lookalike.indexer.store import extras_folder
 from lookalike.indexer.windows import Window
 from lookalike.service.failures import BusyError, NotReadyError
 from lookalike.service.limits import Limits
 from lookalike.service.models import (
+    AuditAbout,
     ById,
     ColumnAbout,
     IndexAnswer,
@@ -163,20 +163,14 @@ class Engine:
             name: part["content_hash"] for name, part in parts.items() if part is not None
         }
 
-    def _audit(self) -> dict[str, Any] | None:
+    def _audit(self) -> AuditAbout | None:
         """What `lookalike verify` last found about this very version, None if nothing; it may come at any time."""
-        path = extras_folder(self.searcher.folder, self.version) / "audit.json"
-        if not path.exists():
-            return None
         try:
-            audit = read_json(path)
-        except (LookalikeError, OSError) as error:
+            report = kept(self.searcher.folder, self.version, self.searcher.content_hash)
+        except CorruptError as error:
             log.warning("the audit is left out: %s", error)
             return None
-        if not isinstance(audit, dict) or audit.get("content_hash") != self.searcher.content_hash:
-            log.warning("the audit is left out: %s describes another index", path)
-            return None
-        return audit
+        return None if report is None else AuditAbout(**report.to_json())
 
     def _window(self, window: Window | None) -> WindowAbout | None:
         if window is None:
