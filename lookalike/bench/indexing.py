@@ -175,7 +175,7 @@ def _half_product(vectors: Vectors, within: Ranges) -> Seconds:
     return time.perf_counter() - began
 
 
-def _as_defined(vectors: Vectors, within: Ranges, k: int, lists: list[tuple[NDArray[Any], ...]]) -> bool:
+def _as_defined(vectors: Vectors, within: Ranges, k: int, lists: Sequence[tuple[NDArray[Any], ...]]) -> bool:
     """Whether some lists are, to the last bit, what all canonical similarities of their windows say."""
     n = len(within.order)
     rows, found, similarity = (np.concatenate(arrays) for arrays in zip(*lists, strict=True))

@@ -21,7 +21,7 @@ from lookalike.indexer.windows import Places, Ranges
 
 WIDTHS = (16, 32, 64, 128, 256)  # directions that scores are tried with
 WORTH = 10**11  # products of all pairs from which on other scores than float32 are thought of
-LOOKS, SEEN = 64, 512  # objects by which scores are chosen, and of each one's window
+LOOKS, SEEN = 48, 512  # objects by which scores are chosen, and of each one's window
 # Costs in products of float32: one of bfloat16, one of a pair that is settled, and what else such a pair costs.
 SHORT_NUMBER, SETTLED_NUMBER, SETTLED_PAIR = 0.3, 4.0, 2000.0
 
@@ -193,7 +193,7 @@ class Prefix:
         _within(np.minimum(score - similarity.astype(np.float64), 0.0), np.zeros_like(similarity), self.error)
 
 
-def principal(near: Sorted, rows: int = 4096) -> NDArray[np.float64]:
+def principal(near: Sorted, rows: int = 2048) -> NDArray[np.float64]:
     """Orthonormal directions (D, m), at most the widest of WIDTHS, along which a sample of the vectors is longest.
 
     By iterated products with random directions (Halko, Martinsson and Tropp 2011, algorithm 4.4); any orthonormal
