@@ -178,6 +178,8 @@ def test_two_processes_write_the_same_file(tmp_path: Path) -> None:
 def test_shares_are_those_asked_for() -> None:
     assert shares_of(()) == dict.fromkeys(PROCESSES, pytest.approx(1 / 6))
     assert shares_of(("ttbar:3", "z_ll")) == {"ttbar": 0.75, "z_ll": 0.25}
+    one, other = (list(shares_of(names).items()) for names in (("z_ll", "ttbar:3"), ("ttbar:3", "z_ll")))
+    assert one == other == [("ttbar", 0.75), ("z_ll", 0.25)]  # in one order, on which the draws depend
     _, _, catalog = Events(1, ("z_ll:1", "w_jets:3")).block(np.arange(60))
     assert 45 - 5 * 3.4 < np.count_nonzero(catalog["class"] == "w_jets") < 60  # 5 σ, and not all
 
@@ -351,9 +353,14 @@ def test_an_event_of_one_object_or_no_lepton_does_not_pass() -> None:
         (["--class", "zjets"], "class 'zjets'"),
         (["--class", "z_ll", "--class", "z_ll:2"], "--class z_ll was given twice"),
         (["--class", "z_ll:many"], "A share is a number above 0, but --class z_ll:many was given"),
-        (["--class", "z_ll:0"], "A share is a number above 0, but --class z_ll:0 was given"),
-        (["--class", "z_ll:nan"], "A share is a number above 0, but --class z_ll:nan was given"),
+        (["--class", "z_ll:0"], "A share is above 0 and at most 1,000,000, but --class z_ll:0 was given"),
+        (["--class", "z_ll:nan"], "A share is above 0 and at most 1,000,000, but --class z_ll:nan was given"),
+        (["--class", "z_ll:"], "A share is a number above 0, but --class z_ll: was given"),
+        (["--class", "z_ll:1e308", "--class", "ttbar:1e308"], "A share is above 0 and at most 1,000,000"),
         (["--size", "2"], "Invalid value for '--size'"),
+        (["--size", "1000000000"], "Invalid value for '--size'"),
+        (["-n", "3515626"], "At most 3,515,625 events are made of one seed, but -n 3515626 was given"),
+        (["-n", "99999999999999999999999"], "At most 3,515,625 events are made of one seed"),
     ],
 )
 def test_what_cannot_be_made_is_refused_in_one_line(
@@ -376,3 +383,9 @@ def test_without_pythia_the_command_that_installs_it_is_named(monkeypatch: pytes
     monkeypatch.setitem(__import__("sys").modules, "pythia8mc", None)
     with pytest.raises(InputError, match=r"Pythia, which is not installed: .*simulate"):
         Events(0)
+
+
+@pytest.mark.parametrize("places", [2, 10_001])
+def test_more_or_fewer_places_than_can_be_are_refused(places: int) -> None:
+    with pytest.raises(InputError, match=f"3 to 10,000 objects of an event are stored, but --size {places} was given"):
+        Events(0, places=places)
