@@ -9,15 +9,29 @@ from typing import Annotated, Any
 
 import typer
 
-from lookalike.cli.common import Checkpoint, Embeddings, Json, Out, Samples, app, say, show
+from lookalike.cli.common import Checkpoint, Embeddings, Json, Out, Samples, Seed, app, say, show
 from lookalike.wording import counted
 
 
 @app.command()
 def index(
-    embeddings: Annotated[Path, typer.Argument(help="Embeddings file.")],
+    embeddings: Annotated[
+        Path, typer.Argument(help="Embeddings file, or vectors of your own (.npy, .npz, .parquet, .h5).")
+    ],
     *,
-    samples: Annotated[list[Path], typer.Option("--samples", help="Its samples files; repeat for several shards.")],
+    samples: Annotated[
+        list[Path] | None, typer.Option("--samples", help="Its samples files; repeat for several shards.")
+    ] = None,
+    catalog: Annotated[
+        Path | None, typer.Option(help="Table of your own vectors' objects, row by row, instead of --samples.")
+    ] = None,
+    id_column: Annotated[
+        str | None, typer.Option(help="Its column of ids, or several, joined as run:lumi:event (default: row numbers).")
+    ] = None,
+    array: Annotated[str | None, typer.Option(help="Which array, where a file of your own holds several.")] = None,
+    dtype: Annotated[
+        str | None, typer.Option(help="Store your own vectors as float32 or float16 (default: as they are).")
+    ] = None,
     out: Out,
     k: Annotated[int | None, typer.Option("-k", min=1, help="Neighbors stored per object (default: 999).")] = None,
     window: Annotated[
@@ -29,13 +43,33 @@ def index(
     """Store every object's exact k most similar ones within its window.
 
     Example: lookalike index embeddings.h5 --samples samples.h5 --checkpoint checkpoints/mine --out INDEX -k 100
+    or, of any model's vectors: lookalike index vectors.npy --catalog table.csv --id-column name --out INDEX
     """
     from lookalike.indexer.index import build_index
+    from lookalike.indexer.own_vectors import index_vectors, is_vectors, samples_of_ours
     from lookalike.indexer.windows import USUAL, Window
 
     chosen = None if window == "none" else window or USUAL
-    report = build_index(embeddings, samples, out, k=k, window=chosen, checkpoint=checkpoint)
-    for note in report.notes:
+    if is_vectors(embeddings):
+        made = index_vectors(
+            embeddings,
+            out,
+            catalog=catalog,
+            samples=samples,
+            id_column=id_column,
+            array=array,
+            dtype=dtype,
+            k=k,
+            window=chosen,
+            checkpoint=checkpoint,
+        )
+        report, notes, shards = made.built, [*made.notes, *made.built.notes], list(made.samples)
+    else:
+        own = {"catalog": catalog, "id-column": id_column, "array": array, "dtype": dtype}
+        shards = list(samples_of_ours(embeddings, samples, own))
+        report = build_index(embeddings, shards, out, k=k, window=chosen, checkpoint=checkpoint)
+        notes = list(report.notes)
+    for note in notes:
         say(note)
     if report.short_lists and report.window is not None:
         has, them = ("has", "it") if report.short_lists == 1 else ("have", "them")
@@ -47,6 +81,24 @@ def index(
             f"{counted(report.k, 'neighbor')}, since fewer lie within {within} of {them}{rest}."
         )
     print(f"Index version {report.version} of {counted(report.n, 'object')}, k = {report.k}, in {out}")
+    _make_sky(out, shards)
+
+
+def _make_sky(out: Path, samples: list[Path]) -> None:
+    """The sky index where there are ra and dec; what is wrong with these is said, and the index stands."""
+    from lookalike.errors import InputError
+    from lookalike.indexer.sky_build import build_sky, has_positions
+    from lookalike.samples import Samples as Opened
+
+    if not has_positions(Opened(samples)):
+        return
+    try:
+        report = build_sky(out, samples=samples)
+    except InputError as error:
+        say(f"No sky index was made: {error.message}")
+        return
+    if not report.reused:
+        say(f"Sky index of {counted(report.objects, 'position')}, for `cone` and `crossmatch`.")
 
 
 @app.command()
@@ -115,18 +167,20 @@ def _within(window: Mapping[str, Any] | None) -> str:
 def verify(
     index: Annotated[Path, typer.Argument(help="Index folder.")],
     *,
+    audit: Annotated[int, typer.Option("--audit", help="Random lists recomputed, at least 100.")] = 100,
+    seed: Seed = 0,
     samples: Samples = None,
     embeddings: Embeddings = None,
     checkpoint: Checkpoint = None,
     json: Json = False,
 ) -> None:
-    """Check an index: every byte against its hash, a sample of its lists against brute force.
+    """Check an index: every byte against its hash, random and difficult lists against brute force.
 
-    Example: lookalike verify INDEX
+    Example: lookalike verify INDEX --audit 1000 --seed 7
     """
     from lookalike.indexer.audit import verify as run
 
-    report = run(index, samples=samples, embeddings=embeddings, checkpoint=checkpoint)
+    report = run(index, sample=audit, seed=seed, samples=samples, embeddings=embeddings, checkpoint=checkpoint)
     if json:
         show(report.to_json(), json)
         return
