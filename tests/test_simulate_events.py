@@ -227,9 +227,9 @@ def test_leptons_are_isolated_and_take_their_photons() -> None:
     one = next(each for each in found if len(each.polar))
     assert one.polar[0, 0] == pytest.approx(45, abs=0.05)
     assert one.types.tolist() == [ELECTRON]
-    assert one.rest.tolist() == [False, False, True, True, True]
+    assert one.rest.tolist() == [False, False, True, True, False]
     none = next(each for each in found if not len(each.polar))
-    assert none.rest.all()  # an electron that is not found is a jet's
+    assert none.rest[:4].all()  # an electron that is not found is a jet's
 
 
 def test_a_muon_that_is_not_found_leaves_nothing() -> None:
@@ -238,6 +238,15 @@ def test_a_muon_that_is_not_found_leaves_nothing() -> None:
     lost = [each for each in found if not len(each.polar)]
     assert 0 < len(lost) < 400 * 0.05 + 5 * np.sqrt(400 * 0.05)
     assert all(each.lost.all() and not each.rest.any() for each in lost)
+
+
+def test_a_muon_beyond_the_tracker_is_missing_and_no_jet() -> None:
+    """But one within a jet there is part of it, as is an electron."""
+    event = truth([13, 13, 211, 11], (45, 3.0, 0.0), (20, -3.0, 1.0), (30, -3.0, 1.1), (40, 3.5, 2.0))
+    found = leptons_of(event, Draws(0, np.zeros(1, np.int64)), 0)
+    assert not len(found.polar)
+    assert found.lost.tolist() == [True, False, False, False]
+    assert found.rest.tolist() == [False, True, True, True]
 
 
 def test_jets_are_taken_for_taus_and_tagged_as_often_as_stated() -> None:
