@@ -20,7 +20,9 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
 README = Path(__file__).resolve().parent.parent / "README.md"
-COMMANDS = ["ingest", "info", "train", "embed", "index", "search", "verify", "gc", "serve", "app", "demo"]
+COMMANDS = (
+    "ingest info train embed plan index search verify gc export sky cone crossmatch serve app demo"  # as in --help
+).split()
 
 
 @pytest.mark.parametrize(
