@@ -202,7 +202,8 @@ def test_hits_of_another_number_of_cells_are_left_out(tmp_path: Path) -> None:
 def test_catalog_rows_of_another_number_of_cells_are_bad_rows(tmp_path: Path) -> None:
     (tmp_path / "t.tsv").write_text("id\tmag\na\t1\nb\nc\t3\n")
     with pytest.raises(
-        InputError, match=r"t.tsv, row 2 \(counted from 1\): it cannot be read as a catalog's: it has 1 cell"
+        InputError,
+        match=r"t.tsv, row 2 \(counted from 1\): it cannot be read as a catalog's: it has 1 cell.*such objects out",
     ):
         read_table(tmp_path / "t.tsv", Ledger())
     ledger = Ledger(skip_bad=True)

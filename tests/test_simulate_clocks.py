@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from lookalike.errors import InputError
+from lookalike.errors import InputError, LookalikeError
 from lookalike.samples import Samples
 from lookalike.simulate import write
 from lookalike.simulate.clock_faces import HANDS, MARKS, NUMERALS, Style, dial_layers
@@ -108,3 +111,22 @@ def test_smaller_clocks_are_the_same_ones_resized() -> None:
     np.testing.assert_allclose(*means, atol=1)
     with pytest.raises(InputError, match="28 to 150 px wide, but 12"):
         Clocks(5, size=12)
+
+
+class Killed(Clocks):
+    """Clocks whose making ends the process, as the system does where memory runs out."""
+
+    def block(self, rows: np.ndarray[Any, Any]) -> Any:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_process_that_is_killed_is_an_error_of_one_line(tmp_path: Path) -> None:
+    with pytest.raises(LookalikeError, match=r"ended from outside.* Fewer --processes take less memory"):
+        write(Killed(0), tmp_path / "clocks.h5", 100, processes=2, quiet=True)
+    assert not (tmp_path / "clocks.h5").exists()
+
+
+def test_more_than_rows_can_number_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="At most 9,223,372,036,854,775,807 clocks are made of one seed"):
+        write(Clocks(0), tmp_path / "clocks.h5", 2**63, quiet=True)
+    assert list(tmp_path.iterdir()) == []

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from lookalike.datasets.anti_kt import all_jets
 from lookalike.datasets.event_objects import Particles
 from lookalike.errors import InputError
 from lookalike.events import PARTICLE, TYPES
@@ -178,6 +179,8 @@ def test_two_processes_write_the_same_file(tmp_path: Path) -> None:
 def test_shares_are_those_asked_for() -> None:
     assert shares_of(()) == dict.fromkeys(PROCESSES, pytest.approx(1 / 6))
     assert shares_of(("ttbar:3", "z_ll")) == {"ttbar": 0.75, "z_ll": 0.25}
+    one, other = (list(shares_of(names).items()) for names in (("z_ll", "ttbar:3"), ("ttbar:3", "z_ll")))
+    assert one == other == [("ttbar", 0.75), ("z_ll", 0.25)]  # in one order, on which the draws depend
     _, _, catalog = Events(1, ("z_ll:1", "w_jets:3")).block(np.arange(60))
     assert 45 - 5 * 3.4 < np.count_nonzero(catalog["class"] == "w_jets") < 60  # 5 σ, and not all
 
@@ -224,9 +227,9 @@ def test_leptons_are_isolated_and_take_their_photons() -> None:
     one = next(each for each in found if len(each.polar))
     assert one.polar[0, 0] == pytest.approx(45, abs=0.05)
     assert one.types.tolist() == [ELECTRON]
-    assert one.rest.tolist() == [False, False, True, True, True]
+    assert one.rest.tolist() == [False, False, True, True, False]
     none = next(each for each in found if not len(each.polar))
-    assert none.rest.all()  # an electron that is not found is a jet's
+    assert none.rest[:4].all()  # an electron that is not found is a jet's
 
 
 def test_a_muon_that_is_not_found_leaves_nothing() -> None:
@@ -235,6 +238,15 @@ def test_a_muon_that_is_not_found_leaves_nothing() -> None:
     lost = [each for each in found if not len(each.polar)]
     assert 0 < len(lost) < 400 * 0.05 + 5 * np.sqrt(400 * 0.05)
     assert all(each.lost.all() and not each.rest.any() for each in lost)
+
+
+def test_a_muon_beyond_the_tracker_is_missing_and_no_jet() -> None:
+    """But one within a jet there is part of it, as is an electron."""
+    event = truth([13, 13, 211, 11], (45, 3.0, 0.0), (20, -3.0, 1.0), (30, -3.0, 1.1), (40, 3.5, 2.0))
+    found = leptons_of(event, Draws(0, np.zeros(1, np.int64)), 0)
+    assert not len(found.polar)
+    assert found.lost.tolist() == [True, False, False, False]
+    assert found.rest.tolist() == [False, True, True, True]
 
 
 def test_jets_are_taken_for_taus_and_tagged_as_often_as_stated() -> None:
@@ -351,9 +363,14 @@ def test_an_event_of_one_object_or_no_lepton_does_not_pass() -> None:
         (["--class", "zjets"], "class 'zjets'"),
         (["--class", "z_ll", "--class", "z_ll:2"], "--class z_ll was given twice"),
         (["--class", "z_ll:many"], "A share is a number above 0, but --class z_ll:many was given"),
-        (["--class", "z_ll:0"], "A share is a number above 0, but --class z_ll:0 was given"),
-        (["--class", "z_ll:nan"], "A share is a number above 0, but --class z_ll:nan was given"),
+        (["--class", "z_ll:0"], "A share is above 0 and at most 1,000,000, but --class z_ll:0 was given"),
+        (["--class", "z_ll:nan"], "A share is above 0 and at most 1,000,000, but --class z_ll:nan was given"),
+        (["--class", "z_ll:"], "A share is a number above 0, but --class z_ll: was given"),
+        (["--class", "z_ll:1e308", "--class", "ttbar:1e308"], "A share is above 0 and at most 1,000,000"),
         (["--size", "2"], "Invalid value for '--size'"),
+        (["--size", "1000000000"], "Invalid value for '--size'"),
+        (["-n", "3515626"], "At most 3,515,625 events are made of one seed, but -n 3515626 was given"),
+        (["-n", "99999999999999999999999"], "At most 3,515,625 events are made of one seed"),
     ],
 )
 def test_what_cannot_be_made_is_refused_in_one_line(
@@ -376,3 +393,108 @@ def test_without_pythia_the_command_that_installs_it_is_named(monkeypatch: pytes
     monkeypatch.setitem(__import__("sys").modules, "pythia8mc", None)
     with pytest.raises(InputError, match=r"Pythia, which is not installed: .*simulate"):
         Events(0)
+
+
+@pytest.mark.parametrize("places", [2, 10_001])
+def test_more_or_fewer_places_than_can_be_are_refused(places: int) -> None:
+    with pytest.raises(InputError, match=f"3 to 10,000 objects of an event are stored, but --size {places} was given"):
+        Events(0, places=places)
+
+
+def rows_of(event: Truth, jets: np.ndarray[Any, Any], leptons: Leptons | None = None, n: int = 2000) -> list[Any]:
+    """The objects (k, 6) of one event as measured n times, without leptons where none are given."""
+    every = len(event.momenta)
+    leptons = leptons or Leptons(np.zeros((0, 3)), np.zeros(0, np.int64), np.ones(every, bool), np.zeros(every, bool))
+    return [objects_of(event, leptons, jets, Draws(0, np.array([row])), 0) for row in range(n)]
+
+
+def test_directions_masses_and_leptons_are_measured_with_the_stated_resolutions() -> None:
+    """Jets move by 1 GeV/pT and not across ±π, keep the mass over pT; leptons keep their direction and get 2 %."""
+    at = momenta((100.0, 1.0, 3.14))
+    at[:, 3] = np.sqrt(at[:, 3] ** 2 + 20**2)  # GeV of mass
+    muon = np.array([[50.0, -1.0, 0.5]])
+    event = truth([211, 13], (100.0, 1.0, 3.14), (50.0, -1.0, 0.5))
+    leptons = Leptons(muon, np.array([MUON]), np.array([True, False]), np.zeros(2, bool))
+    found = np.concatenate(rows_of(event, at, leptons))
+    jet, lepton = found[np.isin(found[:, 4], (JET, TAU))], found[found[:, 4] == MUON]
+    n = len(jet)
+    moved = np.stack([jet[:, 1] - 1.0, np.angle(np.exp(1j * (jet[:, 2] - 3.14)))], axis=1)
+    assert (np.abs(moved.mean(0)) < 5 * 0.01 / np.sqrt(n)).all()
+    assert (np.abs(moved.std(0) / 0.01 - 1) < 5 / np.sqrt(2 * n)).all()
+    assert (np.abs(jet[:, 2]) <= np.pi).all()
+    assert (jet[:, 2] < 0).any()
+    np.testing.assert_allclose(jet[:, 3] / jet[:, 0], 0.2, rtol=1e-6)
+    np.testing.assert_array_equal(lepton[:, 1:4], np.tile([-1.0, 0.5, 0.0], (len(lepton), 1)))
+    assert abs(lepton[:, 0].mean() / 50 - 1) < 5 * 0.02 / np.sqrt(n)
+    assert abs(lepton[:, 0].std() / 1.0 - 1) < 5 / np.sqrt(2 * n)
+
+
+def test_tags_go_across_the_azimuth_and_by_the_heaviest_quark_within_the_tracker() -> None:
+    """A jet of both quarks, at π, is one of b; beyond the tracker nothing is tagged or a tau."""
+    at = [(60.0, 1.0, 3.1), (80.0, 3.0, 0.0)]
+    heavy = np.array([[1.0, -3.1, 5], [1.0, 3.1, 4], [3.0, 0.0, 5]])
+    event = truth([211] * 2, *at, heavy=heavy, taus=momenta((70, 3.0, 0.0))[:, :3])
+    found = np.concatenate(rows_of(event, momenta(*at)))
+    near, far = (found[(np.abs(found[:, 1] - eta) < 0.5) & (found[:, 4] != MET)] for eta in (1.0, 3.0))
+    near = near[near[:, 4] == JET]
+    assert abs(near[:, 5].mean() - 0.7) < 5 * np.sqrt(0.21 / len(near))
+    assert (far[:, 4] == JET).all()
+    assert (far[:, 5] == 0).all()
+
+
+def test_what_is_near_a_lepton_may_have_less_than_a_stated_share() -> None:
+    for pt, isolated in ((14.0, True), (16.0, False)):  # of 100 GeV
+        event = truth([13, 211], (100.0, 0.0, 3.1), (pt, 0.0, -3.0))  # 0.18 away
+        found = [leptons_of(event, Draws(0, np.array([row])), 0) for row in range(20)]
+        assert any(len(each.polar) for each in found) == isolated
+        assert any(each.lost.any() for each in found) <= isolated
+
+
+def test_what_is_missing_holds_lost_muons_and_not_the_measuring_of_what_is_no_object() -> None:
+    """A jet against a lost muon; and two jets below the cut, where they remain below it."""
+    at = [(40.0, 0.0, 0.0), (40.0, 0.5, np.pi)]
+    lost = Leptons(np.zeros((0, 3)), np.zeros(0, np.int64), np.array([False, True]), np.array([False, True]))
+    found = rows_of(truth([211, 13], *at), momenta(at[0]), lost)
+    rest = np.array([(x[:, 0] * np.cos(x[:, 2])).sum() for x in found if (x[:, 4] == JET).any()])
+    assert abs(rest.mean()) < 5 * 0.5 * np.sqrt(40) / np.sqrt(len(rest))  # balanced, as if the muon were not there
+    pair = [(20.0, 0.0, 0.0), (20.0, 1.0, np.pi / 2)]
+    below = [x[0] for x in rows_of(truth([211] * 2, *pair), momenta(*pair)) if len(x) == 1]
+    assert len(below) > 1000
+    missing = np.array([(x[0] * np.cos(x[2]), x[0] * np.sin(x[2])) for x in below])
+    wanted = 0.5 * np.sqrt(40)  # GeV
+    assert (np.abs(missing.mean(0) + 20) < 5 * wanted / np.sqrt(len(below))).all()
+    assert (np.abs(missing.std(0) / wanted - 1) < 5 / np.sqrt(2 * len(below))).all()
+
+
+def test_jets_are_those_of_the_definition_of_anti_kt() -> None:
+    """Against merging the nearest pair by 1/pT² again and again; an event may have no particle."""
+    rng = np.random.default_rng(4)
+    events = [
+        momenta(*zip(rng.exponential(12, n), rng.normal(0, 1, n), rng.uniform(-np.pi, np.pi, n), strict=True))
+        for n in (30, 0, 1, 22)
+    ]
+    jets, counts = all_jets(np.concatenate(events), np.array([len(each) for each in events]), 0.4, 15.0)
+    for found, event in zip(np.split(jets, counts.cumsum()[:-1]), events, strict=True):
+        wanted = sorted(anti_kt(list(event), 0.4, 15.0), key=lambda p: -np.hypot(p[0], p[1]))
+        np.testing.assert_allclose(found, np.reshape(wanted, (-1, 4)), rtol=1e-9, atol=1e-9)
+
+
+def anti_kt(left: list[np.ndarray[Any, Any]], radius: float, min_pt: float) -> list[np.ndarray[Any, Any]]:
+    """The jets of one event: d_ij = min(1/pT_i², 1/pT_j²) ΔR²/R² in rapidity and azimuth, d_i = 1/pT_i²."""
+    done = []
+    while left:
+        pt = [float(np.hypot(p[0], p[1])) for p in left]
+        y = [float(np.arctanh(p[2] / p[3])) for p in left]
+        phi = [float(np.arctan2(p[1], p[0])) for p in left]
+        pairs = [(pt[i] ** -2, i, i) for i in range(len(left))]
+        for i, j in itertools.combinations(range(len(left)), 2):
+            turn = abs(phi[i] - phi[j])
+            square = (y[i] - y[j]) ** 2 + min(turn, 2 * np.pi - turn) ** 2
+            pairs.append((min(pt[i] ** -2, pt[j] ** -2) * square / radius**2, i, j))
+        _, i, j = min(pairs)
+        if i == j:
+            done.append(left[i])
+        else:
+            left = [*left, left[i] + left[j]]
+        left = [p for place, p in enumerate(left) if place not in (i, j)]
+    return [p for p in done if np.hypot(p[0], p[1]) >= min_pt]

@@ -67,7 +67,7 @@ def jets(
     invisible: Annotated[float, typer.Option(min=0, max=1, help="Share of dark pions that are never seen.")] = 0.0,
     min_pt: Annotated[float, typer.Option(help="Least pT of both leading jets, GeV.")] = 750.0,
     max_eta: Annotated[float, typer.Option(help="Largest |η| of both leading jets.")] = 2.0,
-    size: Annotated[int, typer.Option(min=32, help="Most constituents stored of an event.")] = 416,
+    size: Annotated[int, typer.Option(min=32, max=10_000, help="Most constituents stored of an event.")] = 416,
     processes: Annotated[int | None, typer.Option(min=1, help="Processes that share the work (default: all).")] = None,
     overwrite: Overwrite = False,
 ) -> None:
@@ -99,7 +99,7 @@ def events(
     underlying: Annotated[
         bool, typer.Option("--underlying", help="With the underlying event, at a quarter of the speed.")
     ] = False,
-    size: Annotated[int, typer.Option(min=3, help="Most objects stored of an event.")] = 12,
+    size: Annotated[int, typer.Option(min=3, max=10_000, help="Most objects stored of an event.")] = 12,
     processes: Annotated[int | None, typer.Option(min=1, help="Processes that share the work (default: all).")] = None,
     overwrite: Overwrite = False,
 ) -> None:

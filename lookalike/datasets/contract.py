@@ -89,7 +89,8 @@ class Ledger:
         objects : how many objects `name` stands for, where it is a part of a file and not the file.
         """
         if not self.skip_bad:
-            raise InputError(f"{name}: {reason} (--skip-bad leaves such files out.)", code="bad_file")
+            kind = "files" if objects is None else "objects"
+            raise InputError(f"{name}: {reason} (--skip-bad leaves such {kind} out.)", code="bad_file")
         self.skipped.append((name, reason))
         if objects is None:
             self.counts["skipped as bad"] += 1

@@ -11,6 +11,7 @@ import os
 from collections import deque
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.about import About, Column
-from lookalike.errors import CorruptError, InputError
+from lookalike.errors import CorruptError, InputError, LookalikeError
 from lookalike.files import file_output
 from lookalike.hints import refuse_foreign_name
 from lookalike.progress import progress
@@ -36,6 +37,7 @@ class Maker(Protocol):
     seed: int
     noun: str
     rows_at_once: int
+    most: int  # objects that can be made of one seed
     settings: dict[str, Any]
     about: About
     columns: dict[str, Column]
@@ -58,12 +60,15 @@ def write(maker: Maker, out: Path, n: int, *, processes: int = 1, overwrite: boo
     """Write the first n objects of a simulated set as a samples file, with its build record.
 
     processes : how many share the work; the objects are the same whatever it is.
-    InputError where n or processes is below 1, or where `out` holds something else and may not be replaced.
+    InputError where n or processes is below 1, where one seed does not make so many, or where `out` holds something
+    else and may not be replaced. LookalikeError where a process is ended from outside.
     """
     if processes < 1:
         raise InputError(f"At least 1 process simulates, but --processes {processes} was given.")
     if n < 1:
         raise InputError(f"At least 1 object is simulated, but -n {n} was given.")
+    if n > maker.most:
+        raise InputError(f"At most {maker.most:,} {maker.noun} are made of one seed, but -n {n} was given.")
     out = Path(out)
     file_output(out)
     refuse_foreign_name(out)
@@ -106,6 +111,11 @@ def _blocks(maker: Maker, n: int, processes: int) -> Iterator[Rows]:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
+        except BrokenProcessPool:
+            raise LookalikeError(
+                "A process that simulates was ended from outside, perhaps because memory ran out; nothing was written. "
+                "Fewer --processes take less memory."
+            ) from None
         finally:
             for future in waiting:
                 future.cancel()

@@ -17,7 +17,7 @@ from lookalike.about import About, Column
 from lookalike.datasets.cutouts import stored_as
 from lookalike.errors import InputError
 from lookalike.simulate.clock_faces import HANDS, MARKS, NUMERALS, Style, dial_layers
-from lookalike.simulate.draws import Draws
+from lookalike.simulate.draws import MOST_ROWS, Draws
 
 SIZE = 150  # px, of the photograph; what is stored may be smaller
 SMALLEST = 28
@@ -42,6 +42,7 @@ class Clocks:
 
     noun = "clocks"
     rows_at_once = 32
+    most = MOST_ROWS
 
     def __init__(self, seed: int, turn: float = 25.0, size: int = SIZE) -> None:
         if not 0 <= turn <= 180:

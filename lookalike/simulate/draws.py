@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 GOLDEN, MIX_1, MIX_2 = (np.uint64(n) for n in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB))
 
+MOST_ROWS = 2**63 - 1  # rows are numbers of 64 bits
 AT_ONCE = 16384  # numbers that are made together: they stay in a core's cache
 
 Floats = NDArray[np.float64]

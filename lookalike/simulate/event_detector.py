@@ -92,7 +92,8 @@ def _flavor(kind: int) -> int:
 class Leptons:
     """Isolated leptons that were found: pt, eta, phi (l, 3) with their photons, and types (l,).
 
-    rest : which particles (m,) are left for jets. lost : which isolated muons (m,) were not found, and leave nothing.
+    rest : which particles (m,) are left for jets. lost : which isolated muons (m,) were not found or are beyond the
+    tracker, and leave nothing.
     """
 
     polar: Floats
@@ -106,15 +107,13 @@ def leptons_of(truth: Truth, draws: Draws, attempt: int) -> Leptons:
     polar = polar_of(truth.momenta)  # (m, 3)
     rest, lost = np.ones(len(polar), bool), np.zeros(len(polar), bool)
     soft = LEPTON_PT / 2  # may be above the cut once measured, with their photons
-    found = np.flatnonzero(np.isin(truth.kinds, (11, 13)) & (polar[:, 0] > soft) & (np.abs(polar[:, 1]) < TRACKED))
+    hard, tracked = polar[:, 0] > soft, np.abs(polar[:, 1]) < TRACKED
+    found = np.flatnonzero(np.isin(truth.kinds, (11, 13)) & hard & tracked)
     u = draws.uniform(f"leptons {attempt}", len(found))[0]
     kept, types = [], []
     for place, chance in zip(found.tolist(), u.tolist(), strict=True):
-        apart = distances(polar[place, 1:], polar[:, 1:])
-        own = (truth.kinds == 22) & (apart < DRESSED)
-        own[place] = True
-        dressed = polar_of(truth.momenta[own].sum(0)[None])[0]
-        if polar[(apart < CONE) & ~own, 0].sum() > ISOLATED * dressed[0]:
+        own, dressed, isolated = _dressed(truth, polar, place)
+        if not isolated:
             continue
         kind = int(truth.kinds[place])
         if chance < FOUND[kind]:
@@ -123,7 +122,19 @@ def leptons_of(truth: Truth, draws: Draws, attempt: int) -> Leptons:
             types.append(ELECTRON if kind == 11 else MUON)
         elif kind == 13:
             rest[place], lost[place] = False, True
+    for place in np.flatnonzero((truth.kinds == 13) & hard & ~tracked).tolist():
+        if _dressed(truth, polar, place)[2]:  # a calorimeter stops none, so it is no jet
+            rest[place], lost[place] = False, True
     return Leptons(np.array(kept, np.float64).reshape(-1, 3), np.array(types, np.int64), rest, lost)
+
+
+def _dressed(truth: Truth, polar: Floats, place: int) -> tuple[NDArray[np.bool_], Floats, bool]:
+    """Which particles (m,) are a lepton and its photons, their pt, eta and phi (3,), and whether they are isolated."""
+    apart = distances(polar[place, 1:], polar[:, 1:])
+    own = (truth.kinds == 22) & (apart < DRESSED)
+    own[place] = True
+    dressed = polar_of(truth.momenta[own].sum(0)[None])[0]
+    return own, dressed, bool(polar[(apart < CONE) & ~own, 0].sum() <= ISOLATED * dressed[0])
 
 
 def objects_of(truth: Truth, leptons: Leptons, jets: Floats, draws: Draws, attempt: int) -> Floats:

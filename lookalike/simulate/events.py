@@ -19,7 +19,7 @@ from lookalike.datasets.events import MADE, MASS, SUM_PT
 from lookalike.datasets.jet_blocks import Floats, Ints
 from lookalike.errors import InputError, unknown
 from lookalike.events import DOMAIN, PARTICLE, units
-from lookalike.simulate.collisions import LICENSE, MOST_EVENTS, TRIES, collision
+from lookalike.simulate.collisions import LICENSE, MOST_EVENTS, TRIES, check_places, collision
 from lookalike.simulate.draws import Draws
 from lookalike.simulate.event_detector import (
     CLUSTERED,
@@ -42,6 +42,7 @@ TRIGGER = 20.0  # GeV of pT that the leading lepton has at least
 FEWEST = 2  # leptons, taus and jets
 PLACES = 12  # of objects stored, the missing momentum among them
 FEWEST_PLACES = 3
+LARGEST_SHARE = 1_000_000
 
 COLUMNS = {
     "class": Column("", f"what was made: {', '.join(PROCESSES)}"),
@@ -69,13 +70,13 @@ class Events:
 
     noun = "events"
     rows_at_once = 100
+    most = MOST_EVENTS
 
     def __init__(
         self, seed: int, classes: Sequence[str] = (), *, underlying: bool = False, places: int = PLACES
     ) -> None:
         self.shares = shares_of(classes)
-        if places < FEWEST_PLACES:
-            raise InputError(f"At least {FEWEST_PLACES} objects are stored, but --size {places} was given.")
+        check_places(places, FEWEST_PLACES, "objects")
         pythia.require()
         anti_kt.require()
         self.seed, self.places = seed, places
@@ -99,8 +100,6 @@ class Events:
 
     def block(self, rows: NDArray[np.int64]) -> tuple[list[str], NDArray[np.float32], dict[str, NDArray[Any]]]:
         """Ids, objects (n, P, 6) and catalog columns (n,) of some rows."""
-        if int(rows.max()) >= MOST_EVENTS:
-            raise InputError(f"At most {MOST_EVENTS:,} events are made of one seed; take another seed for more.")
         names = np.array(list(self.shares))
         kinds = names[Draws(self.seed, rows).choice("class", np.array(list(self.shares.values())))]
         found: dict[int, Floats] = {}
@@ -142,25 +141,27 @@ class Events:
 
 
 def shares_of(classes: Sequence[str]) -> dict[str, float]:
-    """The share of each class of `NAME` or `NAME:SHARE`; equal ones of all classes where there are none.
+    """The share of each class of `NAME` or `NAME:SHARE`, in PROCESSES' order; equal ones of all where none is given.
 
-    InputError for names that are none of PROCESSES or stand twice, and for shares that are not above 0.
+    InputError for names that are none of PROCESSES or stand twice, and for shares that are not above 0 or are above
+    LARGEST_SHARE.
     """
     found: dict[str, float] = {}
     for text in classes or PROCESSES:
-        name, _, share = text.partition(":")
+        name, colon, share = text.partition(":")
         if name not in PROCESSES:
             raise unknown("class", name, PROCESSES)
         if name in found:
             raise InputError(f"--class {name} was given twice.")
         try:
-            found[name] = float(share or 1)
+            found[name] = float(share if colon else 1)
         except ValueError:
             raise InputError(f"A share is a number above 0, but --class {text} was given.") from None
-        if not 0 < found[name] < float("inf"):
-            raise InputError(f"A share is a number above 0, but --class {text} was given.")
+        if not 0 < found[name] <= LARGEST_SHARE:
+            raise InputError(f"A share is above 0 and at most {LARGEST_SHARE:,}, but --class {text} was given.")
     whole = sum(found.values())
-    return {name: share / whole for name, share in found.items()}
+    # Not in the order given, which would make other events of the same shares.
+    return {name: found[name] / whole for name in PROCESSES if name in found}
 
 
 def passes(objects: Floats) -> bool:

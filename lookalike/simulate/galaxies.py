@@ -26,7 +26,7 @@ from lookalike.datasets.cutouts import stored_as
 from lookalike.datasets.legacysurvey import BANDS, SWEEP, magnitude
 from lookalike.errors import InputError
 from lookalike.simulate.dice import Dice
-from lookalike.simulate.draws import Draws
+from lookalike.simulate.draws import MOST_ROWS, Draws
 from lookalike.simulate.encounters import STARS, Encounters, run
 from lookalike.simulate.galaxy_classes import CLASSES, Bands, Galaxy, Scene
 from lookalike.simulate.galaxy_light import Grid, moffat
@@ -71,6 +71,7 @@ class Galaxies:
 
     noun = "galaxies"
     rows_at_once = 64
+    most = MOST_ROWS
 
     def __init__(self, seed: int, size: int = 152) -> None:
         if not SMALLEST <= size <= LARGEST:

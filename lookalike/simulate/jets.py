@@ -18,7 +18,7 @@ from lookalike.datasets import anti_kt, pythia
 from lookalike.datasets.jet_blocks import Block, Floats, Ints, described, kinematics, with_angles, wrapped
 from lookalike.datasets.jets import BAND_UNITS, BANDS, ROOM, Cut, stored
 from lookalike.errors import InputError
-from lookalike.simulate.collisions import BEAM, LICENSE, MOST_EVENTS, TRIES, collision, measured_again
+from lookalike.simulate.collisions import BEAM, LICENSE, MOST_EVENTS, TRIES, check_places, collision, measured_again
 from lookalike.simulate.draws import Draws
 from lookalike.simulate.jet_physics import QCD, hidden_valley
 
@@ -46,6 +46,7 @@ class Jets:
 
     noun = "jets"
     rows_at_once = 20
+    most = MOST_EVENTS
 
     def __init__(
         self,
@@ -65,8 +66,7 @@ class Jets:
                 f"--min-pt is above 0 and below {BEAM:g} GeV, and --max-eta above 0, but {min_pt:g} and {max_eta:g} "
                 "were given."
             )
-        if places < FEWEST_PLACES:
-            raise InputError(f"At least {FEWEST_PLACES} constituents are stored, but --size {places} was given.")
+        check_places(places, FEWEST_PLACES, "constituents")
         pythia.require()
         anti_kt.require()
         self.seed, self.signal, self.places = seed, signal, places
@@ -100,8 +100,6 @@ class Jets:
 
     def block(self, rows: NDArray[np.int64]) -> tuple[list[str], NDArray[np.float32], dict[str, NDArray[Any]]]:
         """Ids, constituents (n, P, 4) and catalog columns (n,) of some rows."""
-        if int(rows.max()) >= MOST_EVENTS:
-            raise InputError(f"At most {MOST_EVENTS:,} events are made of one seed; take another seed for more.")
         signal = Draws(self.seed, rows).uniform("label") < self.signal
         found: dict[int, Block] = {}
         tries = np.zeros(len(rows), np.int64)
