@@ -114,8 +114,29 @@ class Tally:
     alone: int = 0
 
 
+@dataclass
+class Standing:
+    """Where a build stands between two steps, enough to go on from there.
+
+    start, stop : places of the stripe. done : the lists of places before it were given out. asked : those before it
+    have been queries. opened : lists of places done..opened are open, in `lists`.
+    """
+
+    start: int
+    stop: int
+    done: int
+    asked: int
+    opened: int
+    lists: Lists
+
+
 class PairBuilder:
-    """What all tiles of a build share; a place is a position in the window's order."""
+    """What all tiles of a build share; a place is a position in the window's order.
+
+    standing : after each block that `blocks` yields, where the build is. shape : numbers that a standing fits to.
+    """
+
+    standing: Standing | None = None
 
     def __init__(self, near: Sorted, ranges: Ranges, k: int, scores: Scores, memory_bytes: int, length: float) -> None:
         self.near, self.ranges, self.k, self.scores, self.length = near, ranges, k, scores, length
@@ -138,13 +159,27 @@ class PairBuilder:
         self.rolling = min(reach, n) <= fit
         self.slots = min(reach, n) if self.rolling else fit
         self.stripe = n if self.rolling else fit
+        self.step = self.rows  # queries between two times at which the build could be taken up again
+        self.shape = (n, k, self.rows, self.step, self.slots, self.stripe)
 
-    def blocks(self) -> Iterator[Found]:
-        """The lists of all objects, block by block."""
+    def blocks(self, begin: int = 0, standing: Standing | None = None) -> Iterator[Found]:
+        """The lists of all objects from place `begin` on, block by block; after some steps a block has no lists.
+
+        standing : of a builder of the same shape, to go on from. Without one a stripe begins at `begin` or, so that
+        no more lists are open than there is room for, at the step before.
+        """
         n = len(self.ranges.order)
         self._look_at_scores(min(n, SMALL))
-        for start in range(0, n, max(self.stripe, 1)):
-            yield from self._stripe(start, min(start + self.stripe, n))
+        if standing is not None:
+            yield from self._stripe(standing)
+            begin = standing.stop
+        elif self.rolling:
+            begin -= begin % self.step
+        for start in range(begin, n, max(self.stripe, 1)):
+            yield from self._stripe(self._begun(start, min(start + self.stripe, n)))
+
+    def _begun(self, start: int, stop: int) -> Standing:
+        return Standing(start, stop, start, start, start, Lists(self.slots, self.k))
 
     def _look_at_scores(self, n: int) -> None:
         """Whether the scores of a small tile keep their bound: of other pairs only those good enough are looked at."""
@@ -152,26 +187,35 @@ class PairBuilder:
         for place in range(n):
             self.scores.check(score[place], self.near.canonical(np.arange(n), place))
 
-    def _stripe(self, start: int, stop: int) -> Iterator[Found]:
-        """The lists of places start..stop; they are closed as soon as they are complete."""
-        lists, opened = Lists(self.slots, self.k), start
-        for a, b in _tiles(start, stop, self.rows):
+    def _stripe(self, at: Standing) -> Iterator[Found]:
+        """The lists of a stripe from where it stands; they are closed as soon as they are complete."""
+        start, stop, lists = at.start, at.stop, at.lists
+        self.standing = at
+        yield from self._finished(at)
+        for a, b in _tiles(at.asked, stop, self.rows):
             inside = min(int(self.ranges.high[b - 1]), stop)  # candidates beyond it have no open list
-            while opened < inside:
-                to = min(opened + self.rows, stop)
-                lists.open(opened, to, self._needed(opened, to))
-                opened = to
+            while at.opened < inside:
+                to = min(at.opened + self.rows, stop)
+                lists.open(at.opened, to, self._needed(at.opened, to))
+                at.opened = to
             for c, d in _tiles(min(int(self.ranges.low[a]), start), start, self.rows):
                 self._tile(lists, (a, b), (c, d), sides=1)
             for c, d in _tiles(a, inside, self.rows):
                 self._tile(lists, (a, b), (c, d), sides=2)
             for c, d in _tiles(inside, int(self.ranges.high[b - 1]), self.rows):
                 self._tile(lists, (a, b), (c, d), sides=1)
-            if self.rolling:
-                yield self._closed(lists, a, b)
-        if not self.rolling:
-            for a, b in _tiles(start, stop, self.rows):
-                yield self._closed(lists, a, b)
+            at.asked = b
+            yield from self._finished(at)
+
+    def _finished(self, at: Standing) -> Iterator[Found]:
+        """Give out the lists that are complete; a block without any where none is yet."""
+        until = at.asked if self.rolling or at.asked == at.stop else at.done
+        if until == at.done:
+            yield Found(self.near.order[:0], np.empty((0, self.k), np.int64), np.empty((0, self.k), np.float32), 0)
+        for a, b in _tiles(at.done, until, self.rows):
+            found = self._closed(at.lists, a, b)
+            at.done = b
+            yield found
 
     def _needed(self, start: int, stop: int) -> Similarities:
         """What similarity the lists of places start..stop are likely to end at, or somewhat less, by a sample."""
