@@ -24,6 +24,7 @@ LAYERS = [
         "onnx_files",
         "provenance",
         "progress",
+        "sizes",
         "about",
         "events",
         "helix",

@@ -133,7 +133,8 @@ class Standing:
 class PairBuilder:
     """What all tiles of a build share; a place is a position in the window's order.
 
-    standing : after each block that `blocks` yields, where the build is. shape : numbers that a standing fits to.
+    standing : after each block that `blocks` yields, where the build is; it fits to builders of equal `slots`, `step`
+    and `stripe`. done : the lists of places before it were given out.
     """
 
     standing: Standing | None = None
@@ -160,12 +161,11 @@ class PairBuilder:
         self.slots = min(reach, n) if self.rolling else fit
         self.stripe = n if self.rolling else fit
         self.step = self.rows  # queries between two times at which the build could be taken up again
-        self.shape = (n, k, self.rows, self.step, self.slots, self.stripe)
 
     def blocks(self, begin: int = 0, standing: Standing | None = None) -> Iterator[Found]:
         """The lists of all objects from place `begin` on, block by block; after some steps a block has no lists.
 
-        standing : of a builder of the same shape, to go on from. Without one a stripe begins at `begin` or, so that
+        standing : of an equal builder, to go on from. Without one a stripe begins at `begin` or, so that
         no more lists are open than there is room for, at the step before.
         """
         n = len(self.ranges.order)
@@ -176,9 +176,19 @@ class PairBuilder:
         elif self.rolling:
             begin -= begin % self.step
         for start in range(begin, n, max(self.stripe, 1)):
-            yield from self._stripe(self._begun(start, min(start + self.stripe, n)))
+            yield from self._stripe(self.begun(start, min(start + self.stripe, n)))
 
-    def _begun(self, start: int, stop: int) -> Standing:
+    @property
+    def done(self) -> int:
+        return 0 if self.standing is None else self.standing.done
+
+    @property
+    def open_bytes(self) -> int:
+        """How much the open lists can take."""
+        return self.slots * (8 * room(self.k) + 16)
+
+    def begun(self, start: int, stop: int) -> Standing:
+        """The beginning of a stripe."""
         return Standing(start, stop, start, start, start, Lists(self.slots, self.k))
 
     def _look_at_scores(self, n: int) -> None:

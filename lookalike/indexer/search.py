@@ -88,7 +88,7 @@ class Searcher:
             rows, similarity, left_out = self._finish_live(row, placed, offset, last, max_overlap)
         else:
             kept = np.flatnonzero(~over)[:last]
-            rows, similarity = stored[kept], self.index.similarity[row][kept]
+            rows, similarity = stored[kept], self.index.stored(row)[1][kept]
             end = int(kept[-1]) if len(kept) == last else len(stored)
             left_out = int(over[:end].sum())
         return Answer(
@@ -182,7 +182,7 @@ class Searcher:
 
     def _stored(self, row: int) -> Rows:
         """The stored list of a row, as long as it is."""
-        stored: Rows = self.index.neighbor_row[row].astype(np.int64)  # (stored k,)
+        stored: Rows = self.index.stored(row)[0].astype(np.int64)  # (stored k,)
         end = int(np.searchsorted(stored < 0, True))
         return stored[:end]
 

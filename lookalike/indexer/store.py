@@ -1,7 +1,8 @@
 """The index folder: immutable versions, one small file that names the current one, and its reader.
 
     INDEX/CURRENT                              which version is served, and its manifest's SHA-256
-    INDEX/versions/v000001/neighbors.h5        /neighbor_row (N, k) padded with −1, /similarity (N, k) with NaN
+    INDEX/versions/v000001/neighbors.h5        /neighbor_row (N, k) padded with −1, /similarity (N, k) with NaN,
+                                               /check (N,) uint32, a checksum of each list
     INDEX/versions/v000001/manifest.json       what it holds and belongs to
     INDEX/versions/v000001/build.json          what made it, when and where
     INDEX/extras/v000001/                      what is added later, such as audit.json
@@ -25,21 +26,20 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.attributes import set_texts
 from lookalike.config import Config
 from lookalike.embeddings import Embeddings
 from lookalike.errors import CorruptError, InputError, LookalikeError, NotFoundError
 from lookalike.files import PARTIAL, atomic_path, read_json
-from lookalike.hashing import ArrayHash
+from lookalike.indexer.lists_file import CHECK, KIND, NEIGHBORS, SCHEMA, StoredArray, checksum
 from lookalike.indexer.windows import Window
 from lookalike.samples import Samples
 
-SCHEMA = 1
-KIND = "lookalike index"
-NEIGHBORS, MANIFEST, CURRENT = "neighbors.h5", "manifest.json", "CURRENT"
-ARRAYS = ("neighbor_row", "similarity")
+READS = (1, SCHEMA)  # layouts that are read; the first had no checksums, so that its lists are not looked at
+CURRENT_SCHEMA = 1
+MANIFEST, CURRENT = "manifest.json", "CURRENT"
 VERSION = re.compile(r"v\d{6,}")
 AGAIN = "build it again with `lookalike index`."
+REPAIR = "`lookalike repair` makes it anew"
 OTHER = {  # what an index belongs to: how another one is called, and what to do about it
     "samples": ("other samples", "give those with --samples, or embed and index these"),
     "embeddings": ("other embeddings", "give those with --embeddings, or index these"),
@@ -48,15 +48,6 @@ OTHER = {  # what an index belongs to: how another one is called, and what to do
         "if it was trained further since, embed and index again; or give the former one with --checkpoint DIR",
     ),
 }
-
-
-class StoredArray(Config):
-    """One array of neighbors.h5: where it lies and the SHA-256 of its little-endian bytes in row order."""
-
-    dtype: str
-    shape: tuple[int, int]
-    offset: int
-    sha256: str
 
 
 class StoredFile(Config):
@@ -120,7 +111,7 @@ def publish(folder: Path, version: str) -> None:
 
 
 def _current_text(version: str, manifest: str) -> str:
-    return json.dumps({"schema": SCHEMA, "version": version, "manifest_sha256": manifest}) + "\n"
+    return json.dumps({"schema": CURRENT_SCHEMA, "version": version, "manifest_sha256": manifest}) + "\n"
 
 
 def read_current(folder: Path) -> tuple[str, str]:
@@ -173,51 +164,12 @@ def number(version: str) -> int:
     return int(version[1:])
 
 
-class ListWriter:
-    """neighbors.h5 while it is written: both arrays at their full size, filled by rows in any order."""
-
-    def __init__(self, path: Path, n: int, k: int) -> None:
-        self._path = path
-        row_type = np.dtype("<i4") if n < 2**31 else np.dtype("<i8")
-        fills = {"neighbor_row": (row_type, -1), "similarity": (np.dtype("<f4"), np.nan)}
-        # Page-aligned and written at once: the arrays map, and a full disk is an error here, not a crash later.
-        with h5py.File(path, "w", alignment_threshold=1, alignment_interval=4096) as file:
-            for name, (dtype, fill) in fills.items():
-                early = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
-                early.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
-                file.create_dataset(name, (n, k), dtype, fillvalue=fill, dcpl=early)
-            file.attrs["schema"] = SCHEMA
-            set_texts(file, {"kind": KIND})
-            places = {name: file[name].id.get_offset() for name in fills}
-        self.arrays = {name: np.memmap(path, dtype, "r+", places[name], (n, k)) for name, (dtype, _) in fills.items()}
-        self._places = places
-
-    def write(self, rows: NDArray[np.int64], neighbor_row: NDArray[np.int64], similarity: NDArray[np.float32]) -> None:
-        self.arrays["neighbor_row"][rows] = neighbor_row
-        self.arrays["similarity"][rows] = similarity
-
-    def close(self) -> tuple[dict[str, StoredArray], dict[str, ArrayHash]]:
-        """Flush, and describe and hash both arrays."""
-        stored, hashes = {}, {}
-        for name, array in self.arrays.items():
-            array.flush()
-            hashes[name] = ArrayHash()
-            for start in range(0, len(array), 65536):
-                hashes[name].update(array[start : start + 65536])
-            stored[name] = StoredArray(
-                dtype=array.dtype.str,
-                shape=array.shape,
-                offset=self._places[name],
-                sha256=hashes[name].line(name).rsplit(" ", 1)[1],
-            )
-        return stored, hashes
-
-
 class Index:
     """One version of an index folder, by default the one that is served, with its lists memory-mapped read-only.
 
     neighbor_row : (N, k) int32 (int64 from 2³¹ objects), −1 where a list ends. similarity : (N, k) float32, NaN there.
-    Opening checks sizes and headers against the manifest, not every byte: that is `lookalike verify`.
+    Opening checks sizes and headers against the manifest, not every byte: that is `lookalike verify`. `stored` and
+    `checked` read lists by row and look at their checksums.
     """
 
     def __init__(self, folder: Path, version: str | None = None) -> None:
@@ -233,6 +185,23 @@ class Index:
         self._check_files()
         self.neighbor_row: NDArray[Any] = self._map("neighbor_row")
         self.similarity: NDArray[np.float32] = self._map("similarity")
+        self.check: NDArray[np.uint32] | None = self._map(CHECK) if CHECK in self.manifest.arrays else None
+
+    def stored(self, row: int) -> tuple[NDArray[Any], NDArray[np.float32]]:
+        """The list of a row as stored, (k,) rows and similarities; CorruptError where any of its bytes was altered."""
+        neighbor_row, similarity = self.neighbor_row[row], self.similarity[row]
+        if self.check is not None and checksum(row, neighbor_row, similarity) != self.check[row]:
+            raise CorruptError(
+                f"The list of row {row} in {self.path / NEIGHBORS} was altered; {REPAIR}: `lookalike repair "
+                f"{self.folder}`."
+            )
+        return neighbor_row, similarity
+
+    def checked(self, rows: NDArray[np.int64]) -> tuple[NDArray[Any], NDArray[np.float32]]:
+        """The lists of some rows (q,) as stored, (q, k) each; CorruptError likewise."""
+        for row in rows.tolist():
+            self.stored(row)
+        return self.neighbor_row[rows], self.similarity[rows]
 
     def _check_files(self) -> None:
         for name, stored in self.manifest.files.items():
@@ -242,7 +211,7 @@ class Index:
                 raise CorruptError(f"{path} should hold {stored.bytes} bytes, but {found} was found; {AGAIN}")
         try:
             with h5py.File(self.path / NEIGHBORS, "r", locking=False) as file:
-                for name in ARRAYS:
+                for name in self.manifest.arrays:
                     data, stored_array = file[name], self.manifest.arrays[name]
                     header = (data.dtype.str, data.shape, data.id.get_offset())
                     if header != (stored_array.dtype, stored_array.shape, stored_array.offset):
@@ -330,8 +299,10 @@ def _read_manifest(path: Path, digest: str | None) -> Manifest:
     if digest is not None and sha256_of(path) != digest:
         raise CorruptError(f"{path} was altered; {AGAIN}")
     values = read_json(path)
-    if values.get("schema_version") != SCHEMA:
-        raise InputError(f"{path} has schema {values.get('schema_version')}; this version reads schema {SCHEMA}.")
+    if values.get("schema_version") not in READS:
+        raise InputError(
+            f"{path} has schema {values.get('schema_version')}; this version reads {' and '.join(map(str, READS))}."
+        )
     try:
         return Manifest.checked(values)
     except LookalikeError as error:
