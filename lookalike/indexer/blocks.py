@@ -76,7 +76,7 @@ class BlockBuilder:
     def stripe(self) -> int:
         return len(self.ranges.order)
 
-    def blocks(self, begin: int = 0, standing: None = None) -> Iterator[Found]:
+    def blocks(self, begin: int = 0, standing: object = None) -> Iterator[Found]:
         """The lists of all places from `begin` on, block by block."""
         for start, stop in _tiles(begin, len(self.ranges.order), self.queries):
             found = self.block(start, stop)

@@ -15,22 +15,19 @@ from lookalike.errors import CorruptError, InputError, NotFoundError
 from lookalike.files import lock, write_json, write_point
 from lookalike.hashing import ArrayHash, combine
 from lookalike.indexer.disk import check_room, full_disk
-from lookalike.indexer.lists_file import KIND, StoredArray, file_bytes
+from lookalike.indexer.lists_file import KIND, NEIGHBORS, StoredArray, file_bytes
+from lookalike.indexer.manifest import MANIFEST, Manifest, StoredFile, sha256_of
 from lookalike.indexer.plan import Plan, changed, check_match, plan_of, window_of, without_encoder
 from lookalike.indexer.store import (
-    MANIFEST,
-    NEIGHBORS,
     Index,
-    Manifest,
-    StoredFile,
     clean,
     number,
     publish,
-    sha256_of,
     unpublished,
     version_folder,
     versions,
 )
+from lookalike.indexer.unfinished import folder_of, give_up
 from lookalike.indexer.windows import Window, everyone, ranges
 from lookalike.progress import progress
 from lookalike.provenance import build_record, write_record
@@ -79,9 +76,8 @@ def build_index(
     samples : the shards the embeddings were made from; any other are refused. k : neighbors per object, by default
     999 or as many as there are. window : "mag:0.5", "log(pt):0.1", "usual" for the domain's default (which may be
     none) or None. checkpoint : the encoder's folder, for picture queries and footprints. memory_bytes : about what is
-    held at once; the result does not depend on it. save_seconds : how often the state is saved: a killed build leaves
-    the served version as it was, and the next one of the same plan goes on there. Errors: InputError, NotFoundError,
-    CorruptError, LockedError (another process builds here), FullError (the disk is too small).
+    held at once; the result does not depend on it. save_seconds : how often the state is saved (0: always); a killed
+    build leaves the served version as it was, and the next one of the same plan goes on there. Errors: InputError, NotFoundError, CorruptError, LockedError (another process builds here), FullError (of the disk).
     """
     began = time.monotonic()
     vectors, data = Embeddings(Path(embeddings)), Samples([Path(path) for path in samples])
@@ -132,7 +128,7 @@ def _build(
     from lookalike.indexer.again import lists_again
     from lookalike.indexer.neighbors import builder_of, fast_search
     from lookalike.indexer.ordered import longest
-    from lookalike.indexer.resume import Saver, begin, finish, folder_of, give_up
+    from lookalike.indexer.resume import Saver, begin, finish
 
     max_length = longest(embeddings.vectors)
     n, window = len(embeddings), plan.window
@@ -146,34 +142,35 @@ def _build(
     check_room(out, file_bytes(n, plan.k) + 2 * builder.open_bytes, held=folder)
     try:
         writer, taken = begin(folder, plan.of_lists(), builder, n, plan.k)
-        saver = Saver(folder, writer, builder, save_seconds)
-        notes += taken.notes
-        again = np.union1d(taken.again, np.setdiff1d(np.arange(n), within.order))  # and those without a window
-        for found in lists_again(builder.near, within, plan.k, again, memory_bytes, max_length):
-            writer.write(found.rows, found.neighbor_row, found.similarity)
-        with progress("index", len(within.order), "objects", quiet=quiet) as advance:
-            advance(taken.done)
-            for found in builder.blocks(taken.done, taken.standing):
+        with writer:
+            saver = Saver(folder, writer, builder, save_seconds)
+            notes += taken.notes
+            again = np.union1d(taken.again, np.setdiff1d(np.arange(n), within.order))  # and those without a window
+            for found in lists_again(builder.near, within, plan.k, again, memory_bytes, max_length):
                 writer.write(found.rows, found.neighbor_row, found.similarity)
-                write_point("index.block")
-                if saver.due():
-                    saver.save()
-                advance(len(found.rows))
-        saver.save()
-        lengths = writer.lengths()
-        version = f"v{_next(out):06d}"
-        counts = {
-            "without_window_value": n - len(within.order),
-            "short_lists": int((lengths < plan.k).sum()),
-            "empty_lists": int((lengths == 0).sum()),
-        }
-        settings = {
-            "k": plan.k, "window": str(window) if window else None, "memory_bytes": memory_bytes, "search": how,
-        }  # fmt: skip
-        inputs = {"samples": plan.samples.content_hash, "embeddings": plan.embeddings.content_hash}
-        record = build_record("index", settings=settings, inputs=inputs, data=samples.about.source)
-        manifest = describe(saver.version, version, plan, counts, max_length, *writer.close(), record)
-        finish(folder, version_folder(out, version), [MANIFEST, *manifest.files])
+            with progress("index", len(within.order), "objects", quiet=quiet) as advance:
+                advance(taken.done)
+                for found in builder.blocks(taken.done, taken.standing):
+                    writer.write(found.rows, found.neighbor_row, found.similarity)
+                    write_point("index.block")
+                    if saver.due():
+                        saver.save()
+                    advance(len(found.rows))
+            saver.save()
+            lengths = writer.lengths()
+            version = f"v{_next(out):06d}"
+            counts = {
+                "without_window_value": n - len(within.order),
+                "short_lists": int((lengths < plan.k).sum()),
+                "empty_lists": int((lengths == 0).sum()),
+            }
+            settings = {
+                "k": plan.k, "window": str(window) if window else None, "memory_bytes": memory_bytes, "search": how,
+            }  # fmt: skip
+            inputs = {"samples": plan.samples.content_hash, "embeddings": plan.embeddings.content_hash}
+            record = build_record("index", settings=settings, inputs=inputs, data=samples.about.source)
+            manifest = describe(saver.version, version, plan, counts, max_length, *writer.close(), record)
+            finish(folder, version_folder(out, version), [MANIFEST, *manifest.files])
     except BaseException:
         give_up(folder)
         raise

@@ -10,6 +10,7 @@ import os
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Self
 
 import h5py
 import numpy as np
@@ -104,7 +105,7 @@ class ListWriter:
                 self._put(CHECK, int(rows[part[0]]), check[run])
 
     def _put(self, name: str, row: int, data: NDArray[np.generic]) -> None:
-        place, left = self._places[name] + row * data[0].nbytes, memoryview(data).cast("B")
+        place, left = self._places[name] + row * data[0].nbytes, data.data.cast("B")
         while left:  # a write may be cut short
             written = os.pwrite(self._file, left, place)
             place, left = place + written, left[written:]
@@ -114,7 +115,7 @@ class ListWriter:
         shape = (stop - start, *self._shapes()[name][1:])
         out = np.empty(shape, self._types[name])
         width = out.nbytes // max(1, stop - start)
-        view, place = memoryview(out).cast("B"), self._places[name] + start * width
+        view, place = out.data.cast("B"), self._places[name] + start * width
         while view:
             count = os.preadv(self._file, [view], place)
             if not count:
@@ -139,7 +140,7 @@ class ListWriter:
 
     def _damaged(self, start: int, stop: int) -> NDArray[np.int64]:
         lists = (self.read("neighbor_row", start, stop), self.read("similarity", start, stop))
-        found = [checksum(row, *pair) for row, *pair in zip(range(start, stop), *lists, strict=True)]  # type: ignore[arg-type]
+        found = [checksum(row, *pair) for row, *pair in zip(range(start, stop), *lists, strict=True)]
         return np.flatnonzero(self.read(CHECK, start, stop) != np.array(found, np.uint32))
 
     def lengths(self) -> NDArray[np.int64]:
@@ -162,9 +163,14 @@ class ListWriter:
             digest = hashes[name].line(name).rsplit(" ", 1)[1]
             kind = self._types[name].str
             stored[name] = StoredArray(dtype=kind, shape=shape, offset=self._places[name], sha256=digest)
-        self.abandon()
+        self.__exit__()
         return stored, {name: hashes[name] for name in ARRAYS}
 
-    def abandon(self) -> None:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         """Close the file as it is."""
-        os.close(self._file)
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1

@@ -14,9 +14,11 @@ import numpy as np
 from lookalike import __version__
 from lookalike.embeddings import Embeddings
 from lookalike.errors import InputError
+from lookalike.indexer.belongs import checkpoint_about, relative
 from lookalike.indexer.footprints import Footprints, view_size
 from lookalike.indexer.lists_file import SCHEMA
-from lookalike.indexer.store import BelongsTo, Index, Manifest, checkpoint_about, relative
+from lookalike.indexer.manifest import BelongsTo, Manifest
+from lookalike.indexer.store import Index
 from lookalike.indexer.windows import USUAL, Window, usual_window
 from lookalike.samples import Samples
 from lookalike.wording import counted

@@ -1,9 +1,4 @@
-"""What an unfinished build leaves, so that the next one of the same plan goes on where it was stopped.
-
-    INDEX/versions/.PLAN.partial/version/        what will be the version: its neighbors.h5 with the lists so far
-    INDEX/versions/.PLAN.partial/work.json       the plan, and all tiles: stripes, queries, and their candidates
-    INDEX/versions/.PLAN.partial/open-N.bin      the open lists (standing.py)
-    INDEX/versions/.PLAN.partial/progress.json   how far that is, with hashes of all of it; replaced atomically
+"""Saving a build as it goes, and taking it up again; unfinished.py has the files.
 
 Everything else is on the disk before progress.json says so. Whatever does not have the hash that it records is computed
 again: a list by itself, open lists by asking again, everything where it is progress.json.
@@ -24,41 +19,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.config import Config
-from lookalike.errors import LookalikeError
-from lookalike.files import PARTIAL, read_json, sync, write_json, write_point
+from lookalike.files import sync, write_json, write_point
 from lookalike.indexer.lists_file import NEIGHBORS, ListWriter
 from lookalike.indexer.neighbors import Builder
 from lookalike.indexer.pairs import Standing
 from lookalike.indexer.standing import read_standing, write_standing
+from lookalike.indexer.unfinished import OPEN, PROGRESS, VERSION, WORK, Progress, SavedOpen, saved_progress
 from lookalike.wording import counted
 
-WORK, PROGRESS, OPEN, VERSION = "work.json", "progress.json", "open-", "version"
 SHARE = 20  # of the time that a save took, at least, lies between two
 
 Places = NDArray[np.int64]
-
-
-class SavedOpen(Config):
-    """The open lists on the disk, and where their stripe stood."""
-
-    file: str
-    sha256: str
-    start: int
-    stop: int
-    done: int
-    asked: int
-    opened: int
-
-
-class Progress(Config):
-    """How far a build is. done : the lists of places before it are stored. checks : SHA-256 of their checksums."""
-
-    done: int
-    places: int
-    checks: str
-    work: str
-    open: SavedOpen | None
 
 
 @dataclass(frozen=True)
@@ -69,21 +40,6 @@ class TakenUp:
     standing: Standing | None
     again: Places
     notes: list[str]
-
-
-def folder_of(out: Path, plan: str) -> Path:
-    """Where an unfinished build of the plan with this hash lies."""
-    return out / "versions" / f".{plan[:16]}{PARTIAL}"
-
-
-def saved_progress(folder: Path) -> Progress | None:
-    """How far an unfinished build is, None where it holds nothing to go on with."""
-    if not (folder / VERSION / NEIGHBORS).is_file():
-        return None
-    try:
-        return Progress.checked(read_json(folder / PROGRESS))
-    except (LookalikeError, TypeError, OSError):
-        return None
 
 
 def begin(folder: Path, plan: dict[str, Any], builder: Builder, n: int, k: int) -> tuple[ListWriter, TakenUp]:
@@ -105,7 +61,7 @@ def begin(folder: Path, plan: dict[str, Any], builder: Builder, n: int, k: int) 
             again = again[finished[again]]
             _store(folder / WORK, work)
             return writer, TakenUp(done, standing, again, _told(done, len(order), len(again), standing))
-        writer.abandon()
+        writer.__exit__()
     shutil.rmtree(folder, ignore_errors=True)
     (folder / VERSION).mkdir(parents=True)
     _store(folder / WORK, work)
@@ -148,8 +104,8 @@ class Saver:
         self._work = hashlib.sha256((folder / WORK).read_bytes()).hexdigest()
 
     def due(self) -> bool:
-        """Whether it is time, and saving has not taken too much of it."""
-        return time.monotonic() - self._last >= max(self._seconds, SHARE * self._cost)
+        """Whether it is time, and saving has not taken too much of it; with 0 seconds always."""
+        return time.monotonic() - self._last >= (max(self._seconds, SHARE * self._cost) if self._seconds else 0)
 
     def save(self) -> None:
         began, builder = time.monotonic(), self._builder
@@ -189,12 +145,6 @@ def finish(folder: Path, place: Path, names: list[str]) -> None:
     sync(place.parent)
     write_point("index.placed")
     shutil.rmtree(folder)
-
-
-def give_up(folder: Path) -> None:
-    """Remove an unfinished build of which nothing was saved."""
-    if folder.exists() and saved_progress(folder) is None:
-        shutil.rmtree(folder)
 
 
 def _store(path: Path, data: bytes) -> None:

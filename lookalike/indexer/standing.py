@@ -5,15 +5,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from lookalike.files import sync
 from lookalike.indexer.pairs import PairBuilder, Standing
-
-if TYPE_CHECKING:
-    from lookalike.indexer.resume import SavedOpen
+from lookalike.indexer.unfinished import SavedOpen
 
 LISTS = 256  # written and read at once
 TYPES = {"count": "<i8", "worst": "<u8", "keys": "<u8"}
