@@ -37,7 +37,7 @@ def index(
 
     budget = parse_size(memory)
     chosen = None if window == "none" else window or USUAL
-    report = build_index(embeddings, samples, out, k=k, window=chosen, checkpoint=checkpoint, memory_bytes=budget)
+    report = build_index(embeddings, samples, out, k=k, window=chosen, checkpoint=checkpoint, budget=budget)
     for note in report.notes:
         say(note)
     if report.short_lists and report.window is not None:

@@ -17,6 +17,7 @@ from lookalike.hashing import ArrayHash, combine
 from lookalike.indexer.disk import check_room, full_disk
 from lookalike.indexer.lists_file import KIND, NEIGHBORS, StoredArray, file_bytes
 from lookalike.indexer.manifest import MANIFEST, Manifest, StoredFile, sha256_of
+from lookalike.indexer.memory import working_bytes
 from lookalike.indexer.plan import Plan, changed, check_match, plan_of, window_of, without_encoder
 from lookalike.indexer.store import (
     Index,
@@ -68,6 +69,7 @@ def build_index(
     window: str | None,
     checkpoint: Path | None = None,
     memory_bytes: int = MEMORY_BYTES,
+    budget: int | None = None,
     save_seconds: float = SAVE_SECONDS,
     quiet: bool = False,
 ) -> BuildReport:
@@ -76,8 +78,10 @@ def build_index(
     samples : the shards the embeddings were made from; any other are refused. k : neighbors per object, by default
     999 or as many as there are. window : "mag:0.5", "log(pt):0.1", "usual" for the domain's default (which may be
     none) or None. checkpoint : the encoder's folder, for picture queries and footprints. memory_bytes : about what is
-    held at once; the result does not depend on it. save_seconds : how often the state is saved (0: always); a killed
-    build leaves the served version as it was, and the next one of the same plan goes on there. Errors: InputError, NotFoundError, CorruptError, LockedError (another process builds here), FullError (of the disk).
+    held at once; the result does not depend on it. budget : what the process keeps to, above what it holds with all
+    modules imported; memory_bytes follows from it. save_seconds : how often the state is saved (0: always); a killed
+    build leaves the served version as it was, and the next one of the same plan goes on there. Errors: InputError,
+    NotFoundError, CorruptError, LockedError (another process builds here), FullError (of the disk).
     """
     began = time.monotonic()
     vectors, data = Embeddings(Path(embeddings)), Samples([Path(path) for path in samples])
@@ -88,6 +92,8 @@ def build_index(
     within, said = window_of(window, data)
     plan, notes = plan_of(vectors, data, out, k, within, checkpoint)
     notes += said
+    if budget is not None:
+        memory_bytes = working_bytes(budget, plan.n, plan.dimensions, plan.k)
     with lock(out), full_disk(out):
         if _foreign(out):
             raise InputError(f"{out} holds other files; choose an empty or new folder for the index.")
