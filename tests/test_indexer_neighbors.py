@@ -16,13 +16,13 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from lookalike.errors import InputError, LookalikeError
-from lookalike.indexer import blocks, neighbors, pairs, pairs_native
+from lookalike.indexer import blocks, hints, lists, neighbors, pairs, pairs_native
 from lookalike.indexer.blocks import Search
 from lookalike.indexer.neighbors import exact_neighbors
 from lookalike.indexer.ordered import Sorted, longest
 from lookalike.indexer.pairs import PairBuilder
-from lookalike.indexer.scores import BFloat16, Float32, Prefix, Scores, principal, scores_for
-from lookalike.indexer.similarity import similarities
+from lookalike.indexer.scores import BFloat16, Float32, Prefix, Room, Scores, principal, scores_for
+from lookalike.indexer.similarity import exact, similarities
 from lookalike.indexer.windows import Window, everyone, ranges
 
 Lists = tuple[NDArray[np.int64], NDArray[np.float32]]
@@ -113,9 +113,10 @@ def small_case(seed: int) -> tuple[NDArray[Any], int, NDArray[np.float64] | None
 @pytest.mark.parametrize("first", range(0, 400, 50))
 def test_equals_the_double_loop_on_random_small_cases(first: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(blocks, "MARGIN", 1)  # so that small cases reach the exhaustive pass
-    monkeypatch.setattr(pairs, "SURE", 0.0)  # and every other object is searched by itself
+    monkeypatch.setattr(hints, "SURE", 0.0)  # and every other object is searched by itself
+    monkeypatch.setattr(hints, "PIECE", 5)
     monkeypatch.setattr(pairs, "SMALL", 7)  # and there are several tiles and stripes
-    monkeypatch.setattr(pairs, "PAIRS", 100)
+    monkeypatch.setattr(pairs, "NARROW", 7)
     for seed in range(first, first + 50):
         vectors, k, x, w, options = small_case(seed)
         expected = slow_lists(vectors, k, x, w)
@@ -130,8 +131,8 @@ def test_equals_the_double_loop_on_random_small_cases(first: int, monkeypatch: p
 def test_tiles_stripes_and_samples_do_not_matter(kind: str, memory: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Sets of many tiles, whose lists are cut, closed while others are open, or built stripe by stripe."""
     monkeypatch.setattr(pairs, "SMALL", 32)
+    monkeypatch.setattr(pairs, "NARROW", 48)
     monkeypatch.setattr(pairs, "TILE", 96)
-    monkeypatch.setattr(pairs, "PAIRS", 200)  # so that a tile is gone through in several turns
     rng = np.random.default_rng(8)
     vectors = unit(rng.normal(size=(900, 40)) * np.linspace(3, 0.1, 40))
     for x in (None, np.round(rng.normal(18, 0.5, 900), 3)):
@@ -158,12 +159,12 @@ def test_the_bounds_of_scores_hold() -> None:
     near, length, rows = Sorted(vectors, np.arange(200), 2**30), longest(vectors), np.arange(200)
     exact = np.array([similarities(vectors, rows, vectors[row]) for row in rows])
     plain = Float32(70, length)
-    assert np.abs(plain.tile(near, 0, 200, 0, 200) - exact.astype(np.float64)).max() <= plain.error
+    assert np.abs(plain.tile(near, 0, 200, 0, 200, Room()) - exact.astype(np.float64)).max() <= plain.error
     half = BFloat16(near, length)
-    assert (half.tile(near, 0, 200, 0, 200) >= half.floor(exact)).all()
+    assert (half.tile(near, 0, 200, 0, 200, Room()) >= half.floor(exact)).all()
     for m in (1, 7, 40):
         short = Prefix(near, principal(near)[:, :m], length)
-        over = short.tile(near, 0, 200, 0, 200) - exact.astype(np.float64)
+        over = short.tile(near, 0, 200, 0, 200, Room()) - exact.astype(np.float64)
         assert over.min() >= -short.error
         assert m < 40 or over.max() < 5e-3
 
@@ -191,7 +192,7 @@ def test_what_is_told_by_a_sample_takes_no_more_memory_of_a_larger_set(kind: str
 def test_scores_that_are_too_low_are_noticed_though_no_pair_reaches_a_list(monkeypatch: pytest.MonkeyPatch) -> None:
     vectors = unit(np.random.default_rng(0).normal(size=(50, 8)))
 
-    def low(self: Float32, near: Sorted, a: int, b: int, c: int, d: int) -> NDArray[Any]:
+    def low(self: Float32, near: Sorted, a: int, b: int, c: int, d: int, room: Room) -> NDArray[Any]:
         return np.full((b - a, d - c), -2, np.float32)
 
     monkeypatch.setattr(Float32, "tile", low)
@@ -202,7 +203,7 @@ def test_scores_that_are_too_low_are_noticed_though_no_pair_reaches_a_list(monke
 def test_scores_that_err_more_than_is_proven_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     vectors = unit(np.random.default_rng(0).normal(size=(50, 8)))
 
-    def wrong(self: Float32, near: Sorted, a: int, b: int, c: int, d: int) -> NDArray[Any]:
+    def wrong(self: Float32, near: Sorted, a: int, b: int, c: int, d: int, room: Room) -> NDArray[Any]:
         score: NDArray[Any] = near.run(a, b) @ near.run(c, d).T + np.float32(0.01)
         return score
 
@@ -231,23 +232,19 @@ def test_the_scores_that_cost_least_are_taken(monkeypatch: pytest.MonkeyPatch) -
 @given(st.lists(st.floats(-2, 2, width=32, allow_subnormal=True).map(lambda s: s + 0.0), min_size=1, max_size=20))
 def test_keys_sort_from_the_highest_similarity_down(values: list[float]) -> None:
     similarity = np.array(values, np.float32) + np.float32(0)
-    halves = pairs.upper(similarity)
-    assert (pairs.lower(halves) == similarity).all()
+    halves = lists.upper(similarity)
+    assert (lists.lower(halves) == similarity).all()
     assert (similarity[np.argsort(halves, kind="stable")] == np.sort(similarity)[::-1]).all()
 
 
-def test_sums_that_lose_nothing_are_settled_in_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Similarities of 0, of either sign and by canceling, are many among sparse vectors; none is to be told exactly."""
-
-    def never(products: NDArray[np.float64]) -> np.float32:
-        raise AssertionError
-
-    monkeypatch.setattr(pairs, "exact", never)
+def test_similarities_of_0_have_no_sign() -> None:
+    """Those of sparse vectors, by canceling too."""
     vectors = unit(
         np.concatenate([np.eye(8), -np.eye(8), np.array([[1, 1, -1, 1, 0, 0, 0, 0], [1, 1, 1, -1, 0, 0, 0, 0]])])
     )
     found, _ = pair_lists(vectors, 17, None, 0, "float32")
     assert same(found, slow_lists(vectors, 17, None, 0))
+    assert (found[1] == 0).any()
     assert not np.signbit(found[1][found[1] == 0]).any()
 
 
@@ -258,13 +255,38 @@ def test_the_loops_settle_similarities_as_their_definition_does(d: int) -> None:
     vectors = unit(rng.normal(size=(60, d)))
     vectors[30:, : d // 2 * 2] = np.repeat(vectors[30:, : d // 2], 2, axis=1) * np.tile([1, -1], d // 2)
     rows = np.arange(60)
-    error = (pairs_native.PART + d // pairs_native.PART + 3) * 2.0**-53
     for row in rows:
         expected = similarities(vectors, rows, vectors[row])
-        found = [pairs_native.canonical(vectors, row, vectors, other, error) for other in rows]
-        told = ~np.isnan(found)
-        assert (np.array(found, np.float32)[told] == expected[told]).all()
-        assert told.sum() > 50
+        found = np.array([pairs_native.rounded(vectors, row, vectors, other) for other in rows], np.float32)
+        assert (found + np.float32(0) == expected).all()
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.integers(2**23, 2**24 - 1), st.sampled_from([-1, 0, 1]), st.integers(-60, 0), st.integers(30, 100))
+def test_sums_at_the_middle_of_two_numbers_go_to_the_even_one(whole: int, side: int, scale: int, less: int) -> None:
+    """And those beside it to their own side, be it by ever so little: (whole + 1/2)·2**scale ± 2**(scale − less)."""
+    one, other = math.ldexp(1, scale // 2), math.ldexp(1, scale - scale // 2)
+    a = np.array([[whole * one, one / 2, side * math.ldexp(one, -less)]], np.float32)
+    b = np.full((1, 3), other, np.float32)
+    found = np.float32(pairs_native.rounded(a, 0, b, 0))
+    assert found == exact(a[0].astype(np.float64) * b[0].astype(np.float64))
+    up = side > 0 or (side == 0 and whole % 2 == 1)
+    assert found == np.float32(math.ldexp(whole + up, scale))
+    assert pairs_native.rounded(-a, 0, b, 0) == -found
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 7])
+@pytest.mark.parametrize("windowed", [False, True])
+def test_the_number_of_threads_of_a_build_does_not_matter(
+    threads: int, windowed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pairs, "threads", lambda: threads)
+    monkeypatch.setattr(pairs, "NARROW", 16)
+    monkeypatch.setattr(pairs, "TILE", 32)
+    rng = np.random.default_rng(17)
+    vectors = unit(rng.normal(size=(700, 12)))
+    x = np.round(rng.normal(18, 0.5, 700), 2) if windowed else None
+    assert same(fast_lists(vectors, 12, x, 0.2), fast_lists(vectors, 12, x, 0.2, search=neighbors.on_cpu))
 
 
 @pytest.mark.parametrize("memory", [1, 30_000, 300_000, 2**30])

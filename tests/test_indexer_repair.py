@@ -279,3 +279,17 @@ def test_the_command_says_what_it_did(index: Path, command: Callable[..., object
     assert "nothing was done" in command("repair", index).stdout  # type: ignore[attr-defined]
     told = json.loads(command("repair", index, "--json").stdout)  # type: ignore[attr-defined]
     assert told["lists"] == 0
+
+
+def test_the_service_says_what_is_wrong_and_its_log_where(index: Path, caplog: pytest.LogCaptureFixture) -> None:
+    from fastapi.testclient import TestClient
+
+    from lookalike.service.app import create_app
+
+    flip(lists(index), place(index, "similarity", 41))
+    with TestClient(create_app(index), raise_server_exceptions=False) as client:
+        answer = client.get("/v1/objects/o41/neighbors", params={"k": 3})
+        assert client.get("/v1/objects/o1/neighbors", params={"k": 3}).status_code == 200
+    assert answer.status_code == 500
+    assert answer.json()["error"]["code"] == "corrupt_file"
+    assert f"row 41 in {lists(index)} was altered; `lookalike repair {index}`" in caplog.text

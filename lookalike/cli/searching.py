@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from lookalike.cli.common import Checkpoint, Embeddings, Json, Out, Samples, app, say, show
+from lookalike.cli.common import Checkpoint, Embeddings, Json, Out, Samples, Seed, app, say, show
 from lookalike.wording import counted
 
 
@@ -50,6 +50,24 @@ def index(
             f"{counted(report.k, 'neighbor')}, since fewer lie within {within} of {them}{rest}."
         )
     print(f"Index version {report.version} of {counted(report.n, 'object')}, k = {report.k}, in {out}")
+    _make_sky(out, samples)
+
+
+def _make_sky(out: Path, samples: list[Path]) -> None:
+    """The sky index where there are ra and dec; what is wrong with these is said, and the index stands."""
+    from lookalike.errors import InputError
+    from lookalike.indexer.sky_build import build_sky, has_positions
+    from lookalike.samples import Samples as Opened
+
+    if not has_positions(Opened(samples)):
+        return
+    try:
+        report = build_sky(out, samples=samples)
+    except InputError as error:
+        say(f"No sky index was made: {error.message}")
+        return
+    if not report.reused:
+        say(f"Sky index of {counted(report.objects, 'position')}, for `cone` and `crossmatch`.")
 
 
 @app.command()
@@ -118,18 +136,20 @@ def _within(window: Mapping[str, Any] | None) -> str:
 def verify(
     index: Annotated[Path, typer.Argument(help="Index folder.")],
     *,
+    audit: Annotated[int, typer.Option("--audit", help="Random lists recomputed, at least 100.")] = 100,
+    seed: Seed = 0,
     samples: Samples = None,
     embeddings: Embeddings = None,
     checkpoint: Checkpoint = None,
     json: Json = False,
 ) -> None:
-    """Check an index: every byte against its hash, a sample of its lists against brute force.
+    """Check an index: every byte against its hash, random and difficult lists against brute force.
 
-    Example: lookalike verify INDEX
+    Example: lookalike verify INDEX --audit 1000 --seed 7
     """
     from lookalike.indexer.audit import verify as run
 
-    report = run(index, samples=samples, embeddings=embeddings, checkpoint=checkpoint)
+    report = run(index, sample=audit, seed=seed, samples=samples, embeddings=embeddings, checkpoint=checkpoint)
     if json:
         show(report.to_json(), json)
         return

@@ -19,7 +19,7 @@ def working_bytes(budget: int, n: int, dimensions: int, k: int) -> int:
     if rest < SHARE * least:
         needed = int(SHARE * least) + LIBRARIES + PER_OBJECT * n
         raise InputError(
-            f"{counted(n, 'object')}, vectors of {dimensions:,} numbers and k = {k:,} need at least {size_text(needed)} of "
-            f"memory, but --memory {size_text(budget)} was given."
+            f"{counted(n, 'object')}, vectors of {dimensions:,} numbers and k = {k:,} need at least "
+            f"{size_text(needed)} of memory, but --memory {size_text(budget)} was given."
         )
     return int(rest / SHARE)

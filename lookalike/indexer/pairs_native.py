@@ -13,31 +13,52 @@ from lookalike.native import native, native_sum
 
 Keys = NDArray[np.uint64]
 
-PART = 128  # products that are summed in any order, before the sums of such parts
-STRIP = 64  # columns of a tile that are gone through together, so that their vectors stay in the cache
+STRIP_BYTES = 2**19  # of the columns of a tile that are gone through together, so that their vectors stay in the cache
 CHUNK = 16  # scores looked at together
+TOGETHER = 4  # pairs of one query that are summed together, so that its vector is read once
 
 u32, u64, f32, f64 = np.uint32, np.uint64, np.float32, np.float64
-HALF = u64(32)
+HALF, LOWER, LAST = u64(32), u64(2**32 - 1), u64(2**64 - 1)
+SIGN, REST = u32(0x80000000), u32(0x7FFFFFFF)
+
+
+@native_sum
+def dots(
+    a: NDArray[np.float32], i: int, b: NDArray[np.float32], j: int, k: int, m: int, n: int
+) -> tuple[float, float, float, float]:
+    """Σ a[i]·b[j] in float64, and the same for k, m and n: sums of exact products of float32 numbers, in any order."""
+    # Unsigned, or each index would be checked for being negative, and the loop not be done in vectors.
+    x, y, z, u, v = u64(i), u64(j), u64(k), u64(m), u64(n)
+    of_j = of_k = of_m = of_n = 0.0
+    for d in range(u64(a.shape[1])):
+        value = f64(a[x, d])
+        of_j += value * f64(b[y, d])
+        of_k += value * f64(b[z, d])
+        of_m += value * f64(b[u, d])
+        of_n += value * f64(b[v, d])
+    return of_j, of_k, of_m, of_n
+
+
+@native_sum
+def dots_of_two(a: NDArray[np.float32], i: int, b: NDArray[np.float32], j: int, k: int) -> tuple[float, float]:
+    """The same for two of them."""
+    x, y, z = u64(i), u64(j), u64(k)
+    of_j = of_k = 0.0
+    for d in range(u64(a.shape[1])):
+        value = f64(a[x, d])
+        of_j += value * f64(b[y, d])
+        of_k += value * f64(b[z, d])
+    return of_j, of_k
 
 
 @native_sum
 def dot(a: NDArray[np.float32], i: int, b: NDArray[np.float32], j: int) -> float:
-    """Σ a[i]·b[j] in float64: the exact products of float32 numbers, in parts of PART, then the parts."""
-    # Unsigned, or each index would be checked for being negative, and the loop not be done in vectors.
-    x, y, part = u64(i), u64(j), u64(PART)
-    d = u64(a.shape[1])
-    whole = d - d % part
+    """The same for one."""
+    x, y = u64(i), u64(j)
     total = 0.0
-    for s in range(u64(0), whole, part):
-        partial = 0.0
-        for c in range(part):
-            partial += f64(a[x, s + c]) * f64(b[y, s + c])
-        total += partial
-    partial = 0.0
-    for c in range(whole, d):
-        partial += f64(a[x, c]) * f64(b[y, c])
-    return total + partial
+    for d in range(u64(a.shape[1])):
+        total += f64(a[x, d]) * f64(b[y, d])
+    return total
 
 
 @native
@@ -59,7 +80,61 @@ def careful(a: NDArray[np.float32], i: int, b: NDArray[np.float32], j: int) -> t
 
 
 @native
-def pairs(
+def rounded(a: NDArray[np.float32], i: int, b: NDArray[np.float32], j: int) -> np.float32:
+    """The exact sum rounded once to float32, ties to even; 0 may have either sign."""
+    total, lost, wrong = careful(a, i, b, j)
+    near = total + lost
+    slack = 2.0**-52 * (abs(near) + (a.shape[1] + 1) * wrong)
+    if wrong == 0.0:
+        slack = 0.0
+    value = f32(near + slack)
+    if value == f32(near - slack):
+        return value
+    value = f32(side_of(a, i, b, j, 0.0))  # of its largest part: the number next to it at most is nearer to the sum
+    for end in (-np.inf, np.inf):
+        other: np.float32 = np.nextafter(value, f32(end))
+        side = side_of(a, i, b, j, 0.5 * (f64(value) + f64(other)))  # of the middle, which is exact
+        if side * end > 0.0 or (side == 0.0 and odd(value)):
+            return other
+    return value
+
+
+@native
+def odd(value: np.float32) -> bool:
+    """Whether the last bit of a number is 1, so that a tie goes to its neighbor."""
+    held = np.empty(1, np.float32)
+    held[0] = value
+    return bool(held.view(np.uint32)[0] & u32(1))
+
+
+@native
+def side_of(a: NDArray[np.float32], i: int, b: NDArray[np.float32], j: int, middle: float) -> float:
+    """A number with the sign of the exact sum less `middle`: the largest part of an expansion (Shewchuk 1997)."""
+    parts = np.empty(64, np.float64)  # of 53 bits each, of numbers from 2**-298 on
+    count = 0
+    for d in range(a.shape[1] + 1):
+        x = -middle if d == a.shape[1] else f64(a[i, d]) * f64(b[j, d])
+        kept = 0
+        for n in range(count):
+            y = parts[n]
+            if abs(x) < abs(y):
+                x, y = y, x
+            more = x + y
+            rest = y - (more - x)
+            if rest != 0.0:
+                parts[kept] = rest
+                kept += 1
+            x = more
+        count = kept
+        if x != 0.0:
+            parts[count] = x
+            count += 1
+    largest: float = parts[count - 1] if count else 0.0
+    return largest
+
+
+@native
+def enter_tile(
     scores: NDArray[np.generic],
     a: NDArray[np.float32],
     b: NDArray[np.float32],
@@ -68,72 +143,6 @@ def pairs(
     query_floor: NDArray[np.generic],
     candidate_floor: NDArray[np.generic],
     error: float,
-    cursor: NDArray[np.int64],
-    i_of: NDArray[np.int32],
-    j_of: NDArray[np.int32],
-    similarity: NDArray[np.float32],
-) -> int:
-    """Collect the pairs of a tile whose score reaches the floor of either side, with their canonical similarity.
-
-    scores (q, c) and the floors (q,), (c,) : of one type, float32, or int16 that sorts as the numbers do.
-    a (q, D), b (c, D) : the vectors. first, last (q,) : the columns of each query that are in its window.
-    error : bound of `dot`'s error. cursor : the strip and the query to go on from, and the first and the end of the
-    queries to go through; it stays where i_of, j_of and similarity (n,) are full. Returns how many pairs there are now;
-    a similarity that is NaN lies too near to the middle of two float32 numbers to be told.
-    """
-    found, room = 0, len(i_of)
-    columns = scores.shape[1]
-    strip, begin, end = cursor[0], cursor[1], cursor[3]
-    for s in range(strip, columns, STRIP):
-        stop = min(s + STRIP, columns)
-        for i in range(begin, end):
-            low, high = max(s, first[i]), min(stop, last[i])
-            if low >= high:
-                continue
-            if found + STRIP > room:
-                cursor[0], cursor[1] = s, i
-                return found
-            floor = query_floor[i]
-            for c in range(low, high, CHUNK):
-                to = min(c + CHUNK, high)
-                hit = False
-                for j in range(u64(c), u64(to)):
-                    hit |= (scores[u64(i), j] >= floor) | (scores[u64(i), j] >= candidate_floor[j])
-                if not hit:
-                    continue
-                for j in range(c, to):
-                    if scores[i, j] >= floor or scores[i, j] >= candidate_floor[j]:
-                        i_of[found], j_of[found] = i, j
-                        similarity[found] = canonical(a, i, b, j, error)
-                        found += 1
-        begin = cursor[2]
-    cursor[0] = columns
-    return found
-
-
-@native
-def canonical(a: NDArray[np.float32], i: int, b: NDArray[np.float32], j: int, error: float) -> np.float32:
-    """The sum rounded once to float32; NaN where even `careful` cannot tell to which number. 0 may have either sign."""
-    s = dot(a, i, b, j)
-    value = f32(s + error)
-    if value != f32(s - error):
-        total, lost, wrong = careful(a, i, b, j)
-        near = total + lost
-        slack = 2.0**-52 * (abs(near) + (a.shape[1] + 1) * wrong)
-        if wrong == 0.0:
-            slack = 0.0
-        value = f32(near + slack)
-        if value != f32(near - slack):
-            return f32(np.nan)
-    return value
-
-
-@native
-def enter(
-    i_of: NDArray[np.int32],
-    j_of: NDArray[np.int32],
-    keys_of: NDArray[np.uint32],
-    found: int,
     i_slot: NDArray[np.int64],
     j_slot: NDArray[np.int64],
     i_row: NDArray[np.int64],
@@ -143,33 +152,114 @@ def enter(
     count: NDArray[np.int64],
     worst: Keys,
     k: int,
-    part: int,
-    parts: int,
-) -> None:
-    """Enter pairs into the lists of their queries and, of two sides, of their candidates too, if they are good enough.
+    seen: NDArray[np.int32],
+    value: NDArray[np.float32],
+) -> tuple[int, int]:
+    """Enter the pairs of a tile whose score reaches the floor of either side into the lists of their queries and, of
+    two sides, of their candidates too.
 
-    keys_of (n,) : upper halves of the keys. keys (M, room), count (M,), worst (M,) : the lists, how long they are, and
-    the last key that may still enter. A full list is cut to its k best. One of `parts` callers sees to a part of the
-    slots.
+    scores (q, c) and the floors (q,), (c,) : of one type, float32, or int16 that sorts as the numbers do.
+    a (q, D), b (c, D) : the vectors. first, last (q,) : the columns of each query that are in its window.
+    error : bound of `dots`' error. i_slot, i_row (q,), j_slot, j_row (c,) : slots and rows of queries and candidates.
+    seen (n, 2), value (n,) : take some of the pairs and their similarities.
+    Returns how many pairs were settled, and of how many pairs `seen` now tells.
     """
-    room = keys.shape[1]
-    for n in range(found):
-        i, j = i_of[n], j_of[n]
-        for side in range(sides):
-            if side == 0:
-                slot, row = i_slot[i], j_row[j]
-            else:
-                slot, row = j_slot[j], i_row[i]
-            if (slot >> 6) % parts != part:
+    settled, kept = 0, 0
+    columns, room = scores.shape[1], keys.shape[1]
+    strip = CHUNK * (1 + STRIP_BYTES // (4 * CHUNK * b.shape[1]))
+    hits = np.empty(strip + TOGETHER, np.int64)
+    sums = np.empty(strip + TOGETHER, np.float64)
+    similarity = np.empty(strip + TOGETHER, np.float32)
+    bits = similarity.view(np.uint32)
+    for s in range(0, columns, strip):
+        stop = min(s + strip, columns)
+        for i in range(len(first)):
+            low, high = max(s, first[i]), min(stop, last[i])
+            floor, found = query_floor[i], 0
+            for c in range(low, high, CHUNK):
+                to = min(c + CHUNK, high)
+                hit = False
+                for j in range(u64(c), u64(to)):
+                    hit |= (scores[u64(i), j] >= floor) | (scores[u64(i), j] >= candidate_floor[j])
+                if not hit:
+                    continue
+                for j in range(u64(c), u64(to)):
+                    hits[u64(found)] = j
+                    found += (scores[u64(i), j] >= floor) | (scores[u64(i), j] >= candidate_floor[j])
+            if found == 0:
                 continue
-            key = (u64(keys_of[n]) << HALF) | u64(row)
-            if key > worst[slot]:
-                continue
-            keys[slot, count[slot]] = key
-            count[slot] += 1
-            if count[slot] == room:
-                worst[slot] = cut(keys[slot], room, k)
-                count[slot] = k
+            settled += found
+            hits[found] = hits[found - 1]  # of three, a fourth is summed too
+            for n in range(0, found, TOGETHER):
+                if found - n > 2:
+                    sums[n], sums[n + 1], sums[n + 2], sums[n + 3] = dots(
+                        a, i, b, hits[n], hits[n + 1], hits[n + 2], hits[n + 3]
+                    )
+                elif found - n == 2:
+                    sums[n], sums[n + 1] = dots_of_two(a, i, b, hits[n], hits[n + 1])
+                else:
+                    sums[n] = dot(a, i, b, hits[n])
+            for n in range(found):
+                similarity[n] = f32(sums[n] + error)
+                if similarity[n] != f32(sums[n] - error):
+                    similarity[n] = rounded(a, i, b, hits[n])
+                if bits[n] == SIGN:
+                    bits[n] = u32(0)  # −0 becomes 0
+            if kept < len(value):
+                seen[kept, 0], seen[kept, 1], value[kept] = i, hits[0], similarity[0]
+                kept += 1
+            slot, row = i_slot[i], u64(i_row[i])
+            length, least = count[slot], worst[slot]
+            for n in range(u64(found)):
+                column = u64(hits[n])
+                upper = u64(bits[n] if bits[n] & SIGN else ~bits[n] & REST) << HALF
+                key = upper | u64(j_row[column])
+                if key <= least:
+                    keys[slot, length] = key
+                    length += 1
+                    if length == room:
+                        least = cut(keys[slot], room, k)
+                        length = k
+                if sides == 2:
+                    key = upper | row
+                    other = u64(j_slot[column])
+                    if key <= worst[other]:
+                        keys[other, u64(count[other])] = key
+                        count[other] += 1
+                        if count[other] == room:
+                            worst[other] = cut(keys[other], room, k)
+                            count[other] = k
+            count[slot], worst[slot] = length, least
+    return settled, kept
+
+
+@native
+def close(
+    slots: NDArray[np.int64], keys: Keys, count: NDArray[np.int64], k: int, begin: int, end: int, out: Keys
+) -> None:
+    """The k best of the lists in slots[begin:end], in no order, and LAST where a list is shorter, to out (n, k)."""
+    for n in range(begin, end):
+        slot = slots[n]
+        if count[slot] > k:
+            cut(keys[slot], count[slot], k)
+            count[slot] = k
+        length = count[slot]
+        out[n, :length] = keys[slot, :length]
+        out[n, length:] = LAST
+
+
+@native
+def opened(keys: Keys, begin: int, end: int, rows: NDArray[np.int64], value: NDArray[np.float32]) -> None:
+    """Rows and similarities (n, k) of the keys[begin:end]; −1 and NaN where a list has ended."""
+    bits = value.view(np.uint32)
+    for n in range(u64(begin), u64(end)):
+        for m in range(u64(keys.shape[1])):
+            key = keys[n, m]
+            upper = u32(key >> HALF)
+            rows[n, m] = key & LOWER
+            bits[n, m] = upper if upper & SIGN else ~upper & REST
+            if key == LAST:
+                rows[n, m], value[n, m] = -1, np.nan
 
 
 @native

@@ -19,7 +19,7 @@ from lookalike.indexer.footprints import Footprints, view_size
 from lookalike.indexer.lists_file import SCHEMA
 from lookalike.indexer.manifest import BelongsTo, Manifest
 from lookalike.indexer.store import Index
-from lookalike.indexer.windows import USUAL, Window, usual_window
+from lookalike.indexer.windows import USUAL, Window, usual_window, usual_windows
 from lookalike.samples import Samples
 from lookalike.wording import counted
 
@@ -77,12 +77,14 @@ class Plan:
 
 
 def window_of(text: str | None, samples: Samples) -> tuple[Window | None, list[str]]:
-    """The window asked for, and a note where it is the domain's own."""
+    """The window asked for, and a note where it is the domain's own or none of the domain's can be."""
     if text != USUAL:
         return Window.parse(text) if text else None, []
     usual = usual_window(samples)
     if usual is None:
-        return None, []
+        names = " or ".join(usual_windows(samples))
+        note = f"No window: the usual one of such objects is {names}, but no object has a value for it"
+        return None, [f"{note} (--window none: any object, as now)."] if names else []
     note = f"Neighbors lie within the window {usual}, as is usual for such objects (--window none: any object)."
     return Window.parse(usual), [note]
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from lookalike.errors import LookalikeError
 from lookalike.indexer.ordered import Sorted
-from lookalike.indexer.similarity import SAFETY, U64, Similarities, float32_error, gamma
+from lookalike.indexer.similarity import SAFETY, U32, U64, Similarities, float32_error, gamma
 from lookalike.indexer.windows import Places, Ranges
 
 WIDTHS = (16, 32, 64, 128, 256)  # directions that scores are tried with
@@ -33,8 +33,11 @@ class Scores(Protocol):
     never: Any
     bytes_per_row: int
 
-    def tile(self, near: Sorted, a: int, b: int, c: int, d: int) -> NDArray[Any]:
-        """Scores (b − a, d − c) of the places a..b with the places c..d, in memory that the next tile takes again."""
+    def tile(self, near: Sorted, a: int, b: int, c: int, d: int, room: Room) -> NDArray[Any]:
+        """Scores (b − a, d − c) of the places a..b with the places c..d, in memory that the room's next tile takes."""
+
+    def alone(self) -> None:
+        """Called by a thread before it scores: it is to do so by itself, for others score at the same time."""
 
     def floor(self, similarity: Similarities) -> NDArray[Any]:
         """For each similarity (n,), a score that no pair of at least that similarity is below."""
@@ -46,17 +49,25 @@ class Scores(Protocol):
         """LookalikeError where scores (n,) are further off than is proven."""
 
 
-class _Room:
+class Room:
     """Memory for a tile's scores, taken once: new pages for each tile would cost as much as a narrow product."""
 
-    def __init__(self, dtype: str) -> None:
-        self._dtype, self._held = dtype, np.empty(0, dtype)
+    def __init__(self) -> None:
+        self._held = np.empty(0, np.uint8)
 
-    def of(self, queries: int, candidates: int) -> NDArray[Any]:
-        """As an array of that shape."""
-        if queries * candidates > len(self._held):
-            self._held = np.empty(queries * candidates, self._dtype)
-        return self._held[: queries * candidates].reshape(queries, candidates)
+    def of(self, dtype: str, queries: int, candidates: int) -> NDArray[Any]:
+        """As an array of that type and shape."""
+        size = queries * candidates * np.dtype(dtype).itemsize
+        if size > len(self._held):
+            self._held = np.empty(size, np.uint8)
+        return self._held[:size].view(dtype).reshape(queries, candidates)
+
+
+def product(queries: NDArray[np.float32], candidates: NDArray[np.float32], room: Room) -> NDArray[np.float32]:
+    """Scores (q, c) of queries (q, m) with candidates (c, m)."""
+    if np.may_share_memory(queries, candidates):  # NumPy would take a slower way for a product with itself
+        candidates = candidates.copy()
+    return np.matmul(queries, candidates.T, out=room.of("float32", len(queries), len(candidates)))
 
 
 class Float32:
@@ -66,10 +77,12 @@ class Float32:
 
     def __init__(self, dimensions: int, length: float) -> None:
         self.error = float32_error(dimensions, length, length)
-        self._room = _Room("float32")
 
-    def tile(self, near: Sorted, a: int, b: int, c: int, d: int) -> NDArray[Any]:
-        return np.matmul(near.run(a, b), near.run(c, d).T, out=self._room.of(b - a, d - c))
+    def alone(self) -> None:
+        pass
+
+    def tile(self, near: Sorted, a: int, b: int, c: int, d: int, room: Room) -> NDArray[Any]:
+        return product(near.run(a, b), near.run(c, d), room)
 
     def floor(self, similarity: Similarities) -> NDArray[Any]:
         return np.nextafter((similarity.astype(np.float64) - self.error).astype(np.float32), np.float32(-np.inf))
@@ -93,22 +106,26 @@ class BFloat16:
         import torch
 
         n, d = len(near.order), near.dimensions
-        self._room = _Room("int16")
         self._rounded = torch.empty((n, d), dtype=torch.bfloat16)
         off = 0.0
         step = max(1, 2**22 // d)
         for start in range(0, n, step):
             x = torch.from_numpy(near.run(start, min(start + step, n)).copy())  # what is mapped cannot be written
             self._rounded[start : start + step] = x
-            rest = (x.double() - self._rounded[start : start + step].double()).norm(dim=1)
-            off = max(off, float(rest.max()))
+            rest = (x - self._rounded[start : start + step].float()).norm(dim=1)  # the differences are exact
+            off = max(off, float(rest.max()) * (1 + 2 * gamma(d, U32)))
         # Sums of products in float32, in whatever order and rounded at each step, of vectors somewhat longer.
         self.error = SAFETY * (off * (2 * length + off)) + 2 * float32_error(d, length + off, length + off)
 
-    def tile(self, near: Sorted, a: int, b: int, c: int, d: int) -> NDArray[Any]:
+    def alone(self) -> None:
         import torch
 
-        scores = self._room.of(b - a, d - c)
+        torch.set_num_threads(1)
+
+    def tile(self, near: Sorted, a: int, b: int, c: int, d: int, room: Room) -> NDArray[Any]:
+        import torch
+
+        scores = room.of("int16", b - a, d - c)
         torch.mm(self._rounded[a:b], self._rounded[c:d].T, out=torch.from_numpy(scores).view(torch.bfloat16))
         return scores
 
@@ -148,7 +165,6 @@ class Prefix:
         d, m = directions.shape
         self.name, self.bytes_per_row = f"the first {m} of {d} directions", 4 * (m + 1 + 2048)
         n = len(near.order)
-        self._room = _Room("float32")
         self._short = np.empty((n, m + 1), np.float32)
         step = max(1, 2**22 // d)
         rounding = 4 * (math.sqrt(m) + 1) * gamma(d, U64) * length * length  # of |x|² − |p|² in float64
@@ -161,8 +177,11 @@ class Prefix:
         # Rounding p and r to float32 counts as two products more; Q is orthonormal to some 10⁻¹⁴.
         self.error = 2 * float32_error(m + 4, length, length) + rounding
 
-    def tile(self, near: Sorted, a: int, b: int, c: int, d: int) -> NDArray[Any]:
-        return np.matmul(self._short[a:b], self._short[c:d].T, out=self._room.of(b - a, d - c))
+    def alone(self) -> None:
+        pass
+
+    def tile(self, near: Sorted, a: int, b: int, c: int, d: int, room: Room) -> NDArray[Any]:
+        return product(self._short[a:b], self._short[c:d], room)
 
     def floor(self, similarity: Similarities) -> NDArray[Any]:
         return np.nextafter((similarity.astype(np.float64) - self.error).astype(np.float32), np.float32(-np.inf))
