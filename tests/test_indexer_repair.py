@@ -10,9 +10,11 @@ import random
 import shutil
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import h5py
+import httpx
 import numpy as np
 import pytest
 
@@ -26,6 +28,7 @@ from lookalike.indexer.lists_file import ListWriter, checksum
 from lookalike.indexer.repair import repair
 from lookalike.indexer.search import Searcher
 from lookalike.indexer.store import publish
+from lookalike.service.app import create_app
 
 Write = Callable[..., tuple[Path, list[Path]]]
 N, K = 150, 9
@@ -281,13 +284,13 @@ def test_the_command_says_what_it_did(index: Path, command: Callable[..., object
     assert told["lists"] == 0
 
 
-def test_the_service_says_what_is_wrong_and_its_log_where(index: Path, caplog: pytest.LogCaptureFixture) -> None:
-    from fastapi.testclient import TestClient
-
-    from lookalike.service.app import create_app
-
+def test_the_service_says_what_is_wrong_and_its_log_where(
+    index: Path, serving: Callable[..., AbstractContextManager[str]], caplog: pytest.LogCaptureFixture
+) -> None:
     flip(lists(index), place(index, "similarity", 41))
-    with TestClient(create_app(index), raise_server_exceptions=False) as client:
+    with serving(create_app(Searcher(index))) as url, httpx.Client(base_url=url, trust_env=False) as client:
+        while client.get("/readyz").status_code != 200:
+            time.sleep(0.01)
         answer = client.get("/v1/objects/o41/neighbors", params={"k": 3})
         assert client.get("/v1/objects/o1/neighbors", params={"k": 3}).status_code == 200
     assert answer.status_code == 500

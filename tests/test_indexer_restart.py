@@ -267,6 +267,10 @@ def test_what_is_doubtful_is_computed_again(stopped: Builds, what: str) -> None:
         assert done == 0
 
 
+def stop(*_: object) -> object:
+    raise KeyboardInterrupt
+
+
 def flip(path: Path, place: int) -> None:
     data = bytearray(path.read_bytes())
     data[place] ^= 1
@@ -326,13 +330,19 @@ def test_a_build_by_search_goes_on_at_its_block(builds: Builds, monkeypatch: pyt
     saved = saved_progress(builds.folder())
     assert saved is not None
     assert saved.done == 8 * 64
-    assert builds.rerun() == 8 * 64
+    monkeypatch.setattr(blocks.BlockBuilder, "block", whole)
+    monkeypatch.setattr("lookalike.indexer.index.describe", stop)
+    for _ in range(2):  # when all lists are there nothing is searched again, however often it is stopped then
+        with pytest.raises(KeyboardInterrupt):
+            builds.build(save_seconds=0)
+        saved = saved_progress(builds.folder())
+        assert saved is not None
+        assert saved.done == saved.places
+    monkeypatch.undo()
+    assert builds.rerun() == saved.places
 
 
 def test_a_build_that_saved_nothing_leaves_nothing(builds: Builds, monkeypatch: pytest.MonkeyPatch) -> None:
-    def stop(*_: object) -> object:
-        raise KeyboardInterrupt
-
     monkeypatch.setattr("lookalike.indexer.lists_file.ListWriter.write", stop)
     with pytest.raises(KeyboardInterrupt):
         builds.build()

@@ -78,6 +78,7 @@ class BlockBuilder:
 
     def blocks(self, begin: int = 0, standing: object = None) -> Iterator[Found]:
         """The lists of all places from `begin` on, block by block."""
+        self.done = begin
         for start, stop in _tiles(begin, len(self.ranges.order), self.queries):
             found = self.block(start, stop)
             self.done = stop

@@ -147,7 +147,7 @@ def _build(
     folder = folder_of(out, plan.digest())
     check_room(out, file_bytes(n, plan.k) + 2 * builder.open_bytes, held=folder)
     try:
-        writer, taken = begin(folder, plan.of_lists(), builder, n, plan.k)
+        writer, taken = begin(folder, plan.of_lists(), builder, n, plan.k, quiet=quiet)
         with writer:
             saver = Saver(folder, writer, builder, save_seconds)
             notes += taken.notes

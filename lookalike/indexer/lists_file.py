@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from lookalike.attributes import set_texts
 from lookalike.config import Config
 from lookalike.hashing import ArrayHash
+from lookalike.progress import progress
 
 KIND = "lookalike index"
 SCHEMA = 2  # of neighbors.h5 and the manifest; 1 had no checksums
@@ -86,8 +87,9 @@ class ListWriter:
                 file.create_dataset(name, shape, self._types[name], dcpl=early)
             file.attrs["schema"] = SCHEMA
             set_texts(file, {"kind": KIND})
-        with path.open("r+b") as plain:
-            os.posix_fallocate(plain.fileno(), 0, path.stat().st_size)
+        if hasattr(os, "posix_fallocate"):  # elsewhere a full disk shows while lists are written
+            with path.open("r+b") as plain:
+                os.posix_fallocate(plain.fileno(), 0, path.stat().st_size)
 
     def write(self, rows: Rows, neighbor_row: NDArray[np.integer], similarity: NDArray[np.float32]) -> None:
         """Store the lists (q, k) of some rows (q,), −1 and NaN where one has ended, and their checksums."""
@@ -134,9 +136,14 @@ class ListWriter:
         """The stored checksums (N,)."""
         return self.read(CHECK, 0, self.n).astype(np.uint32)
 
-    def damaged(self) -> NDArray[np.int64]:
+    def damaged(self, *, quiet: bool = True) -> NDArray[np.int64]:
         """The rows whose lists are not those that their checksums are of."""
-        return np.concatenate([start + self._damaged(start, stop) for start, stop in self.runs()])
+        found = []
+        with progress("check", self.n, "lists", quiet=quiet) as advance:
+            for start, stop in self.runs():
+                found.append(start + self._damaged(start, stop))
+                advance(stop - start)
+        return np.concatenate(found)
 
     def _damaged(self, start: int, stop: int) -> NDArray[np.int64]:
         lists = (self.read("neighbor_row", start, stop), self.read("similarity", start, stop))

@@ -98,6 +98,7 @@ class PairBuilder:
     """
 
     standing: Standing | None = None
+    _begin = 0
 
     def __init__(self, near: Sorted, ranges: Ranges, k: int, scores: Scores, memory_bytes: int, length: float) -> None:
         self.near, self.ranges, self.k, self.scores, self.length = near, ranges, k, scores, length
@@ -132,7 +133,7 @@ class PairBuilder:
 
     @property
     def done(self) -> int:
-        return 0 if self.standing is None else self.standing.done
+        return self._begin if self.standing is None else self.standing.done
 
     @property
     def open_bytes(self) -> int:
@@ -150,7 +151,8 @@ class PairBuilder:
         are open than there is room for, at the step before.
         """
         n = len(self.ranges.order)
-        if not n:
+        self._begin = begin
+        if begin >= n and standing is None:
             return
         self._look_at_scores(min(n, SMALL))
         if standing is not None:

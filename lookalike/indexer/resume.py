@@ -42,13 +42,16 @@ class TakenUp:
     notes: list[str]
 
 
-def begin(folder: Path, plan: dict[str, Any], builder: Builder, n: int, k: int) -> tuple[ListWriter, TakenUp]:
+def begin(
+    folder: Path, plan: dict[str, Any], builder: Builder, n: int, k: int, *, quiet: bool = True
+) -> tuple[ListWriter, TakenUp]:
     """Open the unfinished build of a plan, or make one; OSError where the disk has no room for it."""
     order = builder.ranges.order
     work = json.dumps({"plan": plan, "tiles": list(_tiles(builder))}).encode()
     digest = hashlib.sha256(work).hexdigest()
     saved = saved_progress(folder)
-    writer = None if saved is None or saved.places != len(order) else _opened(folder, n, k)
+    fits = saved is not None and 0 <= saved.done <= saved.places == len(order)
+    writer = _opened(folder, n, k) if fits else None
     if writer is not None and saved is not None:
         checks = writer.checks()
         if _hash(checks[order[: saved.done]]) == saved.checks:
@@ -57,7 +60,7 @@ def begin(folder: Path, plan: dict[str, Any], builder: Builder, n: int, k: int) 
             done = saved.done if standing is None else standing.done
             finished = np.zeros(n, np.bool_)
             finished[order[:done]] = True
-            again = writer.damaged()
+            again = writer.damaged(quiet=quiet)
             again = again[finished[again]]
             _store(folder / WORK, work)
             return writer, TakenUp(done, standing, again, _told(done, len(order), len(again), standing))
