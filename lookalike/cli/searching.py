@@ -15,9 +15,23 @@ from lookalike.wording import counted
 
 @app.command()
 def index(
-    embeddings: Annotated[Path, typer.Argument(help="Embeddings file.")],
+    embeddings: Annotated[
+        Path, typer.Argument(help="Embeddings file, or vectors of your own (.npy, .npz, .parquet, .h5).")
+    ],
     *,
-    samples: Annotated[list[Path], typer.Option("--samples", help="Its samples files; repeat for several shards.")],
+    samples: Annotated[
+        list[Path] | None, typer.Option("--samples", help="Its samples files; repeat for several shards.")
+    ] = None,
+    catalog: Annotated[
+        Path | None, typer.Option(help="Table of your own vectors' objects, row by row, instead of --samples.")
+    ] = None,
+    id_column: Annotated[
+        str | None, typer.Option(help="Its column of ids, or several, joined as run:lumi:event (default: row numbers).")
+    ] = None,
+    array: Annotated[str | None, typer.Option(help="Which array, where a file of your own holds several.")] = None,
+    dtype: Annotated[
+        str | None, typer.Option(help="Store your own vectors as float32 or float16 (default: as they are).")
+    ] = None,
     out: Out,
     k: Annotated[int | None, typer.Option("-k", min=1, help="Neighbors stored per object (default: 999).")] = None,
     window: Annotated[
@@ -30,15 +44,36 @@ def index(
     """Store every object's exact k most similar ones within its window; one that was stopped goes on where it was.
 
     Example: lookalike index embeddings.h5 --samples samples.h5 --checkpoint checkpoints/mine --out INDEX -k 100
+    or, of any model's vectors: lookalike index vectors.npy --catalog table.csv --id-column name --out INDEX
     """
     from lookalike.indexer.index import build_index
+    from lookalike.indexer.own_vectors import index_vectors, is_vectors, samples_of_ours
     from lookalike.indexer.windows import USUAL, Window
     from lookalike.sizes import parse_size
 
     budget = parse_size(memory)
     chosen = None if window == "none" else window or USUAL
-    report = build_index(embeddings, samples, out, k=k, window=chosen, checkpoint=checkpoint, budget=budget)
-    for note in report.notes:
+    if is_vectors(embeddings):
+        made = index_vectors(
+            embeddings,
+            out,
+            catalog=catalog,
+            samples=samples,
+            id_column=id_column,
+            array=array,
+            dtype=dtype,
+            k=k,
+            window=chosen,
+            checkpoint=checkpoint,
+            budget=budget,
+        )
+        report, notes, shards = made.built, [*made.notes, *made.built.notes], list(made.samples)
+    else:
+        own = {"catalog": catalog, "id-column": id_column, "array": array, "dtype": dtype}
+        shards = list(samples_of_ours(embeddings, samples, own))
+        report = build_index(embeddings, shards, out, k=k, window=chosen, checkpoint=checkpoint, budget=budget)
+        notes = list(report.notes)
+    for note in notes:
         say(note)
     if report.short_lists and report.window is not None:
         has, them = ("has", "it") if report.short_lists == 1 else ("have", "them")
@@ -50,7 +85,7 @@ def index(
             f"{counted(report.k, 'neighbor')}, since fewer lie within {within} of {them}{rest}."
         )
     print(f"Index version {report.version} of {counted(report.n, 'object')}, k = {report.k}, in {out}")
-    _make_sky(out, samples)
+    _make_sky(out, shards)
 
 
 def _make_sky(out: Path, samples: list[Path]) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from lookalike.errors import InputError
 from lookalike.files import PARTIAL, lock
+from lookalike.indexer.inputs import unneeded_inputs
 from lookalike.indexer.store import VERSION, extras_folder, number, read_current, version_folder, versions
 from lookalike.indexer.unfinished import last_saved, unfinished
 
@@ -36,8 +37,9 @@ class Collected:
 
 
 def collect(folder: Path, *, keep: int = KEEP, unfinished_days: float = DAYS, dry_run: bool = False) -> Collected:
-    """Remove all but the served version and the `keep` newest up to it, their extras, and what killed builds left.
+    """Remove all but the served version and the `keep` newest up to it, and what killed builds left.
 
+    What was added to a version (extras) or is kept for it (inputs) goes with the last one that needs it.
     unfinished_days : a stopped build that can be gone on with is kept for so long after it was last saved. Needs the
     builder's lock (LockedError), so that none goes on meanwhile. A process that has a version open keeps it until it
     closes it. Errors: InputError for keep < 1; NotFoundError, CorruptError where the served version is not known.
@@ -57,6 +59,7 @@ def collect(folder: Path, *, keep: int = KEEP, unfinished_days: float = DAYS, dr
         spared |= set(going)
         inside = [path for part in ("versions", "extras") for path in sorted((folder / part).glob("*"))]
         old = [path for path in inside if path not in spared and _ours(path)]
+        old += unneeded_inputs(folder, kept)
         old += sorted(folder.glob(f".*{PARTIAL}"))
         size = sum(_bytes(path) for path in old)
         if not dry_run:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,7 @@ def build_index(
     budget: int | None = None,
     save_seconds: float = SAVE_SECONDS,
     quiet: bool = False,
+    held: bool = False,
 ) -> BuildReport:
     """Store every object's exact k most similar ones within its window as a new version of the folder `out`.
 
@@ -80,23 +82,23 @@ def build_index(
     none) or None. checkpoint : the encoder's folder, for picture queries and footprints. memory_bytes : about what is
     held at once; the result does not depend on it. budget : what the process keeps to, above what it holds with all
     modules imported; memory_bytes follows from it. save_seconds : how often the state is saved (0: always); a killed
-    build leaves the served version as it was, and the next one of the same plan goes on there. Errors: InputError,
-    NotFoundError, CorruptError, LockedError (another process builds here), FullError (of the disk).
+    build leaves the served version as it was, and the next one of the same plan goes on there. held : whether
+    the caller holds the lock on `out`.
+
+    Errors: InputError, NotFoundError, CorruptError, LockedError (another process builds here), FullError (of the disk).
     """
     began = time.monotonic()
     vectors, data = Embeddings(Path(embeddings)), Samples([Path(path) for path in samples])
     check_match(vectors, data)
     out = Path(out)
-    if out.exists() and not out.is_dir():
-        raise InputError(f"An index is a folder, but {out} is a file.")
+    check_folder(out)
     within, said = window_of(window, data)
     plan, notes = plan_of(vectors, data, out, k, within, checkpoint)
     notes += said
     if budget is not None:
         memory_bytes = working_bytes(budget, plan.n, plan.dimensions, plan.k)
-    with lock(out), full_disk(out):
-        if _foreign(out):
-            raise InputError(f"{out} holds other files; choose an empty or new folder for the index.")
+    with nullcontext() if held else lock(out), full_disk(out):
+        check_folder(out)  # again, since another may have written there meanwhile
         current, finished = _opened(out), unpublished(out)
         notes += [*without_encoder(plan, current), *changed(plan, current)]
         if current is not None and plan.made(current.manifest) and current.intact():
@@ -234,9 +236,12 @@ def _next(out: Path) -> int:
     return 1 + max(map(number, versions(out)), default=0)
 
 
-def _foreign(out: Path) -> bool:
-    """Whether a folder holds something but is no index of ours; building there could mix two things up."""
-    return out.is_dir() and any(out.iterdir()) and not (out / "versions").is_dir()
+def check_folder(out: Path) -> None:
+    """InputError where `out` is a file, or a folder of something else: building there could mix two things up."""
+    if out.exists() and not out.is_dir():
+        raise InputError(f"An index is a folder, but {out} is a file.")
+    if out.is_dir() and any(out.iterdir()) and not (out / "versions").is_dir():
+        raise InputError(f"{out} holds other files; choose an empty or new folder for the index.")
 
 
 def _report(manifest: Manifest, began: float, notes: list[str], *, reused: bool = False) -> BuildReport:

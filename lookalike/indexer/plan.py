@@ -110,7 +110,7 @@ def plan_of(
         notes.append(f"{what}, but there {others}: k = {n - 1:,} is stored.")
         k = n - 1
     if window is not None:
-        window.values(samples)  # a missing column is said before anything is written
+        window.refuse_undefined(window.values(samples))  # like a missing column, before anything is written
     recorded = embeddings.made_from.get("checkpoint")
     encoder = BelongsTo(content_hash=recorded) if recorded else None
     size, source = view_size(samples.size)

@@ -6,6 +6,7 @@
     INDEX/versions/v000001/manifest.json       what it holds and belongs to
     INDEX/versions/v000001/build.json          what made it, when and where
     INDEX/extras/v000001/                      what is added later, such as audit.json
+    INDEX/inputs/                              embeddings and samples of vectors from elsewhere (inputs.py)
 
 A version appears complete or not at all and is never changed; publishing replaces CURRENT. Builds keep every
 version; `lookalike gc` (collect.py) drops old ones, and a process that has one open keeps it.
@@ -150,11 +151,11 @@ class Index(Inputs):
             )
         return neighbor_row, similarity
 
-    def checked(self, rows: NDArray[np.int64]) -> tuple[NDArray[Any], NDArray[np.float32]]:
-        """The lists of some rows (q,) as stored, (q, k) each; CorruptError likewise."""
+    def checked(self, rows: NDArray[np.int64], k: int | None = None) -> tuple[NDArray[Any], NDArray[np.float32]]:
+        """The first k neighbors, or all, of some rows (q,) as stored, (q, k) each; CorruptError likewise."""
         for row in rows.tolist():
             self.stored(row)
-        return self.neighbor_row[rows], self.similarity[rows]
+        return self.neighbor_row[rows, :k], self.similarity[rows, :k]
 
     def _check_files(self) -> None:
         hint = repair_hint(self.folder)
