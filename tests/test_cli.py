@@ -20,7 +20,9 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
 README = Path(__file__).resolve().parent.parent / "README.md"
-COMMANDS = ["ingest", "info", "train", "embed", "index", "search", "verify", "gc", "serve", "app", "demo"]
+COMMANDS = (
+    "ingest info train embed plan index search verify gc export sky cone crossmatch serve app demo"  # as in --help
+).split()
 
 
 @pytest.mark.parametrize(
@@ -51,7 +53,7 @@ COMMANDS = ["ingest", "info", "train", "embed", "index", "search", "verify", "gc
         ("embed x.h5 --checkpoint c --out e.h5", "No such"),
         ("index e.h5 --samples s.h5 --out I", "No such file: e.h5"),
         ("search nowhere --id a", "nowhere"),
-        ("search nowhere", "exactly one of --id, --image and --vector, but none was given"),
+        ("search nowhere", "--vector, --positive and --recipe, but none was given"),
         ("search nowhere --id a --vector v.npy", "but --id, --vector was given"),
         ("search nowhere --vector v.npy --at mag", "nowhere"),
         ("verify nowhere", "nowhere"),

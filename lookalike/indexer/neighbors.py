@@ -52,6 +52,21 @@ def builder_of(
     near = Sorted(vectors, ranges.order, memory_bytes // 4)
     if search is not None:
         return BlockBuilder(near, ranges, k, search, memory_bytes, length)
+    return _pairs(near, ranges, k, memory_bytes, length, scores)
+
+
+def pair_builder(
+    vectors: Vectors, ranges: Ranges, k: int, *, memory_bytes: int = 2**30, work: float | None = None
+) -> PairBuilder:
+    """The CPU's own way by itself, whose `tally` tells what it did; work : as `scores_for` takes it."""
+    near, length = Sorted(vectors, ranges.order, memory_bytes // 4), longest(vectors)
+    scores = scores_for(near, ranges, k, length, memory_bytes // 4, short=multiplies_bfloat16(), work=work)
+    return _pairs(near, ranges, k, memory_bytes, length, scores)
+
+
+def _pairs(
+    near: Sorted, ranges: Ranges, k: int, memory_bytes: int, length: float, scores: Scores | None
+) -> PairBuilder:
     if scores is None:
         scores = scores_for(near, ranges, k, length, memory_bytes // 4, short=multiplies_bfloat16())
     return PairBuilder(near, ranges, k, scores, memory_bytes, length)
