@@ -28,7 +28,7 @@ from lookalike.wording import counted
 
 if TYPE_CHECKING:
     from lookalike.indexer.search import Searcher
-    from lookalike.probes.retrieval import Share
+    from lookalike.proportions import Share
     from lookalike.ssl.settings import TrainConfig
 
     Scores = dict[str, dict[str, Share]]  # {representation: {"all", "brighter third"}}
@@ -278,7 +278,7 @@ def score(demo: Demo) -> None:
 
 def read_scores(demo: Demo) -> Scores:
     """The scores that are stored."""
-    from lookalike.probes.retrieval import Share
+    from lookalike.proportions import Share
 
     stored = read_json(demo.scores)["self_retrieval_at_1"]
     return {name: {which: Share(**share) for which, share in both.items()} for name, both in stored.items()}

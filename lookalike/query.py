@@ -15,56 +15,150 @@ from lookalike.about import IMAGES
 from lookalike.errors import InputError, NotFoundError
 
 if TYPE_CHECKING:
+    from lookalike.indexer.recipe import Recipe
     from lookalike.indexer.search import Answer, Searcher
+    from lookalike.indexer.windows import Window
 
 
 @dataclass(frozen=True)
 class Query:
-    """Exactly one of an id, a picture and a vector; `at` holds `column=value`, the center of the window.
+    """Exactly one of an id, a picture, a vector and positive examples; what else is asked about them.
 
-    An id has a value of its own, which `at` stands in for.
+    negatives, method, beta go with positives (recipe.py). at : `column=value`, the center of a window; an id and
+    examples have values of their own, which it stands in for. within : windows as `mag:0.3`, all of which apply in
+    place of the index's; `none` for no window. where : a filter by the catalog.
     """
 
     id: str | None = None
     image: Path | None = None
     vector: Path | None = None
     at: tuple[str, ...] = ()
+    positives: tuple[str, ...] = ()
+    negatives: tuple[str, ...] = ()
+    method: str | None = None
+    beta: float | None = None
+    within: tuple[str, ...] = ()
+    where: str | None = None
 
     def __post_init__(self) -> None:
-        given = [name for name in ("id", "image", "vector") if getattr(self, name) is not None]
+        whole = {"--id": self.id, "--image": self.image, "--vector": self.vector, "--positive": self.positives or None}
+        given = [name for name, value in whole.items() if value is not None]
         if len(given) != 1:
-            named = ", ".join(f"--{name}" for name in given) or "none"
-            raise InputError(f"A search takes exactly one of --id, --image and --vector, but {named} was given.")
+            named = ", ".join(given) or "none"
+            raise InputError(
+                "A search takes exactly one of --id, --image, --vector, --positive and --recipe, "
+                f"but {named} was given."
+            )
+        of_examples = {"--negative": self.negatives or None, "--method": self.method, "--beta": self.beta}
+        for name, value in of_examples.items():
+            if value is not None and not self.positives:
+                raise InputError(f"{name} goes with --positive, but {given[0]} was given.")
+
+    @property
+    def centers(self) -> dict[str, float]:
+        """`at` by column."""
+        return dict(_parse_at(text) for text in self.at)
+
+    @property
+    def windows(self) -> list[Window] | None:
+        """The windows of `within`; None where none was given, so that the index's applies."""
+        from lookalike.indexer.windows import Window
+
+        if "none" in self.within:
+            if len(self.within) > 1:
+                raise InputError(f"--within none stands alone, but {len(self.within)} were given.")
+            return []
+        return [Window.parse(text) for text in self.within] or None
+
+    def recipe(self, searcher: Searcher, k: int) -> Recipe:
+        """The same question as a recipe; InputError for a picture or a vector, which no recipe can hold."""
+        from lookalike.indexer.recipe import Recipe
+
+        if self.id is None and not self.positives:
+            raise InputError("A recipe holds ids, so a picture or a vector has none: use --id or --positive.")
+        windows, at = self.windows, self.centers
+        if windows is None:
+            windows = [] if searcher.window is None else [searcher.window]
+        searcher.check_windows(windows, at)
+        values: dict[str, Any] = {
+            "index": searcher.content_hash,
+            "positives": self.positives or (self.id,),
+            "negatives": self.negatives,
+            "windows": [
+                {"column": window.name, "center": at.get(window.column), "half_width": window.half_width}
+                for window in windows
+            ],
+            "where": self.where,
+            "k": k,
+        }
+        values |= {
+            name: value for name, value in {"method": self.method, "beta": self.beta}.items() if value is not None
+        }
+        return Recipe.checked({"schema": 1, **values})
 
 
 def answer(
     index: Path,
-    query: Query,
+    query: Query | Path,
     *,
     k: int,
     columns: Sequence[str] = (),
     max_overlap: float | None = None,
+    approximate: bool = False,
+    save_recipe: Path | None = None,
     samples: Sequence[Path] | None = None,
     embeddings: Path | None = None,
     checkpoint: Path | None = None,
 ) -> Answer:
-    """Search an index folder; see Query for what may be asked, and Searcher for files that moved."""
+    """Search an index folder; see Query for what may be asked, and Searcher for files that moved.
+
+    query : the question, or the file of a recipe, whose own k then counts. save_recipe : where to write the question as
+    a recipe once it is answered.
+    """
+    from lookalike.files import file_output
     from lookalike.indexer.answer import check_names
+    from lookalike.indexer.recipe import Recipe
     from lookalike.indexer.search import Searcher
 
     check_names(columns)
+    recipe = Recipe.read(query) if isinstance(query, Path) else None
     searcher = Searcher(index, samples=samples, embeddings=embeddings, checkpoint=checkpoint)
-    at = dict(_parse_at(text) for text in query.at)
-    if query.id is not None:
-        return searcher.neighbors(query.id, k, columns=columns, max_overlap=max_overlap, at=at)
+    if save_recipe is not None:
+        file_output(save_recipe)
+    if isinstance(query, Query) and (query.positives or save_recipe is not None):
+        recipe = query.recipe(searcher, k)
+    if isinstance(query, Query) and query.id is not None:
+        found = searcher.neighbors(
+            query.id, k, columns=columns, max_overlap=max_overlap, at=query.centers, within=query.windows,
+            where=query.where, approximate=approximate,
+        )  # fmt: skip
+    elif recipe is not None:
+        found = searcher.by_recipe(recipe, columns=columns, max_overlap=max_overlap, approximate=approximate)
+    else:
+        assert isinstance(query, Query)
+        found = _by_sight(searcher, query, k, columns, max_overlap, approximate)
+    if save_recipe is not None:
+        assert recipe is not None
+        recipe.write(save_recipe)
+    return found
+
+
+def _by_sight(
+    searcher: Searcher, query: Query, k: int, columns: Sequence[str], max_overlap: float | None, approximate: bool
+) -> Answer:
+    """Search by a picture or a vector."""
     if max_overlap is not None:
         raise InputError("--max-overlap needs a query with a place in the data set: use it with --id.")
-    searcher.check(k, at=at, columns=columns)
+    at, within, where = query.centers, query.windows, query.where
+    searcher.check(k, at=at, columns=columns, within=within, where=where, approximate=approximate)
     if query.vector is not None:
-        return searcher.by_vector(read_vector(query.vector), k, at=at, columns=columns)
-    assert query.image is not None
-    vector = embed_picture(searcher, query.image)
-    return searcher.by_vector(vector, k, at=at, columns=columns, query={"image": query.image.name, "at": at})
+        vector, asked = read_vector(query.vector), None
+    else:
+        assert query.image is not None
+        vector, asked = embed_picture(searcher, query.image), {"image": query.image.name, "at": at}
+    return searcher.by_vector(
+        vector, k, at=at, columns=columns, query=asked, within=within, where=where, approximate=approximate
+    )
 
 
 def read_vector(path: Path) -> NDArray[np.float64]:

@@ -21,7 +21,7 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 
 README = Path(__file__).resolve().parent.parent / "README.md"
 COMMANDS = (
-    "ingest info train embed plan index search verify gc export sky cone crossmatch serve app demo"  # as in --help
+    "ingest info train embed plan index search approximate verify gc export sky cone crossmatch serve app demo"  # as in --help
 ).split()
 
 

@@ -26,6 +26,7 @@ LAYERS = [
         "provenance",
         "progress",
         "sizes",
+        "proportions",
         "about",
         "events",
         "helix",

@@ -7,7 +7,8 @@ import pytest
 from scipy.stats import binomtest
 
 from lookalike.probes.features import color_histogram, hand_features, radial_profile, standardized
-from lookalike.probes.retrieval import found_again, share, wilson
+from lookalike.probes.retrieval import found_again, share
+from lookalike.proportions import wilson
 
 
 @pytest.mark.parametrize(("hits", "n"), [(0, 10), (3, 7), (10, 10), (450, 1000)])

@@ -119,6 +119,9 @@ def test_neighbors_are_the_searchers_own(api: httpx.Client, searcher: Searcher) 
     body = api.get("/v1/objects/blob-012/neighbors", params=question).json()
     found = searcher.neighbors("blob-012", 9, offset=4, max_overlap=0.25, columns=["mag", "label"])
     expected = found.to_json()
+    # The route asks for the index's own window alone, which `window` holds.
+    asked_elsewhere = [expected.pop(name) for name in ("windows", "where", "approximate")]
+    assert asked_elsewhere == [[expected["window"]], None, None]
     for row in expected["results"]:
         row["catalog"] = {"mag": row.pop("mag"), "label": row.pop("label")}
     expected["window"]["unit"] = "mag"

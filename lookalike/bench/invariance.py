@@ -18,8 +18,9 @@ from lookalike.augmentations.inputs import encoder_input
 from lookalike.errors import InputError
 from lookalike.files import atomic_path
 from lookalike.probes.invariance import COPY_EPOCH
-from lookalike.probes.retrieval import Share, found_again, share
+from lookalike.probes.retrieval import found_again, share
 from lookalike.progress import progress
+from lookalike.proportions import Share
 from lookalike.samples import Samples
 from lookalike.ssl.batches import Batches
 from lookalike.ssl.encoders import Encoder

@@ -14,7 +14,7 @@ import typer
 
 # The order of these imports is the order of the commands in `lookalike --help`.
 from lookalike.cli import data, simulate, training, checkpoint, evaluate, probes, planning, searching  # isort: skip
-from lookalike.cli import exporting, sky, serving, bench, bench_index, bench_sky, bench_export  # isort: skip
+from lookalike.cli import exporting, sky, serving, bench, bench_index, bench_search, bench_sky, bench_export  # isort: skip
 from lookalike.cli.common import app, say
 from lookalike.errors import InputError, LookalikeError, NotFoundError, StoppedError, unknown
 from lookalike.wording import rule
@@ -24,6 +24,7 @@ __all__ = [
     "bench",
     "bench_export",
     "bench_index",
+    "bench_search",
     "bench_sky",
     "checkpoint",
     "data",

@@ -1,4 +1,4 @@
-"""Commands about indexes: index, search, verify, gc."""
+"""Commands about indexes: index, search, approximate, verify, gc."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from lookalike.cli.common import Checkpoint, Embeddings, Json, Out, Samples, Seed, app, say, show
+from lookalike.errors import InputError
 from lookalike.wording import counted
 
 
@@ -112,10 +113,31 @@ def search(
     id: Annotated[str | None, typer.Option("--id", help="Search from this object.")] = None,
     image: Annotated[Path | None, typer.Option(help="Search from a picture (PNG, JPEG, FITS, NPY).")] = None,
     vector: Annotated[Path | None, typer.Option(help="Search from a vector (.npy).")] = None,
-    k: Annotated[int, typer.Option("-k", help="Number of results.")] = 100,
+    positive: Annotated[
+        list[str] | None, typer.Option(help="Search for what is like this object; repeat for several.")
+    ] = None,
+    negative: Annotated[list[str] | None, typer.Option(help="… and unlike this one; repeat for several.")] = None,
+    method: Annotated[
+        str | None,
+        typer.Option(help="mean (of the positives, less beta times the negatives') or linear (a classifier)"),
+    ] = None,
+    beta: Annotated[float | None, typer.Option(help="Weight of the negatives with mean (default: 0.5).")] = None,
+    recipe: Annotated[Path | None, typer.Option(help="Search by a recipe (JSON).")] = None,
+    save_recipe: Annotated[Path | None, typer.Option(help="Write the question as a recipe.")] = None,
+    k: Annotated[int | None, typer.Option("-k", help="Number of results (default: 100).")] = None,
     at: Annotated[
         list[str] | None, typer.Option("--at", help="column=value: center of the window (an id has its own).")
     ] = None,
+    within: Annotated[
+        list[str] | None,
+        typer.Option(
+            help='Window in place of the index\'s, e.g. mag:0.3 or "log(size):0.1", or none; repeat for several.'
+        ),
+    ] = None,
+    where: Annotated[str | None, typer.Option(help='Only what passes, e.g. "mag < 20 and size > 3".')] = None,
+    approximate: Annotated[
+        bool, typer.Option("--approximate", help="Look only where `lookalike approximate` points, and tell the recall.")
+    ] = False,
     columns: Annotated[str, typer.Option(help="Catalog columns to print, e.g. mag,size")] = "",
     max_overlap: Annotated[
         float | None, typer.Option(help="Leave out footprints sharing more than this (0 to 1) with the query's.")
@@ -125,20 +147,33 @@ def search(
     checkpoint: Checkpoint = None,
     json: Json = False,
 ) -> None:
-    """Find the objects most similar to an object, a picture or a vector.
+    """Find the objects most similar to an object, to examples, a picture or a vector.
 
     Example: lookalike search INDEX --id xdf-0001 -k 20 --columns mag --json
     """
     from lookalike.query import Query, answer
 
-    query = Query(id=id, image=image, vector=vector, at=tuple(at or ()))
+    asked: dict[str, Any] = {
+        "id": id, "image": image, "vector": vector, "at": tuple(at or ()), "positives": tuple(positive or ()),
+        "negatives": tuple(negative or ()), "method": method, "beta": beta, "within": tuple(within or ()),
+        "where": where,
+    }  # fmt: skip
+    if recipe is not None and (
+        k is not None or save_recipe is not None or any(v not in (None, ()) for v in asked.values())
+    ):
+        raise InputError(
+            "A --recipe is the whole question: only --columns, --max-overlap and --approximate go with it."
+        )
+    query = recipe if recipe is not None else Query(**asked)
     names = [name.strip() for name in columns.split(",") if name.strip()]
     found = answer(
         index,
         query,
-        k=k,
+        k=100 if k is None else k,
         columns=names,
         max_overlap=max_overlap,
+        approximate=approximate,
+        save_recipe=save_recipe,
         samples=samples,
         embeddings=embeddings,
         checkpoint=checkpoint,
@@ -148,23 +183,57 @@ def search(
         return
     for note in found.notes:
         say(note)
+    if save_recipe is not None and max_overlap is not None:
+        say("A recipe holds no --max-overlap: give it beside --recipe again.")
     how = "the stored list" if found.source == "stored" else "a live search"
-    say(f"index version {found.index_version}, {_within(found.window)}, from {how}")
+    within_all = " and ".join(_within(window) for window in found.windows) or "no window"
+    such = "" if found.where is None else f", such that {found.where}"
+    say(f"index version {found.index_version}, {within_all}{such}, from {how}")
     for result in found.results:
         values = "  ".join(f"{name}={value}" for name, value in result.columns.items())
         print(f"{result.rank:5d}  {result.similarity:.6f}  {result.id}  {values}".rstrip())
 
 
-def _within(window: Mapping[str, Any] | None) -> str:
+def _within(window: Mapping[str, Any]) -> str:
     """A window as a person reads it."""
-    if window is None:
-        return "no window"
     from lookalike.indexer.windows import Window
 
-    if window["center"] is None:
+    made, center = Window(window["column"], window["half_width"], window["log"]), window["center"]
+    if center is None:
         return f"in no window (no {window['column']})"
-    made = Window(window["column"], window["half_width"], window["log"])
-    return f"within {made.words} of {window['column']} = {window['center']}"
+    of = f"any of {len(center)} values" if isinstance(center, list) else center
+    return f"within {made.words} of {window['column']} = {of}"
+
+
+@app.command()
+def approximate(
+    index: Annotated[Path, typer.Argument(help="Index folder.")],
+    *,
+    target: Annotated[float, typer.Option(help="Recall to choose the number of cells for.")] = 0.95,
+    k: Annotated[int, typer.Option("-k", min=1, help="Results that the recall to choose by is of.")] = 100,
+    queries: Annotated[int, typer.Option(min=10, help="Held-out objects that recall is measured with.")] = 500,
+    cells: Annotated[
+        int | None, typer.Option(min=1, help="Cells (default: the root of the number of objects).")
+    ] = None,
+    embeddings: Embeddings = None,
+    seed: Seed = 0,
+    json: Json = False,
+) -> None:
+    """Divide a large set into cells, for `search --approximate`, and measure what a look into few of them finds.
+
+    Example: lookalike approximate INDEX --target 0.98
+    """
+    from lookalike.indexer.approximate import build_approximate
+
+    report = build_approximate(
+        index, embeddings=embeddings, target=target, k=k, queries=queries, cells=cells, seed=seed
+    )
+    if json:
+        show(report.to_json(), json)
+        return
+    print(f"{counted(report.n, 'object')} in {counted(report.cells, 'cell')}; a search looks into {report.probes:,}.")
+    for one in report.recall:
+        print(f"recall@{one['k']:<5} {one['value']:.4f} ({one['low']:.4f}–{one['high']:.4f})")
 
 
 @app.command()

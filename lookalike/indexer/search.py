@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,11 +12,17 @@ from numpy.typing import NDArray
 
 from lookalike.embeddings import Embeddings
 from lookalike.errors import InputError, unknown
-from lookalike.indexer.answer import Answer, Result, Value, plain, shortest
+from lookalike.indexer.answer import Answer, Found, Result, Used, Value, plain, results
+from lookalike.indexer.approximate import Cells
+from lookalike.indexer.candidates import Candidates
+from lookalike.indexer.conditions import Conditions, check_windows, kept
 from lookalike.indexer.footprints import DEFAULT_LIMIT, Footprints
 from lookalike.indexer.live import prepared, ranking
+from lookalike.indexer.notes import too_few
+from lookalike.indexer.recipe import Recipe
 from lookalike.indexer.similarity import similarities
 from lookalike.indexer.store import Index
+from lookalike.indexer.windows import Window
 from lookalike.wording import counted
 
 __all__ = ["Answer", "Result", "Searcher"]
@@ -57,7 +62,8 @@ class Searcher:
         self._places = (embeddings, checkpoint)
         self._lock = threading.Lock()
         self._embeddings: Embeddings | None = None
-        self._window_values: NDArray[np.float64] | None = None
+        self._approximate: Cells | None = None
+        self._candidates = Candidates(self.samples, self.window)
 
     def neighbors(
         self,
@@ -68,47 +74,36 @@ class Searcher:
         max_overlap: float | None = None,
         columns: Sequence[str] = (),
         at: Mapping[str, float] | None = None,
+        within: Sequence[Window] | None = None,
+        where: str | None = None,
+        approximate: bool = False,
     ) -> Answer:
         """The k most similar objects within the object's own window, from rank offset + 1 on, itself left out.
 
-        at : {column: value} to center the window on instead, found by a live search. max_overlap : leave out objects
+        at : {column: value} to center a window on instead of the object's own value. within : windows to lie in, all
+        of them, in place of the index's. where : a filter by the catalog (where.py). max_overlap : leave out objects
         covering more than this share (0 to 1) of the query's footprint. columns : catalog columns to give with each
-        result. A stored list that is too short is finished by a live search under the same conditions, and the answer
-        says so.
+        result. approximate : search live only where the index's approximate stage points. A stored list that these
+        leave too short, or that was made within another window, is finished by a live search under the same
+        conditions, and the answer says so.
         """
         row = self.samples.row(id)
         k, capped = self._check(k, offset, columns, self.n - 1)
-        last = offset + k
-        stored = self._stored(row)
-        over = self._overlap(row, stored, max_overlap)
-        live = bool(at) or self._runs_short(over, last)
-        placed, _ = self._placed(at) if at else (None, ())
-        center = self._center(row) if placed is None else placed
-        if live:
-            rows, similarity, left_out = self._finish_live(row, placed, offset, last, max_overlap)
-        else:
-            kept = np.flatnonzero(~over)[:last]
-            rows, similarity = stored[kept], self.index.stored(row)[1][kept]
-            end = int(kept[-1]) if len(kept) == last else len(stored)
-            left_out = int(over[:end].sum())
-        return Answer(
-            self.version,
-            {"id": id, "at": dict(at)} if at else {"id": id},
-            self._window_at(center),
-            "live" if live else "stored",
-            k,
-            self._results(rows, similarity, offset, columns),
-            offset,
-            left_out,
-            max_overlap,
-            (*capped, *self._notes(id, center, last, len(rows))),
-        )
+        conditions = self._conditions(within, at, [row], where)
+        usual = not at and within is None and where is None
+        found = self._from_stored(row, conditions, usual, offset + k, max_overlap)
+        if found is None:
+            vector = self.embeddings().vectors[row]
+            found = self._search(vector, conditions, [row], [row], offset, offset + k, max_overlap, approximate)
+        query = {"id": id, "at": dict(at)} if at else {"id": id}
+        notes = (*capped, *too_few(found, conditions, offset + k, f"{id} has", at))
+        return self._answer(query, found, conditions, k, offset, columns, notes, max_overlap)
 
     def is_stored(self, id: str, k: int, *, offset: int = 0, max_overlap: float | None = None) -> bool:
         """Whether `neighbors` answers this from the stored list alone, without a live search."""
         row = self.samples.row(id)
         k, _ = self._check(k, offset, (), self.n - 1)
-        return not self._runs_short(self._overlap(row, self._stored(row), max_overlap), offset + k)
+        return self._from_stored(row, Conditions(), True, offset + k, max_overlap) is not None
 
     def by_vector(
         self,
@@ -120,41 +115,76 @@ class Searcher:
         columns: Sequence[str] = (),
         exclude: Sequence[str] = (),
         query: Mapping[str, Any] | None = None,
+        within: Sequence[Window] | None = None,
+        where: str | None = None,
+        approximate: bool = False,
     ) -> Answer:
-        """Exact live search from a vector (D,), taken as an embedding would be stored (normalized, rounded).
+        """Live search from a vector (D,), taken as an embedding would be stored (normalized, rounded).
 
-        at : {column: value} of the index's window, whose column it must name; without it no window is applied, and
-        the answer says so. exclude : ids never to return. query : what the answer is to name as its query.
+        at : {column: value} to place it in the windows, of which it must name every column; without any the index's
+        window is not applied, and the answer says so. exclude : ids never to return. query : what the answer is to name
+        as its query. within, where, approximate : as for `neighbors`.
         """
         k, capped = self._check(k, offset, columns, self.n)
-        center, notes = self._placed(at)
-        embeddings = self.embeddings()
-        wanted = prepared(vector, embeddings.dimensions, embeddings.vectors.dtype)
-        candidates: Rows | None = None
-        if center is not None:
-            candidates = self._inside(self._scaled(center))
-        if exclude:
-            everyone = np.arange(self.n) if candidates is None else candidates
-            candidates = np.setdiff1d(everyone, [self.samples.row(name) for name in exclude])
-        rows, similarity = self._rank(candidates, wanted, offset + k)
-        if len(rows) < offset + k:
-            where = "to find" if center is None or self.window is None else f"within {self.window.words}"
-            notes = (*notes, f"Only {_are(len(rows), 'object')} {where}.")
-        return Answer(
-            self.version,
-            query if query is not None else {"vector_dimensions": len(wanted), "at": dict(at or {})},
-            None if center is None else self._window_at(center),
-            "live",
-            k,
-            self._results(rows, similarity, offset, columns),
-            offset,
-            notes=(*capped, *notes),
-        )
+        conditions, notes = self._of_vector(within, at, where)
+        stored = self.embeddings()
+        wanted = prepared(vector, stored.dimensions, stored.vectors.dtype)
+        excluded = sorted({self.samples.row(name) for name in exclude})
+        found = self._search(wanted, conditions, excluded, [], offset, offset + k, None, approximate)
+        asked = query if query is not None else {"vector_dimensions": len(wanted), "at": dict(at or {})}
+        notes = (*capped, *notes, *too_few(found, conditions, offset + k))
+        return self._answer(asked, found, conditions, k, offset, columns, notes)
 
-    def check(self, k: int, *, at: Mapping[str, float] | None = None, columns: Sequence[str] = ()) -> None:
+    def by_recipe(
+        self,
+        recipe: Recipe,
+        *,
+        offset: int = 0,
+        columns: Sequence[str] = (),
+        max_overlap: float | None = None,
+        approximate: bool = False,
+    ) -> Answer:
+        """Live search by positive and negative examples, which are never among the results.
+
+        Windows lie around the recipe's centers, else around the positives' values: within the half-width of any of
+        them. max_overlap : of the footprint of any positive. InputError ("other_index") for a recipe of another index.
+        """
+        if recipe.index != self.content_hash:
+            raise InputError(
+                f"The recipe is for the index of content hash {recipe.index[:12]}…, but {self.folder} "
+                f"({self.version}) has {self.content_hash[:12]}…: search that one, or make the recipe anew.",
+                code="other_index",
+            )
+        positives, negatives = (
+            sorted(self.samples.row(name) for name in names) for names in (recipe.positives, recipe.negatives)
+        )
+        examples = sorted([*positives, *negatives])
+        k, capped = self._check(recipe.k, offset, columns, self.n - len(examples))
+        at = {w.window.column: w.center for w in recipe.windows if w.center is not None}
+        conditions = self._conditions([w.window for w in recipe.windows], at, positives, recipe.where)
+        vectors = self.embeddings().vectors
+        vector = recipe.vector(vectors[positives], vectors[negatives])
+        wanted = prepared(vector, vectors.shape[1], vectors.dtype)
+        found = self._search(wanted, conditions, examples, positives, offset, offset + k, max_overlap, approximate)
+        whose = f"{recipe.positives[0]} has" if len(positives) == 1 else "The positives have"
+        notes = (*capped, *too_few(found, conditions, offset + k, whose, at))
+        return self._answer({"recipe": recipe.to_json()}, found, conditions, k, offset, columns, notes, max_overlap)
+
+    def check(
+        self,
+        k: int,
+        *,
+        at: Mapping[str, float] | None = None,
+        columns: Sequence[str] = (),
+        within: Sequence[Window] | None = None,
+        where: str | None = None,
+        approximate: bool = False,
+    ) -> None:
         """Refuse a question that `by_vector` would refuse whatever the vector, before one is made at some cost."""
         self._check(k, 0, columns, self.n)
-        self._placed(at)
+        self._of_vector(within, at, where)
+        if approximate:
+            self._cells()
 
     def object(self, id: str) -> dict[str, Value]:
         """Every catalog column of one object; undefined is None."""
@@ -180,38 +210,111 @@ class Searcher:
         """The folder of the encoder that made the embeddings; NotFoundError ("no_checkpoint") where none was given."""
         return self.index.checkpoint(self._places[1])
 
-    def _stored(self, row: int) -> Rows:
-        """The stored list of a row, as long as it is."""
-        stored: Rows = self.index.stored(row)[0].astype(np.int64)  # (stored k,)
-        end = int(np.searchsorted(stored < 0, True))
-        return stored[:end]
+    def _cells(self) -> Cells:
+        """The index's approximate stage, read at the first call; NotFoundError where none was built."""
+        with self._lock:
+            if self._approximate is None:
+                self._approximate = Cells.read(self.index)
+            return self._approximate
 
-    def _runs_short(self, over: NDArray[np.bool_], last: int) -> bool:
-        """Whether a stored list, less its overlapping objects, ends before rank `last` though there are more."""
-        whole = len(over) < self.k or len(over) == self.n - 1  # there is no further candidate
-        return not whole and len(over) - int(over.sum()) < last
+    def _from_stored(
+        self, row: int, conditions: Conditions, usual: bool, last: int, max_overlap: float | None
+    ) -> Found | None:
+        """The first `last` of a stored list that may be returned; None where the list ends before, unlike the data.
 
-    def _finish_live(
-        self, row: int, placed: float | None, offset: int, last: int, max_overlap: float | None
-    ) -> tuple[Rows, NDArray[np.float32], int]:
-        """The `last` best of a query's window without its overlapping objects, and how many of those rank above."""
-        vectors = self.embeddings().vectors
-        candidates = np.arange(self.n)
-        if self.window is not None:
-            candidates = self._inside(float(self._x()[row]) if placed is None else self._scaled(placed))
-        over = np.intersect1d(self.overlapping(row, max_overlap), candidates) if max_overlap is not None else NONE
-        candidates = np.setdiff1d(candidates, np.append(over, row))
-        if offset >= len(candidates):  # beyond the end: nothing is shown, so nothing need be ranked
-            return candidates, np.empty(len(candidates), np.float32), len(over)
-        rows, similarity = self._rank(candidates, vectors[row], last)
-        if len(rows) < last:
-            return rows, similarity, len(over)
-        of_over = similarities(vectors, over, vectors[row])
-        above = (of_over > similarity[-1]) | ((of_over == similarity[-1]) & (over < rows[-1]))
-        return rows, similarity, int(above.sum())
+        usual : the conditions are the index's own window around the object's own value.
+        """
+        stored: Rows = self.index.stored(row)[0].astype(np.int64)  # (k,)
+        stored = stored[: int(np.searchsorted(stored < 0, True))]
+        over = self._overlap(row, stored, max_overlap)
+        meet = np.ones(len(stored), np.bool_)  # of the lists' own window, if nothing else was asked for
+        if not usual:
+            center = None if self.window is None else plain(self.samples.values(self.window.column, [row])[0])
+            if not conditions.lie_in(self.window, center):
+                return None
+            if conditions:
+                meet = self._candidates.meet(conditions, stored)
+        kept = np.flatnonzero(meet & ~over)[:last]
+        whole = len(stored) < self.k or len(stored) == self.n - 1  # there is no further candidate
+        if len(kept) < last and not whole:
+            return None
+        end = int(kept[-1]) if 0 < last == len(kept) else len(stored)
+        left_out = int((meet & over)[:end].sum())
+        return Found(stored[kept], self.index.stored(row)[1][kept], left_out, "stored")
 
-    def _rank(self, candidates: Rows | None, query: NDArray[Any], wanted: int) -> tuple[Rows, NDArray[np.float32]]:
-        return ranking(self.embeddings().vectors, candidates, query, wanted, self.index.manifest.max_length)
+    def _search(
+        self,
+        query: NDArray[Any],
+        conditions: Conditions,
+        excluded: Sequence[int],
+        seen: Sequence[int],
+        offset: int,
+        last: int,
+        max_overlap: float | None,
+        approximate: bool,
+    ) -> Found:
+        """The `last` best of a query (D,) that meet the conditions and overlap none of the rows `seen`.
+
+        excluded : rows never to return, in order.
+        """
+        out = np.array(excluded, np.int64)
+        over = self._overlapping(seen, max_overlap)
+        over = over[~np.isin(over, out)]
+        if conditions and len(over):
+            over = over[self._candidates.meet(conditions, over)]
+        among = self._candidates.all(conditions)
+        away = np.union1d(out, over)
+        if among is not None:
+            among = kept(among, away)
+        count = self.n - len(away) if among is None else len(among)
+        if offset >= count:  # beyond the end: nothing is shown, so nothing need be ranked
+            return Found(NONE, np.empty(0, np.float32), len(over), "live", count)
+        used: Used | None = None
+        if approximate:
+            cells = self._cells()
+            among, used = cells.candidates(query, among, away, last)
+        rows, similarity = self._rank(among, away, query, last)
+        left_out = len(over)
+        if len(rows) == last and len(over):
+            of_over = similarities(self.embeddings().vectors, over, query)
+            left_out = int(((of_over > similarity[-1]) | ((of_over == similarity[-1]) & (over < rows[-1]))).sum())
+        return Found(rows, similarity, left_out, "live", count, used)
+
+    def _rank(self, among: Rows | None, away: Rows, query: NDArray[Any], last: int) -> tuple[Rows, NDArray[np.float32]]:
+        """The `last` best of some rows, or of all but those `away`, which are few: they are dropped afterwards."""
+        vectors, longest = self.embeddings().vectors, self.index.manifest.max_length
+        if among is not None:
+            return ranking(vectors, among, query, last, longest)
+        rows, similarity = ranking(vectors, None, query, last + len(away), longest)
+        stay = np.flatnonzero(~np.isin(rows, away))[:last]
+        return rows[stay], similarity[stay]
+
+    def _answer(
+        self,
+        query: Mapping[str, Any],
+        found: Found,
+        conditions: Conditions,
+        k: int,
+        offset: int,
+        columns: Sequence[str],
+        notes: tuple[str, ...],
+        max_overlap: float | None = None,
+    ) -> Answer:
+        used = found.used
+        return Answer(
+            self.version,
+            query,
+            tuple(placed.to_json() for placed in conditions.windows),
+            found.source,
+            k,
+            results(self.samples, found, offset, columns),
+            offset,
+            found.left_out,
+            max_overlap,
+            notes if used is None else (*notes, used.words),
+            None if conditions.where is None else conditions.where.text,
+            None if used is None else used.to_json(),
+        )
 
     def _check(self, k: int, offset: int, columns: Sequence[str], most: int) -> tuple[int, tuple[str, ...]]:
         """Refuse what cannot be asked; k, at most the `most` objects there are to find, and what to say about it."""
@@ -242,88 +345,52 @@ class Searcher:
         over: NDArray[np.bool_] = self.footprints.share(row, others) > max_overlap
         return over
 
-    def _center(self, row: int) -> Value:
-        return None if self.window is None else plain(self.samples.values(self.window.column, [row])[0])
+    def _overlapping(self, seen: Sequence[int], max_overlap: float | None) -> Rows:
+        """Rows that cover more than max_overlap of the footprint of any of `seen`."""
+        if max_overlap is None or not seen:
+            return NONE
+        self._overlap(seen[0], NONE, max_overlap)  # refuses what cannot be asked
+        found: Rows = np.unique(np.concatenate([self.overlapping(row, max_overlap) for row in seen]))
+        return found
 
-    def _window_at(self, center: Any) -> dict[str, Any] | None:
-        if self.window is None:
-            return None
-        own = self.window.to_json()
-        return {"column": own["column"], "log": own["log"], "center": center, "half_width": own["half_width"]}
+    def _conditions(
+        self,
+        within: Sequence[Window] | None,
+        at: Mapping[str, float] | None,
+        rows: Sequence[int],
+        where: str | None,
+    ) -> Conditions:
+        """The windows asked for, else the index's, around `at` or the rows' own values; InputError for odd ones."""
+        windows = within if within is not None else () if self.window is None else (self.window,)
+        self.check_windows(windows, at or {})
+        return self._candidates.conditions(windows, at or {}, rows, where)
 
-    def _placed(self, at: Mapping[str, float] | None) -> tuple[float | None, tuple[str, ...]]:
-        """The center of a vector's window, None for no window, and what to say about it."""
+    def check_windows(self, windows: Sequence[Window], at: Mapping[str, float]) -> None:
+        """InputError for windows that no search of this index can have, and for places in none of them."""
+        for name in at:
+            if not windows:
+                why = "was built without a window" if self.window is None else "is searched without a window here"
+                msg = f"{self.folder} {why}, so no {name} can place the query in one; leave it out, or give --within."
+                raise InputError(msg, code="no_window")
+        check_windows(windows, at, self.samples.kinds)
+
+    def _of_vector(
+        self, within: Sequence[Window] | None, at: Mapping[str, float] | None, where: str | None
+    ) -> tuple[Conditions, tuple[str, ...]]:
+        """The conditions of a query with no values of its own, and what to say about them."""
         window = self.window
-        for name in at or {}:
-            if window is None:
-                raise InputError(
-                    f"{self.folder} was built without a window, so no {name} can place the query in one; leave it out.",
-                    code="no_window",
-                )
-            if name != window.column:
-                raise unknown("window column", name, [window.column])
-        if window is None:
-            return None, ()
-        if not at:
-            return None, (
+        if within is None and window is not None and not at:
+            return self._conditions((), None, (), where), (
                 f"No window was applied, since the query has no {window.column} of its own. To search within "
                 f"{window.words}, give it one: `--at {window.column}=VALUE` on the command line.",
             )
-        center = float(at[window.column])
-        if not math.isfinite(self._scaled(center)):
-            raise InputError(f"{window.column} = {center:g} is in no window {window.words}; give a defined value.")
-        return center, ()
-
-    def _scaled(self, center: float) -> float:
-        """A value of the window's column on the window's own scale."""
-        assert self.window is not None
-        return float(self.window.scale(np.array(center)))
-
-    def _inside(self, x: float) -> Rows:
-        """Rows within the window around a value on its scale."""
-        assert self.window is not None
-        return np.flatnonzero(self.window.inside(x, self._x()))
-
-    def _x(self) -> NDArray[np.float64]:
-        """The window's values (N,) on its own scale, read once."""
-        assert self.window is not None
-        with self._lock:
-            if self._window_values is None:
-                self._window_values = self.window.values(self.samples)
-            return self._window_values
-
-    def _results(
-        self, rows: Rows, similarity: NDArray[np.float32], offset: int, columns: Sequence[str]
-    ) -> tuple[Result, ...]:
-        values = {name: self.samples.values(name, rows[offset:]) for name in columns}
-        return tuple(
-            Result(
-                place + 1,
-                self.samples.id(int(rows[place])),
-                int(rows[place]),
-                shortest(similarity[place]),
-                {name: plain(values[name][place - offset]) for name in columns},
-            )
-            for place in range(offset, len(rows))
-        )
-
-    def _notes(self, id: str, center: Value, last: int, found: int) -> tuple[str, ...]:
-        if self.window is not None and self._undefined(center):
-            return (
-                f"{id} has no {self.window.column}, so it is in no window: `--at {self.window.column}=VALUE` on the "
-                "command line places it in one, and an index built without --window finds its likes among all.",
-            )
-        if found < last and self.window is not None:
-            return (f"Only {_are(found, 'object')} within {self.window.words} and not left out.",)
-        if found < last:
-            return (f"Only {_are(found, 'other object')} not left out.",)
-        return ()
-
-    def _undefined(self, center: Value) -> bool:
-        """Whether a query's own value is in no window: there is none, or its log is undefined."""
-        assert self.window is not None
-        return center is None or bool(np.isnan(self.window.scale(np.array(center))))
-
-
-def _are(number: int, noun: str) -> str:
-    return f"{counted(number, noun)} {'is' if number == 1 else 'are'}"
+        conditions = self._conditions(within, at, (), where)
+        for placed in conditions.windows:
+            if not placed.centers:
+                name = placed.window.column
+                raise InputError(
+                    f"The query has no {name} of its own to search within {placed.window.words} of; "
+                    f"give it one: --at {name}=VALUE.",
+                    code="no_center",
+                )
+        return conditions, ()

@@ -62,15 +62,18 @@ class Window:
     def to_json(self) -> dict[str, Any]:
         return {"column": self.column, "half_width": self.half_width, "log": self.log}
 
+    @property
+    def name(self) -> str:
+        """What is compared: `mag`, `log(pt)`."""
+        return f"log({self.column})" if self.log else self.column
+
     def __str__(self) -> str:
-        name = f"log({self.column})" if self.log else self.column
-        return f"{name}:{self.half_width!r}"
+        return f"{self.name}:{self.half_width!r}"
 
     @property
     def words(self) -> str:
         """The window as people read it: `mag ± 0.5`, `log(pt) ± 0.1`."""
-        name = f"log({self.column})" if self.log else self.column
-        return f"{name} ± {self.half_width!r}".removesuffix(".0")
+        return f"{self.name} ± {self.half_width!r}".removesuffix(".0")
 
     def scale(self, values: NDArray[Any]) -> Values:
         """Column values (…) as float64 on the window's own scale; undefined ones, and logs of ≤ 0, are NaN."""

@@ -15,8 +15,8 @@ from lookalike.probes.invariance import TOGETHER, Invariance
 from lookalike.probes.outputs import check_page
 from lookalike.probes.plots import Bar, Mark, interval_plot, legend, quantile_plot
 from lookalike.probes.report import own_names, told
-from lookalike.probes.retrieval import Share
 from lookalike.probes.scores import K, Scores
+from lookalike.proportions import Share
 from lookalike.wording import counted
 
 SERIES = {

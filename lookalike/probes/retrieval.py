@@ -4,40 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from math import sqrt
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.probes.directions import Directions, directions, ranges
+from lookalike.proportions import Share, wilson
 
 TIE = 1e-12  # dot products of unit vectors that are equal in truth differ by less in float64
-
-
-@dataclass(frozen=True)
-class Share:
-    """`hits` of `n`, with the 95 % Wilson interval."""
-
-    hits: int
-    n: int
-    low: float
-    high: float
-
-    @property
-    def value(self) -> float:
-        return self.hits / self.n
-
-    def __str__(self) -> str:
-        return f"{self.value:.3f} ({self.low:.3f}–{self.high:.3f})"
-
-
-def wilson(hits: int, n: int, z: float = 1.959964) -> Share:
-    """The Wilson score interval of a proportion (Wilson 1927), z standard errors wide."""
-    p = hits / n
-    center = (p + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    return Share(hits, n, center - half, center + half)
 
 
 def share(hits: NDArray[np.bool_]) -> Share:

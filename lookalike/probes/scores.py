@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.probes.retrieval import Compared, Share, share
+from lookalike.probes.retrieval import Compared, share
+from lookalike.proportions import Share
 
 K = 10  # length of a neighbor list
 BINS = 40

@@ -1,0 +1,198 @@
+"""One live query over many vectors, memory-mapped, beside the matrix-vector product and beside rivals in one run.
+
+Rivals that are only measured live in a virtual environment of their own: `search_rivals.py` is run by its Python.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lookalike.errors import InputError
+from lookalike.indexer.live import ranking, threads
+from lookalike.progress import progress
+
+LONGEST = 1 + 1e-6  # of the vectors, as they are stored
+BLOCK_ROWS = 2**14
+RIVALS = ("usearch", "lancedb")
+
+
+def bench_search(
+    *,
+    objects: int = 1_000_000,
+    dimensions: int = 512,
+    k: int = 100,
+    rounds: int = 7,
+    scratch: Path | None = None,
+    rivals: Path | None = None,
+    dtype: str = "float32",
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Seconds of one query among random unit vectors (objects, dimensions), the contenders in turn; medians and best.
+
+    scratch : folder for the vectors' file, which is removed at the end (default: the system's). rivals : folder of a
+    virtual environment that holds usearch and lancedb; without one they are not measured, and the report says so.
+    Returns seconds by contender ({"median", "best"}), "cold_seconds", ratios, whether ours is the exact answer, and
+    "not_measured" with reasons. InputError for what is out of range.
+    """
+    if objects < 10 or dimensions < 1 or not 1 <= k < objects or rounds < 1:
+        raise InputError(
+            "At least 10 objects of 1 dimension, 1 ≤ k < objects and 1 round are needed, but "
+            f"objects = {objects}, dimensions = {dimensions}, k = {k}, rounds = {rounds} was given."
+        )
+    if dtype not in ("float32", "float16"):
+        raise InputError(f"Vectors are float32 or float16, but {dtype} was given.")
+    with tempfile.TemporaryDirectory(dir=scratch, prefix="lookalike-bench-") as folder:
+        path = Path(folder) / "vectors.npy"
+        _write_vectors(path, objects, dimensions, np.dtype(dtype), seed)
+        vectors = np.load(path, mmap_mode="r")
+        query = np.array(vectors[objects // 2])
+        ranking(vectors[: min(objects, 1000)], None, query, 1, LONGEST)  # compiled before anything is timed
+        cold = _cold(path, vectors, query, k)
+        seconds, equal = _in_turn(vectors, query, k, rounds)
+        others, not_measured = _rivals(rivals, path, k, rounds)
+    seconds |= {name: other["seconds"] for name, other in others.items()}
+    return {
+        "n": objects,
+        "d": dimensions,
+        "k": k,
+        "dtype": dtype,
+        "threads": threads(),
+        "gigabytes": round(objects * dimensions * np.dtype(dtype).itemsize / 1e9, 3),
+        "rounds": rounds,
+        "seconds": seconds,
+        "versions": {name: other["version"] for name, other in others.items()},
+        "cold_seconds": cold,
+        "not_measured": not_measured,
+        "equal": equal,
+        **_ratios(seconds),
+    }
+
+
+def _ratios(seconds: dict[str, dict[str, float]]) -> dict[str, float]:
+    """Ours over the faster product, and each rival over ours, by the medians."""
+    mine = seconds["lookalike"]["median"]
+    products = [seconds[name]["median"] for name in ("numpy", "torch") if name in seconds]
+    ratios = {"of_matvec": mine / min(products)}
+    for name, taken in seconds.items():
+        if name not in ("lookalike", "numpy", "torch"):
+            ratios[f"speedup_vs_{name}"] = taken["median"] / mine
+    return ratios
+
+
+def _write_vectors(path: Path, n: int, d: int, dtype: np.dtype[Any], seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    made = np.lib.format.open_memmap(path, "w+", dtype, (n, d))
+    with progress("Drawing vectors", n, "vectors") as advance:
+        for start in range(0, n, BLOCK_ROWS):
+            block = rng.standard_normal((min(BLOCK_ROWS, n - start), d), dtype=np.float32)
+            made[start : start + len(block)] = block / np.linalg.norm(block, axis=1, keepdims=True)
+            advance(len(block))
+    made.flush()
+
+
+def _cold(path: Path, vectors: NDArray[Any], query: NDArray[Any], k: int) -> float:
+    """Seconds of our query with nothing of the file in memory, as far as the system drops it when asked."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+    fresh: NDArray[Any] = np.load(path, mmap_mode="r")
+    _forget(path, vectors)
+    began = time.perf_counter()
+    ranking(fresh, None, query, k, LONGEST)
+    return time.perf_counter() - began
+
+
+def _forget(path: Path, vectors: NDArray[Any]) -> None:
+    """Drop the file's pages: what is mapped stays, so the map lets go of it first."""
+    import mmap
+
+    held = getattr(vectors, "_mmap", None)
+    if held is not None:
+        held.madvise(mmap.MADV_DONTNEED)
+    with path.open("rb") as file:
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def _in_turn(
+    vectors: NDArray[Any], query: NDArray[Any], k: int, rounds: int
+) -> tuple[dict[str, dict[str, float]], bool]:
+    """Seconds by contender, each in its turn after one that is not counted, and whether our answer is right."""
+    import faiss
+    import torch
+
+    plain = np.asarray(vectors)
+    contenders: dict[str, Callable[[], Any]] = {"lookalike": lambda: ranking(vectors, None, query, k, LONGEST)}
+    if plain.dtype == np.float32:
+        index = faiss.IndexFlatIP(plain.shape[1])
+        index.add(plain)  # its own copy: faiss does not search a map
+        contenders["faiss"] = lambda: index.search(query[None], k)
+    wide = plain if plain.dtype == np.float32 else plain.astype(np.float32)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that the map cannot be written to, which nobody tries
+        matrix, column = torch.from_numpy(wide), torch.from_numpy(query.astype(np.float32))
+    narrow = query.astype(np.float32)
+    contenders |= {"numpy": lambda: wide @ narrow, "torch": lambda: torch.mv(matrix, column)}
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads())
+    try:
+        taken: dict[str, list[float]] = {name: [] for name in contenders}
+        with progress("Searching", rounds + 1, "rounds") as advance:
+            for turn in range(rounds + 1):
+                for name, run in contenders.items():
+                    began = time.perf_counter()
+                    run()
+                    if turn:
+                        taken[name].append(time.perf_counter() - began)
+                advance(1)
+    finally:
+        torch.set_num_threads(before)
+    rows, similarity = ranking(vectors, None, query, k, LONGEST)
+    return {name: _summed(values) for name, values in taken.items()}, _is_exact(vectors, query, rows, similarity)
+
+
+def _is_exact(vectors: NDArray[Any], query: NDArray[Any], rows: NDArray[np.int64], similarity: NDArray[Any]) -> bool:
+    """Whether nothing left out is more similar than the last found, by products in float64."""
+    wide, best = query.astype(np.float64), np.empty(0)
+    for start in range(0, len(vectors), BLOCK_ROWS):
+        score = vectors[start : start + BLOCK_ROWS].astype(np.float64) @ wide
+        best = np.sort(np.concatenate([best, score]))[-len(rows) :]
+    return bool(np.allclose(np.sort(similarity.astype(np.float64)), best, rtol=0, atol=1e-7))
+
+
+def _summed(values: list[float]) -> dict[str, float]:
+    return {"median": median(values), "best": min(values)}
+
+
+def _rivals(folder: Path | None, path: Path, k: int, rounds: int) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
+    """Seconds of the rivals, and why some were not measured."""
+    if folder is None:
+        return {}, dict.fromkeys(RIVALS, "no --rivals folder was given (a virtual environment that holds it)")
+    python = folder / "bin" / "python"
+    if not python.exists():
+        return {}, dict.fromkeys(RIVALS, f"{folder} is no virtual environment")
+    found, missed = {}, {}
+    program = Path(__file__).with_name("search_rivals.py")
+    # Without ours on its path; each by itself, so that one's memory and threads are not another's.
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    for name in RIVALS:
+        command = [str(python), "-I", str(program), name, str(path), str(k), str(rounds), str(path.parent)]
+        print(f"Searching with {name}", file=sys.stderr, flush=True)
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=kept)
+        if done.returncode:
+            missed[name] = (done.stderr.strip().splitlines() or ["it ended without a word"])[-1]
+            continue
+        told = json.loads(done.stdout.splitlines()[-1])
+        found[name] = {"seconds": _summed(told["seconds"]), "version": told["version"]}
+    return found, missed
