@@ -149,7 +149,8 @@ def _lines(
     """Matches (m,) with their neighbors, and the rows that have none, by row of the table, match and rank."""
     first = np.searchsorted(input_row, input_row)
     match = np.arange(len(input_row)) - first + 1
-    neighbors = index.neighbor_row[row, :k].astype(np.int64)  # (m, k)
+    stored, similarity = index.checked(row, k)
+    neighbors = stored.astype(np.int64)  # (m, k)
     m, some = len(row), neighbors >= 0
     alone = np.setdiff1d(rows, input_row)
     status = np.where(there[alone - rows[0]], MISSED, NO_POSITION)
@@ -163,7 +164,7 @@ def _lines(
         np.concatenate([np.zeros(m, np.int64), rank, blank]),
         np.concatenate([row, neighbors[some], blank]),
         np.concatenate([separation * 3600, np.full(len(rank) + len(alone), np.nan)]),
-        np.concatenate([np.full(m, np.nan), index.similarity[row, :k][some], np.full(len(alone), np.nan)]).astype("f4"),
+        np.concatenate([np.full(m, np.nan), similarity[some], np.full(len(alone), np.nan)]).astype("f4"),
     )
     order = np.lexsort((joined.rank, joined.match, joined.input_row))
     return _Lines(*(getattr(joined, name)[order] for name in _Lines.__dataclass_fields__))

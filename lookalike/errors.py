@@ -11,6 +11,7 @@ from collections.abc import Iterable
 __all__ = [
     "CollapsedError",
     "CorruptError",
+    "FullError",
     "InputError",
     "LockedError",
     "LookalikeError",
@@ -50,6 +51,12 @@ class CorruptError(LookalikeError):
     """One of our own files was altered or damaged; the message names it and how to make it anew."""
 
     code = "corrupt_file"
+
+
+class FullError(LookalikeError):
+    """The disk has less room than an output needs."""
+
+    code = "disk_full"
 
 
 class LockedError(LookalikeError):

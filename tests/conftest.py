@@ -145,7 +145,16 @@ def vector_set(tmp_path: Path) -> Callable[..., tuple[Path, list[Path]]]:
 
     shards : {file name: number of objects}, whose sum is N. Images are tiny, since nobody looks at them.
     """
+    return write_vector_set(tmp_path)
 
+
+@pytest.fixture(scope="session")
+def vector_set_in() -> Callable[[Path], Callable[..., tuple[Path, list[Path]]]]:
+    """As `vector_set`, in a folder of one's own: what several tests share lies outside their own."""
+    return write_vector_set
+
+
+def write_vector_set(folder: Path) -> Callable[..., tuple[Path, list[Path]]]:
     def write(
         vectors: Any,
         columns: dict[str, Any],
@@ -165,23 +174,23 @@ def vector_set(tmp_path: Path) -> Callable[..., tuple[Path, list[Path]]]:
         for name, n in shards.items():
             part = slice(start, start + n)
             units = {column: Column("px" if column in ("x", "y") else "") for column in columns}
-            with write_samples(tmp_path / name, about, units) as writer:
+            with write_samples(folder / name, about, units) as writer:
                 ids = [f"o{row}" for row in range(start, start + n)]
                 images = np.full((n, 1, 16, 16), 7, np.uint8)
                 writer.append(ids, images, {column: values[part] for column, values in columns.items()})
             start += n
-        paths = [tmp_path / name for name in shards]
+        paths = [folder / name for name in shards]
         samples = Samples(paths)
         rows = [int(name[1:]) for name in samples.ids.astype(str)]
         write_embeddings(
-            tmp_path / "embeddings.h5",
+            folder / "embeddings.h5",
             samples.ids,
             iter([vectors[rows]]),
             dimensions=vectors.shape[1],
             dtype=dtype,
             made_from={"samples": samples.content_hash},
         )
-        return tmp_path / "embeddings.h5", paths
+        return folder / "embeddings.h5", paths
 
     return write
 

@@ -11,9 +11,9 @@ import pytest
 from lookalike.cli import main
 from lookalike.embeddings import write_embeddings
 from lookalike.errors import InputError
+from lookalike.indexer.lists_file import ListWriter
 from lookalike.indexer.neighbors import pair_builder
 from lookalike.indexer.planning import Rates, measure_rates, plan, read_sample
-from lookalike.indexer.store import ListWriter
 from lookalike.indexer.windows import everyone, ranges
 
 

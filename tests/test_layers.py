@@ -25,6 +25,7 @@ LAYERS = [
         "onnx_files",
         "provenance",
         "progress",
+        "sizes",
         "proportions",
         "about",
         "events",

@@ -23,18 +23,9 @@ from lookalike.files import write_json
 from lookalike.hashing import combine
 from lookalike.indexer.export import export_lists
 from lookalike.indexer.export_formats import WRITERS
-from lookalike.indexer.store import (
-    KIND,
-    MANIFEST,
-    NEIGHBORS,
-    BelongsTo,
-    ListWriter,
-    Manifest,
-    StoredFile,
-    publish,
-    sha256_of,
-    version_folder,
-)
+from lookalike.indexer.lists_file import KIND, NEIGHBORS, ListWriter
+from lookalike.indexer.manifest import MANIFEST, BelongsTo, Manifest, StoredFile, sha256_of
+from lookalike.indexer.store import publish, version_folder
 from lookalike.samples import Samples
 from lookalike.samples_writer import write_samples
 

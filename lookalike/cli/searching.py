@@ -40,8 +40,9 @@ def index(
         typer.Option(help="column:half-width, e.g. mag:0.5 or log(pt):0.1, or none (default: the domain's usual one)"),
     ] = None,
     checkpoint: Annotated[Path | None, typer.Option(help="The encoder's folder, for picture queries.")] = None,
+    memory: Annotated[str, typer.Option(help="Memory the build keeps to, e.g. 4GiB or 500MB.")] = "1GiB",
 ) -> None:
-    """Store every object's exact k most similar ones within its window.
+    """Store every object's exact k most similar ones within its window; one that was stopped goes on where it was.
 
     Example: lookalike index embeddings.h5 --samples samples.h5 --checkpoint checkpoints/mine --out INDEX -k 100
     or, of any model's vectors: lookalike index vectors.npy --catalog table.csv --id-column name --out INDEX
@@ -49,7 +50,9 @@ def index(
     from lookalike.indexer.index import build_index
     from lookalike.indexer.own_vectors import index_vectors, is_vectors, samples_of_ours
     from lookalike.indexer.windows import USUAL, Window
+    from lookalike.sizes import parse_size
 
+    budget = parse_size(memory)
     chosen = None if window == "none" else window or USUAL
     if is_vectors(embeddings):
         made = index_vectors(
@@ -63,12 +66,13 @@ def index(
             k=k,
             window=chosen,
             checkpoint=checkpoint,
+            budget=budget,
         )
         report, notes, shards = made.built, [*made.notes, *made.built.notes], list(made.samples)
     else:
         own = {"catalog": catalog, "id-column": id_column, "array": array, "dtype": dtype}
         shards = list(samples_of_ours(embeddings, samples, own))
-        report = build_index(embeddings, shards, out, k=k, window=chosen, checkpoint=checkpoint)
+        report = build_index(embeddings, shards, out, k=k, window=chosen, checkpoint=checkpoint, budget=budget)
         notes = list(report.notes)
     for note in notes:
         say(note)
@@ -266,6 +270,9 @@ def gc(
     index: Annotated[Path, typer.Argument(help="Index folder.")],
     *,
     keep: Annotated[int, typer.Option(help="Newest versions kept; the one that is served always is.")] = 2,
+    unfinished_days: Annotated[
+        float, typer.Option(help="Days that a stopped build is kept after it was last saved.")
+    ] = 7.0,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go, and remove nothing.")] = False,
     json: Json = False,
 ) -> None:
@@ -275,7 +282,7 @@ def gc(
     """
     from lookalike.indexer.collect import collect
 
-    found = collect(index, keep=keep, dry_run=dry_run)
+    found = collect(index, keep=keep, unfinished_days=unfinished_days, dry_run=dry_run)
     if json:
         show(found.to_json(), json)
         return
@@ -283,3 +290,29 @@ def gc(
         print(name)
     count = f"{len(found.removed):,} {'to remove' if dry_run else 'removed'}"
     print(f"{count}, {counted(found.bytes, 'byte')}; kept {', '.join(found.kept)}.")
+    for name in found.unfinished:
+        print(f"{name} is kept: a stopped build, which the same `lookalike index` goes on with.")
+
+
+@app.command()
+def repair(
+    index: Annotated[Path, typer.Argument(help="Index folder.")],
+    *,
+    samples: Samples = None,
+    embeddings: Embeddings = None,
+    json: Json = False,
+) -> None:
+    """Make a damaged index good again: only the lists that were altered are computed.
+
+    Example: lookalike repair INDEX
+    """
+    from lookalike.indexer.repair import repair as run
+
+    made = run(index, samples=samples, embeddings=embeddings)
+    if json:
+        show(made.to_json(), json)
+        return
+    for line in (*made.found, *made.done):
+        print(line)
+    if not made.found:
+        print(f"Every file of version {made.version} is as it was written; nothing was done.")

@@ -21,7 +21,7 @@ from lookalike.errors import CorruptError, InputError, NotFoundError
 from lookalike.indexer.audit_report import AuditReport, Chosen, forget, keep
 from lookalike.indexer.audit_rows import choose, compare, recompute, window_values
 from lookalike.indexer.sky import SkyIndex
-from lookalike.indexer.store import Index
+from lookalike.indexer.store import Index, repair_hint
 from lookalike.progress import progress
 
 __all__ = ["AuditReport", "verify"]
@@ -115,7 +115,7 @@ def _hash_files(index: Index) -> int:
             while block := file.read(2**20):
                 digest.update(block)
         if digest.hexdigest() != stored.sha256:
-            raise CorruptError(f"{index.path / name} was altered; build the index again with `lookalike index`.")
+            raise CorruptError(f"{index.path / name} was altered; {repair_hint(index.folder)}.")
     return len(recorded) + 1
 
 

@@ -24,15 +24,6 @@ MOST_QUERIES = 1024  # per block: more only widens the edges
 Search = Callable[[Vectors, Vectors, int], tuple[Similarities, Places]]
 
 
-def by_search(
-    near: Sorted, ranges: Ranges, k: int, search: Search, memory_bytes: int, length: float
-) -> Iterator[Found]:
-    """The lists of all places, block by block; see `exact_neighbors`. length : an upper bound of the vectors'."""
-    builder = _Builder(near, ranges, k, float32_error(near.dimensions, length, length), search, memory_bytes)
-    for start in range(0, len(ranges.order), builder.queries):
-        yield builder.block(start, min(start + builder.queries, len(ranges.order)))
-
-
 class _Best:
     """The running best of a block of queries: float32 scores (q, width) and their places, in no order."""
 
@@ -56,11 +47,18 @@ class _Best:
         return np.take_along_axis(self.score, best, 1).astype(np.float64), np.take_along_axis(self.place, best, 1)
 
 
-class _Builder:
-    """What all blocks share. A place is a position in the sorted order, `error` the proven float32 error."""
+class BlockBuilder:
+    """What all blocks share. A place is a position in the sorted order; length : an upper bound of the vectors'.
 
-    def __init__(self, near: Sorted, ranges: Ranges, k: int, error: float, search: Search, memory_bytes: int) -> None:
-        self.near, self.ranges, self.k, self.error, self.search = near, ranges, k, error, search
+    done : the lists of places before it were given out. Nothing else is held from block to block.
+    """
+
+    standing = None
+    open_bytes = 0
+
+    def __init__(self, near: Sorted, ranges: Ranges, k: int, search: Search, memory_bytes: int, length: float) -> None:
+        self.near, self.ranges, self.k, self.search = near, ranges, k, search
+        self.error, self.done = float32_error(near.dimensions, length, length), 0  # proven, of float32 scores
         self.width = k + max(MARGIN, k // 8)
         d = near.dimensions
         per_query = 8 * d + 64 * self.width
@@ -69,6 +67,28 @@ class _Builder:
         self.inner_tile = int(max(memory_bytes // 4 // (8 * d), 1))
         self.edge_tile = int(max(memory_bytes // 4 // (8 * d + 16 * self.queries), 1))
         self.kept = memory_bytes // 8 // 8  # places an exhaustive pass may keep, if every candidate ties
+
+    @property
+    def step(self) -> int:
+        return self.queries
+
+    @property
+    def stripe(self) -> int:
+        return len(self.ranges.order)
+
+    def blocks(self, begin: int = 0, standing: object = None) -> Iterator[Found]:
+        """The lists of all places from `begin` on, block by block."""
+        self.done = begin
+        for start, stop in _tiles(begin, len(self.ranges.order), self.queries):
+            found = self.block(start, stop)
+            self.done = stop
+            yield found
+
+    def at(self, places: Places) -> Iterator[Found]:
+        """The lists of some places, ascending."""
+        for run in np.split(places, np.flatnonzero(np.diff(places) != 1) + 1) if len(places) else []:
+            for start, stop in _tiles(int(run[0]), int(run[-1]) + 1, self.queries):
+                yield self.block(start, stop)
 
     def block(self, start: int, stop: int) -> Found:
         """The lists of the queries at places start..stop."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,39 +12,51 @@ from lookalike.errors import InputError
 from lookalike.files import PARTIAL, lock
 from lookalike.indexer.inputs import unneeded_inputs
 from lookalike.indexer.store import VERSION, extras_folder, number, read_current, version_folder, versions
+from lookalike.indexer.unfinished import last_saved, unfinished
 
 KEEP = 2
+DAYS = 7.0  # for which an unfinished build is kept after it was last saved
 
 
 @dataclass(frozen=True)
 class Collected:
-    """What was removed, or with `dry_run` would be: paths within the folder, and the bytes they held."""
+    """What was removed, or with `dry_run` would be: paths within the folder, and the bytes they held.
+
+    kept : versions. unfinished : builds that were stopped and are kept, since they can be gone on with.
+    """
 
     removed: tuple[str, ...]
     kept: tuple[str, ...]
     bytes: int
     dry_run: bool
+    unfinished: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self) | {"removed": list(self.removed), "kept": list(self.kept)}
+        lists = {"removed": list(self.removed), "kept": list(self.kept), "unfinished": list(self.unfinished)}
+        return asdict(self) | lists
 
 
-def collect(folder: Path, *, keep: int = KEEP, dry_run: bool = False) -> Collected:
+def collect(folder: Path, *, keep: int = KEEP, unfinished_days: float = DAYS, dry_run: bool = False) -> Collected:
     """Remove all but the served version and the `keep` newest up to it, and what killed builds left.
 
-    What was added to a version (extras) or is kept for it (inputs) goes with the last one that needs it. Needs the
-    builder's lock (LockedError). A process that has a version open keeps it until it closes it.
-    Errors: InputError for keep < 1; NotFoundError, CorruptError where the served version is not known.
+    What was added to a version (extras) or is kept for it (inputs) goes with the last one that needs it.
+    unfinished_days : a stopped build that can be gone on with is kept for so long after it was last saved. Needs the
+    builder's lock (LockedError), so that none goes on meanwhile. A process that has a version open keeps it until it
+    closes it. Errors: InputError for keep < 1; NotFoundError, CorruptError where the served version is not known.
     """
     if keep < 1:
         raise InputError(f"At least 1 version is kept, but keep = {keep} was given.")
+    if not unfinished_days >= 0:
+        raise InputError(f"Unfinished builds are kept for 0 days or more, but {unfinished_days} was given.")
     folder = Path(folder)
     read_current(folder)  # what is no index gets no lock beside it
     with lock(folder):
         current, _ = read_current(folder)
         published = [name for name in versions(folder) if number(name) <= number(current)]
         kept = sorted({current, *published[-keep:]}, key=number)
+        going = [path for path in unfinished(folder) if time.time() - last_saved(path) < unfinished_days * 86400]
         spared = {path for name in kept for path in (version_folder(folder, name), extras_folder(folder, name))}
+        spared |= set(going)
         inside = [path for part in ("versions", "extras") for path in sorted((folder / part).glob("*"))]
         old = [path for path in inside if path not in spared and _ours(path)]
         old += unneeded_inputs(folder, kept)
@@ -52,7 +65,8 @@ def collect(folder: Path, *, keep: int = KEEP, dry_run: bool = False) -> Collect
         if not dry_run:
             for path in old:
                 _remove(path)
-    return Collected(tuple(path.relative_to(folder).as_posix() for path in old), tuple(kept), size, dry_run)
+    names = [tuple(path.relative_to(folder).as_posix() for path in paths) for paths in (old, going)]
+    return Collected(names[0], tuple(kept), size, dry_run, names[1])
 
 
 def _ours(path: Path) -> bool:

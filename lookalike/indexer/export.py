@@ -23,7 +23,8 @@ from lookalike.files import atomic_path, file_output, lock
 from lookalike.indexer.export_columns import OWN, Rows, Sheet
 from lookalike.indexer.export_formats import WRITERS, metadata_path, write_metadata
 from lookalike.indexer.export_ids import Wanted, wanted_rows
-from lookalike.indexer.store import NEIGHBORS, Index
+from lookalike.indexer.lists_file import NEIGHBORS
+from lookalike.indexer.store import Index
 from lookalike.progress import progress
 from lookalike.provenance import WAYS_OUT, refuse_input
 from lookalike.samples import Samples
@@ -195,7 +196,7 @@ def _read(index: Index, file: BinaryIO, objects: NDArray[np.int64], k: int) -> t
     if run:
         rows, similarity = (_read_run(index, file, name, objects, k) for name in ("neighbor_row", "similarity"))
     else:
-        rows, similarity = index.neighbor_row[objects, :k], index.similarity[objects, :k]
+        rows, similarity = index.checked(objects, k)
     if rows.size and (rows.max() >= index.n or rows.min() < -1):
         raise _altered(index)
     return rows, similarity

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from lookalike.errors import LookalikeError
 from lookalike.files import read_json
-from lookalike.indexer.store import MANIFEST, Manifest, version_folder
+from lookalike.indexer.manifest import MANIFEST, Manifest
+from lookalike.indexer.store import version_folder
 
 FOLDER = "inputs"
 

@@ -6,21 +6,30 @@ Whichever way, the lists are the same to the last bit: ranking is by (−similar
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import faiss
 
 from lookalike.errors import InputError
-from lookalike.indexer.blocks import Search, by_search
+from lookalike.indexer.blocks import BlockBuilder, Search
 from lookalike.indexer.ordered import Found, Sorted, Vectors, longest
 from lookalike.indexer.pairs import PairBuilder
 from lookalike.indexer.scores import Scores, multiplies_bfloat16, scores_for
 from lookalike.indexer.similarity import Similarities
 from lookalike.indexer.windows import Places, Ranges
 
+Builder = PairBuilder | BlockBuilder
 GPU_LIMIT = 2048  # neighbors faiss can select on a GPU
 
 
-def exact_neighbors(
+def exact_neighbors(vectors: Vectors, ranges: Ranges, k: int, **options: Any) -> Iterator[Found]:
+    """Yield the lists of all objects in `ranges`, block by block; see `builder_of`."""
+    built = builder_of(vectors, ranges, k, **options)
+    if len(ranges.order):
+        yield from built.blocks()
+
+
+def builder_of(
     vectors: Vectors,
     ranges: Ranges,
     k: int,
@@ -29,8 +38,8 @@ def exact_neighbors(
     search: Search | None = None,
     max_length: float | None = None,
     scores: Scores | None = None,
-) -> Iterator[Found]:
-    """Yield the lists of all objects in `ranges`, block by block; objects without a window value are not among them.
+) -> Builder:
+    """What finds the lists of all objects in `ranges`; objects without a window value are not among them.
 
     vectors : (N, D) float32 or float16, normalized, in memory or mapped. k : neighbors per object, ≥ 1.
     memory_bytes : about how much is held at once, whatever N is; results never depend on it.
@@ -39,14 +48,11 @@ def exact_neighbors(
     """
     if k < 1:
         raise InputError(f"k must be at least 1, but {k} was given.")
-    if not len(ranges.order):
-        return
     length = longest(vectors) if max_length is None else max_length
     near = Sorted(vectors, ranges.order, memory_bytes // 4)
     if search is not None:
-        yield from by_search(near, ranges, k, search, memory_bytes, length)
-        return
-    yield from _pairs(near, ranges, k, memory_bytes, length, scores).blocks()
+        return BlockBuilder(near, ranges, k, search, memory_bytes, length)
+    return _pairs(near, ranges, k, memory_bytes, length, scores)
 
 
 def pair_builder(

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import mmap
+import os
+import weakref
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.errors import InputError
-from lookalike.indexer.similarity import Similarities, similarities
+from lookalike.errors import CorruptError, InputError
+from lookalike.indexer.similarity import BLOCK_BYTES, Similarities, similarities
 from lookalike.indexer.windows import Places
 
 LENGTH_TOLERANCE = 0.01  # stored vectors are normalized, up to the rounding of float16
@@ -27,10 +30,47 @@ class Found:
     exhaustive: int  # queries the fast search could not prove complete
 
 
+class FileRows:
+    """Rows of a mapped array read from its file instead: of what is mapped each row would count as memory, and the
+    system maps up to some MiB around it. CorruptError where the file is another by now.
+    """
+
+    def __init__(self, mapped: np.memmap[Any, Any]) -> None:
+        self._file = os.open(str(mapped.filename), os.O_RDONLY)
+        weakref.finalize(self, os.close, self._file)
+        self._offset, self._dtype, self._tail = mapped.offset, mapped.dtype, mapped.shape[1:]
+        self._width = mapped.itemsize * int(np.prod(self._tail))
+        some = np.linspace(0, len(mapped) - 1, 3).astype(np.int64) if len(mapped) else np.empty(0, np.int64)
+        if self[some].tobytes() != mapped[some].tobytes():
+            raise CorruptError(f"{mapped.filename} was replaced while it was read; start again.")
+
+    def __getitem__(self, rows: Places) -> Vectors:
+        """Vectors (s, D) as stored; rows that follow each other are read at once."""
+        out = np.empty((len(rows), *self._tail), self._dtype)
+        ends = np.flatnonzero(np.diff(rows) != 1) + 1
+        for start, stop in zip([0, *ends], [*ends, len(rows)], strict=True):
+            view = out[start:stop].data.cast("B") if stop > start else memoryview(b"")
+            place = self._offset + int(rows[start]) * self._width if len(view) else 0
+            while len(view):
+                count = os.preadv(self._file, [view], place)
+                if not count:
+                    raise CorruptError("The embeddings were cut short while they were read; start again.")
+                place, view = place + count, view[count:]
+        return out
+
+
+def release(vectors: Vectors) -> None:
+    """Give a mapped file's pages back; they stay in the system's cache."""
+    held = getattr(vectors, "_mmap", None)
+    if held is not None and hasattr(mmap, "MADV_DONTNEED"):
+        held.madvise(mmap.MADV_DONTNEED)
+
+
 def longest(vectors: Vectors) -> float:
     """An upper bound of all lengths; InputError names rows that are not normalized, zero or not finite."""
-    most, step = 0.0, max(1, 2**21 // vectors.shape[1])
+    most, step = 0.0, max(1, 2**20 // vectors.shape[1])
     for start in range(0, len(vectors), step):
+        release(vectors)
         block = vectors[start : start + step].astype(np.float64)
         length = np.sqrt(np.einsum("nd,nd->n", block, block))
         bad = np.flatnonzero(~(np.abs(length - 1) <= LENGTH_TOLERANCE))
@@ -42,28 +82,37 @@ def longest(vectors: Vectors) -> float:
 
 
 class Sorted:
-    """The vectors in window order: a copy in memory where it fits, else gathered from the file as needed."""
+    """The vectors in window order: a copy in memory where it fits, else read from the file as needed."""
 
     def __init__(self, vectors: Vectors, order: Places, memory_bytes: int) -> None:
         self.order = order
         self.dimensions = vectors.shape[1]
-        in_order = len(order) == len(vectors) and bool((order == np.arange(len(order))).all())
-        fits = len(order) * vectors.shape[1] * vectors.itemsize <= memory_bytes
-        self._gather = not (in_order or fits)
-        self._vectors = vectors if in_order or self._gather else vectors[order]
+        self._held: Vectors | None = None
+        if len(order) * vectors.shape[1] * vectors.itemsize <= memory_bytes:
+            self._held = vectors[order]
+        elif not isinstance(vectors, np.memmap) and bool((np.diff(order) == 1).all()) and len(order) == len(vectors):
+            self._held = vectors  # in memory already, and in order
+        self._file: Any = FileRows(vectors) if isinstance(vectors, np.memmap) else vectors
+        release(vectors)
 
     def run(self, start: int, stop: int) -> Vectors:
         """Vectors (stop − start, D) as contiguous float32."""
-        rows = self._vectors[self.order[start:stop]] if self._gather else self._vectors[start:stop]
+        rows = self._file[self.order[start:stop]] if self._held is None else self._held[start:stop]
         return np.ascontiguousarray(rows, dtype=np.float32)
 
     def at(self, places: Places) -> Vectors:
         """Vectors (s, D) at some places as contiguous float32."""
-        rows = self._vectors[self.order[places]] if self._gather else self._vectors[places]
+        rows = self._file[self.order[places]] if self._held is None else self._held[places]
         return np.ascontiguousarray(rows, dtype=np.float32)
 
     def canonical(self, places: Places, query: int) -> Similarities:
         """Canonical similarities of the vector at place `query` with those at `places`."""
-        if self._gather:
-            return similarities(self._vectors, self.order[places], self._vectors[self.order[query]])
-        return similarities(self._vectors, places, self._vectors[query])
+        if self._held is not None:
+            return similarities(self._held, places, self._held[query])
+        own = self._file[self.order[query : query + 1]][0]
+        step = max(1, BLOCK_BYTES // (4 * self.dimensions))
+        found = [
+            similarities(rows := self._file[self.order[places[start : start + step]]], np.arange(len(rows)), own)
+            for start in range(0, len(places), step)
+        ]
+        return np.concatenate(found) if found else np.empty(0, np.float32)

@@ -114,6 +114,7 @@ def index_vectors(
     dtype: str | None = None,
     checkpoint: Path | None = None,
     memory_bytes: int = MEMORY_BYTES,
+    budget: int | None = None,
     quiet: bool = False,
 ) -> OwnReport:
     """Build a version of the index folder `out` from vectors (N, D) of any model, and a table of N rows in their order.
@@ -122,8 +123,8 @@ def index_vectors(
     Parquet, FITS, VOTable or ECSV; without it there are ids alone. samples : instead of a catalog, files of ours whose
     objects the vectors are, in their order. id_column : of the catalog; without it a column
     `id`, else rows are named by their numbers from 0. dtype : float32 or float16, as which the unit vectors are
-    stored; by default float16 for vectors of float16, else float32. k, window, checkpoint, memory_bytes : as for
-    `build_index`, but that a k that was asked for and is above N − 1 is refused.
+    stored; by default float16 for vectors of float16, else float32. k, window, checkpoint, memory_bytes, budget :
+    as for `build_index`, but that a k that was asked for and is above N − 1 is refused.
 
     What is wrong with either file is an InputError or NotFoundError before anything is written; vectors are read
     through once for that. Both are then stored in `out/inputs/`; memory holds the catalog and a block of vectors.
@@ -161,6 +162,7 @@ def index_vectors(
             window=window,
             checkpoint=checkpoint,
             memory_bytes=memory_bytes,
+            budget=budget,
             quiet=quiet,
             held=True,
         )

@@ -54,6 +54,22 @@ class Tally:
 
 
 @dataclass
+class Standing:
+    """Where a build stands between two steps, enough to go on from there.
+
+    start, stop : places of the stripe. done : the lists of places before it were given out. asked : those before it
+    have been queries. opened : lists of places done..opened are open, in `lists`.
+    """
+
+    start: int
+    stop: int
+    done: int
+    asked: int
+    opened: int
+    lists: Lists
+
+
+@dataclass
 class _Held:
     """What a thread keeps from tile to tile: memory, and what it counted."""
 
@@ -75,7 +91,14 @@ class _Stripe:
 
 
 class PairBuilder:
-    """What all tiles of a build share; a place is a position in the window's order."""
+    """What all tiles of a build share; a place is a position in the window's order.
+
+    standing : after each block that `blocks` yields, where the build is; it fits to builders of equal `slots`, `step`
+    and `stripe`. done : the lists of places before it were given out.
+    """
+
+    standing: Standing | None = None
+    _begin = 0
 
     def __init__(self, near: Sorted, ranges: Ranges, k: int, scores: Scores, memory_bytes: int, length: float) -> None:
         self.near, self.ranges, self.k, self.scores, self.length = near, ranges, k, scores, length
@@ -95,6 +118,7 @@ class PairBuilder:
             self.together = 1 if self.together <= len(self.held) else len(self.held)
         self.rolling = self._reach() <= fit
         self.slots, self.stripe = (self._reach(), n) if self.rolling else (fit, fit)
+        self.step = self.rows * self.together  # queries between two times at which the build could be taken up again
 
     def _reach(self) -> int:
         """How many lists are open at once, at most, for the blocks of queries that are gone through together."""
@@ -107,12 +131,37 @@ class PairBuilder:
         """What all threads did."""
         return Tally(sum(held.scored for held in self.held), sum(held.settled for held in self.held), self.alone)
 
-    def blocks(self) -> Iterator[Found]:
-        """The lists of all objects, block by block."""
+    @property
+    def done(self) -> int:
+        return self._begin if self.standing is None else self.standing.done
+
+    @property
+    def open_bytes(self) -> int:
+        """How much the open lists can take."""
+        return self.slots * (8 * room(self.k) + 16)
+
+    def begun(self, start: int, stop: int) -> Standing:
+        """The beginning of a stripe."""
+        return Standing(start, stop, start, start, start, Lists(self.slots, self.k))
+
+    def blocks(self, begin: int = 0, standing: Standing | None = None) -> Iterator[Found]:
+        """The lists of all objects from place `begin` on, block by block; after some steps a block has no lists.
+
+        standing : of an equal builder, to go on from. Without one a stripe begins at `begin` or, so that no more lists
+        are open than there is room for, at the step before.
+        """
         n = len(self.ranges.order)
+        self._begin = begin
+        if begin >= n and standing is None:
+            return
         self._look_at_scores(min(n, SMALL))
-        for start in range(0, n, max(self.stripe, 1)):
-            yield from self._stripe(start, min(start + self.stripe, n))
+        if standing is not None:
+            yield from self._stripe(standing)
+            begin = standing.stop
+        elif self.rolling:
+            begin -= begin % self.step
+        for start in range(begin, n, max(self.stripe, 1)):
+            yield from self._stripe(self.begun(start, min(start + self.stripe, n)))
 
     def _look_at_scores(self, n: int) -> None:
         """Whether the scores of a small tile keep their bound: of other pairs only those good enough are looked at.
@@ -126,22 +175,33 @@ class PairBuilder:
         self._tile(stripe, (0, n), (0, n), 2, _Held())
         stripe.lists.close(0, n, 1)
 
-    def _stripe(self, start: int, stop: int) -> Iterator[Found]:
-        """The lists of places start..stop; they are closed as soon as they are complete."""
-        grid = list(_tiles(start, stop, self.rows))
-        stripe = _Stripe(start, stop, Lists(self.slots, self.k), [threading.Lock() for _ in grid])
-        opened = 0  # blocks of the grid
-        for first in range(0, len(grid), self.together):
+    def _stripe(self, at: Standing) -> Iterator[Found]:
+        """The lists of a stripe from where it stands; they are closed as soon as they are complete."""
+        grid = list(_tiles(at.start, at.stop, self.rows))
+        stripe = _Stripe(at.start, at.stop, at.lists, [threading.Lock() for _ in grid])
+        self.standing = at
+        yield from self._finished(at)
+        for first in range((at.asked - at.start) // self.rows, len(grid), self.together):
+            if at.asked == at.stop:  # its last block may be narrower than the others
+                break
             queries = grid[first : first + self.together]
-            inside = min(int(self.ranges.high[queries[-1][1] - 1]), stop)  # candidates beyond it have no open list
-            until = -(-(inside - start) // self.rows)
-            self._share(grid[opened:until], lambda block, _: stripe.lists.open(*block, self._needed(*block)))
-            opened = until
+            inside = min(int(self.ranges.high[queries[-1][1] - 1]), at.stop)  # candidates beyond it have no open list
+            opened, until = (-(-(place - at.start) // self.rows) for place in (at.opened, inside))
+            self._share(grid[opened:until], lambda block, _: at.lists.open(*block, self._needed(*block)))
+            at.opened = max(at.opened, min(at.start + until * self.rows, at.stop))
             self._share(queries, lambda block, held: self._queries(stripe, block, held))
-            if self.rolling:
-                yield from (self._closed(stripe.lists, a, b) for a, b in queries)
-        if not self.rolling:
-            yield from (self._closed(stripe.lists, a, b) for a, b in grid)
+            at.asked = queries[-1][1]
+            yield from self._finished(at)
+
+    def _finished(self, at: Standing) -> Iterator[Found]:
+        """Give out the lists that are complete; a block without any where none is yet."""
+        until = at.asked if self.rolling or at.asked == at.stop else at.done
+        if until == at.done:
+            yield Found(self.near.order[:0], np.empty((0, self.k), np.int64), np.empty((0, self.k), np.float32), 0)
+        for a, b in _tiles(at.done, until, self.rows):
+            found = self._closed(at.lists, a, b)
+            at.done = b
+            yield found
 
     def _share(self, blocks: Sequence[Block], work: Callable[[Block, _Held], None]) -> None:
         """Do the work of all blocks, each thread taking another when it has done one."""

@@ -224,7 +224,7 @@ class Searcher:
 
         usual : the conditions are the index's own window around the object's own value.
         """
-        stored: Rows = self.index.neighbor_row[row].astype(np.int64)  # (k,)
+        stored: Rows = self.index.stored(row)[0].astype(np.int64)  # (k,)
         stored = stored[: int(np.searchsorted(stored < 0, True))]
         over = self._overlap(row, stored, max_overlap)
         meet = np.ones(len(stored), np.bool_)  # of the lists' own window, if nothing else was asked for
@@ -240,7 +240,7 @@ class Searcher:
             return None
         end = int(kept[-1]) if 0 < last == len(kept) else len(stored)
         left_out = int((meet & over)[:end].sum())
-        return Found(stored[kept], self.index.similarity[row][kept], left_out, "stored")
+        return Found(stored[kept], self.index.stored(row)[1][kept], left_out, "stored")
 
     def _search(
         self,

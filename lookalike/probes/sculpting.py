@@ -153,7 +153,7 @@ def _pairs(
         within = ranges(index.window.values(samples), index.window.half_width)
     usable = np.flatnonzero(np.isfinite(values[within.order]))  # places in the window's order
     places = np.sort(random.permutation(usable)[:most])
-    lists = np.asarray(index.neighbor_row[within.order[places], :k], np.int64)  # (Q, k)
+    lists = np.asarray(index.checked(within.order[places], k)[0], np.int64)  # (Q, k)
     low, high = within.low[places, None], within.high[places, None]
     # Uniform over the window without the query itself, whose place is stepped over.
     drawn = low + np.floor(random.random(lists.shape) * np.maximum(high - low - 1, 1)).astype(np.int64)
