@@ -10,14 +10,16 @@ from typing import Annotated, Any
 import typer
 
 from lookalike.cli.common import Checkpoint, Embeddings, Json, Out, Samples, app, say, show
-from lookalike.wording import counted
+from lookalike.wording import counted, top_share
 
 
 @app.command()
 def index(
-    embeddings: Annotated[Path, typer.Argument(help="Embeddings file.")],
+    embeddings: Annotated[Path | None, typer.Argument(help="Embeddings file.")] = None,
     *,
-    samples: Annotated[list[Path], typer.Option("--samples", help="Its samples files; repeat for several shards.")],
+    samples: Annotated[
+        list[Path] | None, typer.Option("--samples", help="Its samples files; repeat for several shards.")
+    ] = None,
     out: Out,
     k: Annotated[int | None, typer.Option("-k", min=1, help="Neighbors stored per object (default: 999).")] = None,
     window: Annotated[
@@ -25,14 +27,29 @@ def index(
         typer.Option(help="column:half-width, e.g. mag:0.5 or log(pt):0.1, or none (default: the domain's usual one)"),
     ] = None,
     checkpoint: Annotated[Path | None, typer.Option(help="The encoder's folder, for picture queries.")] = None,
+    append: Annotated[bool, typer.Option("--append", help="Add these objects to the index that --out is.")] = False,
+    retract: Annotated[
+        str | None, typer.Option(metavar="IDS", help="Take these objects out of it: a file of ids, or a list a,b,c.")
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Folder for the files of a set that grew or shrank (default: OUT-data).")
+    ] = None,
 ) -> None:
     """Store every object's exact k most similar ones within its window.
 
     Example: lookalike index embeddings.h5 --samples samples.h5 --checkpoint checkpoints/mine --out INDEX -k 100
     """
+    if append or retract is not None:
+        _grow(embeddings, samples, out, k, window, checkpoint, append, retract, data)
+        return
+    from lookalike.errors import InputError
     from lookalike.indexer.index import build_index
     from lookalike.indexer.windows import USUAL, Window
 
+    if embeddings is None or not samples:
+        raise InputError("An index is built from an embeddings file and its --samples; give both.")
+    if data is not None:
+        raise InputError("--data is for --append and --retract; a build writes to --out alone.")
     chosen = None if window == "none" else window or USUAL
     report = build_index(embeddings, samples, out, k=k, window=chosen, checkpoint=checkpoint)
     for note in report.notes:
@@ -47,6 +64,47 @@ def index(
             f"{counted(report.k, 'neighbor')}, since fewer lie within {within} of {them}{rest}."
         )
     print(f"Index version {report.version} of {counted(report.n, 'object')}, k = {report.k}, in {out}")
+
+
+def _grow(
+    embeddings: Path | None,
+    samples: list[Path] | None,
+    out: Path,
+    k: int | None,
+    window: str | None,
+    checkpoint: Path | None,
+    append: bool,
+    retract: str | None,
+    data: Path | None,
+) -> None:
+    """Add objects to an index or take some out, and say what that took."""
+    from lookalike.errors import InputError
+    from lookalike.indexer import grow
+
+    if window is not None or checkpoint is not None:
+        raise InputError(
+            "--append and --retract keep an index's --window and --checkpoint; build again to change them."
+        )
+    if append and retract is not None:
+        raise InputError("Objects are added (--append) or taken out (--retract), one after the other; give one.")
+    if retract is not None:
+        if embeddings is not None or samples:
+            raise InputError("--retract needs no embeddings and no --samples: the index knows its own.")
+        report = grow.retract(out, grow.retracted_ids(retract), k=k, data=data)
+        done = f"{counted(report.retracted, 'object')} retracted"
+    else:
+        if embeddings is None or not samples:
+            raise InputError("--append needs the embeddings file of the new objects and its --samples; give both.")
+        report = grow.append(out, embeddings, samples, k=k, data=data)
+        done = f"{counted(report.added, 'object')} added"
+    for note in report.notes:
+        say(note)
+    say(
+        f"{counted(report.searched, 'list')} searched anew, {report.entered:,} entered by a new object; "
+        f"{counted(report.scored, 'pair')} scored, where a full build has {report.full_build:,}."
+    )
+    say(f"The embeddings of the new set are in {report.embeddings}; its samples: {', '.join(report.samples)}.")
+    print(f"{done}: index version {report.version} of {counted(report.n, 'object')}, k = {report.k}, in {out}")
 
 
 @app.command()
@@ -94,9 +152,11 @@ def search(
         say(note)
     how = "the stored list" if found.source == "stored" else "a live search"
     say(f"index version {found.index_version}, {_within(found.window)}, from {how}")
+    calibrated = any(result.random_share is not None for result in found.results)
     for result in found.results:
         values = "  ".join(f"{name}={value}" for name, value in result.columns.items())
-        print(f"{result.rank:5d}  {result.similarity:.6f}  {result.id}  {values}".rstrip())
+        top = f"  {top_share(result.random_share, result.random_share_below):<14}" if calibrated else ""
+        print(f"{result.rank:5d}  {result.similarity:.6f}{top}  {result.id}  {values}".rstrip())
 
 
 def _within(window: Mapping[str, Any] | None) -> str:

@@ -7,13 +7,16 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lookalike.embeddings import Embeddings
 from lookalike.errors import CorruptError, InputError, NotFoundError
 from lookalike.files import atomic_folder, lock, write_json, write_point
 from lookalike.hashing import combine
+from lookalike.indexer.calibration import calibrate
 from lookalike.indexer.footprints import Footprints, view_size
 from lookalike.indexer.store import (
     KIND,
@@ -67,7 +70,7 @@ class BuildReport:
 
 
 @dataclass(frozen=True)
-class _Plan:
+class Plan:
     """Everything that decides what a version holds; two builds with equal plans are the same build."""
 
     k: int
@@ -77,6 +80,11 @@ class _Plan:
     checkpoint: BelongsTo | None
     footprint_px: int
     footprint_from: str
+
+    @property
+    def inputs(self) -> dict[str, str]:
+        """The content hashes of what a version is made from."""
+        return {"samples": self.samples.content_hash, "embeddings": self.embeddings.content_hash}
 
     def made(self, manifest: Manifest) -> bool:
         """Whether a version is what this plan would make, its files still at the recorded places."""
@@ -114,7 +122,7 @@ def build_index(
     """
     began = time.monotonic()
     vectors, data = Embeddings(Path(embeddings)), Samples([Path(path) for path in samples])
-    _check_match(vectors, data)
+    check_match(vectors, data)
     out = Path(out)
     if out.exists() and not out.is_dir():
         raise InputError(f"An index is a folder, but {out} is a file.")
@@ -128,11 +136,13 @@ def build_index(
         notes += [*_without_encoder(plan, current), *_changed(plan, current)]
         if current is not None and plan.made(current.manifest) and current.intact():
             clean(out)
+            calibrate(out, current.version, data, vectors, memory_bytes)
             notes.append(f"{out} already holds this index as version {current.version}; nothing was built.")
             return _report(current.manifest, began, notes, reused=True)
         made = None if finished is None else _opened(out, finished)
         if made is not None and plan.made(made.manifest) and made.intact():
             clean(out, spare=made.version)
+            calibrate(out, made.version, data, vectors, memory_bytes)
             publish(out, made.version)
             notes.append(
                 f"An earlier build had finished version {made.version} of just this index before it was stopped: that "
@@ -140,11 +150,12 @@ def build_index(
             )
             return _report(made.manifest, began, notes, reused=True)
         clean(out)
-        version = f"v{_next(out):06d}"
+        version = f"v{next_version(out):06d}"
         (out / "versions").mkdir(parents=True, exist_ok=True)
         with atomic_folder(version_folder(out, version)) as folder:
             manifest = _build(folder, version, plan, vectors, data, memory_bytes, quiet, notes)
         write_point("index.version")
+        calibrate(out, version, data, vectors, memory_bytes)
         publish(out, version)
         write_point("index.current")
     return _report(manifest, began, notes)
@@ -153,7 +164,7 @@ def build_index(
 def _build(
     folder: Path,
     version: str,
-    plan: _Plan,
+    plan: Plan,
     embeddings: Embeddings,
     samples: Samples,
     memory_bytes: int,
@@ -179,21 +190,43 @@ def _build(
             lengths[found.rows] = (found.neighbor_row >= 0).sum(axis=1)
             write_point("index.block")
             advance(len(found.rows))
-    arrays, hashes = writer.close()
-    text = None if window is None else window.to_json()
-    inputs = {"samples": plan.samples.content_hash, "embeddings": plan.embeddings.content_hash}
-    about = {"kind": KIND, "k": plan.k, "window": text, **inputs}
     settings = {"k": plan.k, "window": str(window) if window else None, "memory_bytes": memory_bytes, "search": how}
-    write_record(folder, build_record("index", settings=settings, inputs=inputs, data=samples.about.source))
+    manifest = close_version(
+        folder, version, plan, writer, lengths, n - len(within.order), embeddings.dimensions, max_length,
+        build_record("index", settings=settings, inputs=plan.inputs, data=samples.about.source),
+    )  # fmt: skip
+    notes.append(f"Searched {how}.")
+    return manifest
+
+
+def close_version(
+    folder: Path,
+    version: str,
+    plan: Plan,
+    writer: ListWriter,
+    lengths: NDArray[np.int64],
+    nan_count: int,
+    dimensions: int,
+    max_length: float,
+    record: dict[str, Any],
+) -> Manifest:
+    """Complete a version's folder once all lists are written, and return its manifest.
+
+    lengths : (N,) neighbors found per object. nan_count : objects without a window value. record : what made it.
+    """
+    arrays, hashes = writer.close()
+    text = None if plan.window is None else plan.window.to_json()
+    about = {"kind": KIND, "k": plan.k, "window": text, **plan.inputs}
+    write_record(folder, record)
     manifest = Manifest(
         version=version,
         content_hash=combine(hashes, about),
-        n=n,
-        dimensions=embeddings.dimensions,
+        n=len(lengths),
+        dimensions=dimensions,
         k=plan.k,
         window=text,
         counts={
-            "without_window_value": n - len(within.order),
+            "without_window_value": nan_count,
             "short_lists": int((lengths < plan.k).sum()),
             "empty_lists": int((lengths == 0).sum()),
         },
@@ -210,7 +243,6 @@ def _build(
         checkpoint=plan.checkpoint,
     )
     write_json(folder / MANIFEST, manifest.model_dump(mode="json"))
-    notes.append(f"Searched {how}.")
     return manifest
 
 
@@ -232,7 +264,7 @@ def _plan(
     asked: int | None,
     window: Window | None,
     checkpoint: Path | None,
-) -> tuple[_Plan, list[str]]:
+) -> tuple[Plan, list[str]]:
     """Check what was asked for, and note where it was changed."""
     n, notes = len(embeddings), []
     k = DEFAULT_K if asked is None else asked
@@ -263,7 +295,7 @@ def _plan(
     why = Footprints.of(samples, size)[1]
     if why and any(pair <= samples.columns.keys() for pair in ({"ra", "dec"}, {"x", "y"})):
         notes.append(why)  # where there are columns that look like positions, one expects them to be used
-    return _Plan(
+    return Plan(
         k,
         window,
         BelongsTo(content_hash=samples.content_hash, paths=tuple(relative(path, out) for path in samples.paths)),
@@ -274,7 +306,7 @@ def _plan(
     ), notes
 
 
-def _without_encoder(plan: _Plan, current: Index | None) -> list[str]:
+def _without_encoder(plan: Plan, current: Index | None) -> list[str]:
     """What a build whose encoder is not named cannot do, above all where the version it replaces could."""
     if plan.checkpoint is None or plan.checkpoint.paths:  # vectors of one's own have no encoder of ours
         return []
@@ -287,7 +319,7 @@ def _without_encoder(plan: _Plan, current: Index | None) -> list[str]:
     ]
 
 
-def _changed(plan: _Plan, current: Index | None) -> list[str]:
+def _changed(plan: Plan, current: Index | None) -> list[str]:
     """What the version served so far answers otherwise: its window and k, and how to have them again."""
     if current is None or (current.window == plan.window and current.k == plan.k):
         return []
@@ -310,7 +342,7 @@ def _told(window: Window | None) -> str:
     return "no window" if window is None else f"the window {window.words}"
 
 
-def _check_match(embeddings: Embeddings, samples: Samples) -> None:
+def check_match(embeddings: Embeddings, samples: Samples) -> None:
     """Refuse embeddings that are not of these samples, naming both."""
     names = ", ".join(map(str, samples.paths))
     made_from = embeddings.made_from.get("samples")
@@ -339,7 +371,7 @@ def _opened(out: Path, version: str | None = None) -> Index | None:
         return None
 
 
-def _next(out: Path) -> int:
+def next_version(out: Path) -> int:
     """The number after the highest that was ever used here."""
     return 1 + max(map(number, versions(out)), default=0)
 

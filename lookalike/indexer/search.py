@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from lookalike.embeddings import Embeddings
 from lookalike.errors import InputError, unknown
 from lookalike.indexer.answer import Answer, Result, Value, plain, shortest
+from lookalike.indexer.calibration import Calibration
 from lookalike.indexer.footprints import DEFAULT_LIMIT, Footprints
 from lookalike.indexer.live import prepared, ranking
 from lookalike.indexer.similarity import similarities
@@ -54,6 +55,7 @@ class Searcher:
         self.manifest: dict[str, Any] = self.index.manifest.model_dump(mode="json")
         self.footprints, self.footprints_note = Footprints.of(self.samples, self.index.manifest.footprint_px)
         self.has_footprints = self.footprints is not None
+        self.calibration = Calibration.of(self.index)
         self._places = (embeddings, checkpoint)
         self._lock = threading.Lock()
         self._embeddings: Embeddings | None = None
@@ -97,7 +99,7 @@ class Searcher:
             self._window_at(center),
             "live" if live else "stored",
             k,
-            self._results(rows, similarity, offset, columns),
+            self._results(rows, similarity, offset, columns, center),
             offset,
             left_out,
             max_overlap,
@@ -146,7 +148,7 @@ class Searcher:
             None if center is None else self._window_at(center),
             "live",
             k,
-            self._results(rows, similarity, offset, columns),
+            self._results(rows, similarity, offset, columns, center),
             offset,
             notes=(*capped, *notes),
         )
@@ -293,8 +295,9 @@ class Searcher:
             return self._window_values
 
     def _results(
-        self, rows: Rows, similarity: NDArray[np.float32], offset: int, columns: Sequence[str]
+        self, rows: Rows, similarity: NDArray[np.float32], offset: int, columns: Sequence[str], center: Value
     ) -> tuple[Result, ...]:
+        shares = self._shares(similarity[offset:], center)
         values = {name: self.samples.values(name, rows[offset:]) for name in columns}
         return tuple(
             Result(
@@ -303,9 +306,19 @@ class Searcher:
                 int(rows[place]),
                 shortest(similarity[place]),
                 {name: plain(values[name][place - offset]) for name in columns},
+                *shares[place - offset],
             )
             for place in range(offset, len(rows))
         )
+
+    def _shares(self, similarity: NDArray[np.float32], center: Value) -> list[tuple[float | None, bool]]:
+        """Of each similarity (n,) the share of random pairs as similar in the window that was applied; see Result."""
+        windowed = self.window is not None
+        if self.calibration is None or (windowed and not isinstance(center, float | int)):
+            return [(None, False)] * len(similarity)
+        x = self._scaled(float(center)) if windowed and isinstance(center, float | int) else None
+        found = self.calibration.shares(x, similarity)
+        return [(None, False) if one is None else (one.share, one.below) for one in found]
 
     def _notes(self, id: str, center: Value, last: int, found: int) -> tuple[str, ...]:
         if self.window is not None and self._undefined(center):
