@@ -85,7 +85,7 @@ def check_parent(output: Path) -> None:
     if not parent.parent.is_dir():
         raise InputError(
             f"The folder of an output is made where it is missing, but none above it: {output} would lie in {parent}, "
-            f"and there is no {parent.parent}."
+            f"and there is no folder {parent.parent}."
         )
 
 

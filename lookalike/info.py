@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import h5py
 from pydantic import TypeAdapter, ValidationError
@@ -19,6 +19,9 @@ from lookalike.provenance import checked_record, read_record, record_of
 from lookalike.samples import KIND as SAMPLES
 from lookalike.samples import Samples, read_kind
 from lookalike.ssl.architectures import EncoderConfig
+
+if TYPE_CHECKING:
+    from lookalike.indexer.store import Index
 
 ONNX = "lookalike ONNX export"
 RECORD = "lookalike build record"
@@ -43,7 +46,10 @@ def describe(path: Path) -> dict[str, Any]:
 
 def _file(path: Path) -> dict[str, Any]:
     if (made := record_of(path)) is not None:
-        return {"kind": RECORD, "of": made.name, "made": checked_record(path), "current": _current(made)}
+        record = checked_record(path)
+        if "command" not in record:  # other tools write a build.json too
+            raise _foreign(path)
+        return {"kind": RECORD, "of": made.name, "made": record, "current": _current(made)}
     if not h5py.is_hdf5(path):
         if path.suffix.lower() == ".onnx" and (about := read_about(path)) is not None:
             return _export(path, about)
@@ -109,7 +115,8 @@ def _folder(path: Path) -> dict[str, Any]:
 
         index = Index(path)
         record = {"made": made} if (made := read_record(index.path)) else {}  # each version has its own
-        return {"kind": "lookalike index", "version": index.version, **index.manifest.model_dump(mode="json"), **record}
+        manifest = index.manifest.model_dump(mode="json")
+        return {"kind": "lookalike index", "version": index.version, **manifest, **_extras(index), **record}
     if (path / "model.safetensors").exists():
         from lookalike.ssl.description import CONFIG, read_config, wait_for_replacement
 
@@ -124,6 +131,31 @@ def _folder(path: Path) -> dict[str, Any]:
     if has_manifest(path):
         return _embeddings(Embeddings(path))
     raise _foreign(path)
+
+
+def _extras(index: Index) -> dict[str, Any]:
+    """What was added to the version later: the audit's report and the sky index, None where there is none.
+
+    One that is damaged or of another index says only what its `problem` is, since the lists do not depend on it.
+    """
+    from lookalike.indexer.audit_report import kept
+    from lookalike.indexer.sky import SkyIndex
+
+    found: dict[str, Any] = {"audit": None, "sky": None}
+    try:
+        report = kept(index.folder, index.version, index.manifest.content_hash)
+        found["audit"] = None if report is None else report.to_json()
+    except CorruptError as error:
+        found["audit"] = {"problem": error.message}
+    try:
+        about = SkyIndex.of(index).about
+        placed = about.objects - about.without_position
+        found["sky"] = {"objects": placed, "without_position": about.without_position}
+    except NotFoundError:
+        pass
+    except (CorruptError, InputError) as error:
+        found["sky"] = {"problem": error.message}
+    return found
 
 
 def _foreign(path: Path) -> InputError:

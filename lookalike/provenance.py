@@ -113,10 +113,11 @@ def checked_record(path: Path) -> dict[str, Any]:
 
 
 def record_of(path: Path) -> Path | None:
-    """The file or folder that a build record of this name tells of; None for any other name."""
+    """The file or folder that a build record of this name tells of; None for any other name, as that of no file."""
     if path.name == IN_FOLDER:
         return path.absolute().parent
-    return path.with_name(path.name.removesuffix(BESIDE)) if path.name.endswith(BESIDE) else None
+    name = path.name.removesuffix(BESIDE)
+    return path.with_name(name) if name not in ("", path.name) else None
 
 
 def refuse_loss(out: Path, digest: str) -> None:

@@ -141,6 +141,14 @@ class Samples:
         """One catalog column at some rows (n,), read from the file one by one; types as in `column`."""
         if name not in self.columns:
             raise unknown("column", name, self.columns)
+        return self._at(f"catalog/{name}", rows)
+
+    def ids_at(self, rows: NDArray[np.integer[Any]] | Sequence[int]) -> list[str]:
+        """The ids of some rows (n,), without holding all: of a large set these take gigabytes."""
+        return [str(name) for name in self._at("id", rows)]
+
+    def _at(self, where: str, rows: NDArray[np.integer[Any]] | Sequence[int]) -> NDArray[Any]:
+        """Some rows (n,) of a catalog data set, read from the file one by one."""
         wanted = np.asarray(rows, dtype=np.int64)
         shard_of = np.searchsorted(self._starts, wanted, side="right") - 1
         inside = (wanted - self._starts[shard_of]).tolist()
@@ -149,10 +157,23 @@ class Samples:
         for shard, row in zip(shard_of.tolist(), inside, strict=True):
             with _damage(self.paths[shard]):
                 if shard not in data:
-                    data[shard] = self._shard(shard)[f"catalog/{name}"]
+                    data[shard] = self._shard(shard)[where]
                 found.append(data[shard][row])
-        values = np.array(found) if found else np.empty(0, self._shard(0)[f"catalog/{name}"].dtype)
+        values = np.array(found) if found else np.empty(0, self._shard(0)[where].dtype)
         return np.char.decode(values, "utf-8") if values.dtype.kind == "S" else values
+
+    def column_blocks(self, names: Sequence[str], rows: int) -> Iterator[tuple[NDArray[Any], ...]]:
+        """Columns of numbers in row order, at most so many rows at a time: one array (n,) for each name."""
+        for name in names:
+            if name not in self.columns:
+                raise unknown("column", name, self.columns)
+        for shard, path in enumerate(self.paths):
+            n = int(self._starts[shard + 1] - self._starts[shard])
+            for start in range(0, n, rows):
+                with _damage(path):
+                    catalog = self._shard(shard)["catalog"]
+                    block = tuple(catalog[name][start : start + rows] for name in names)
+                yield block
 
     def record(self, row: int) -> dict[str, Any]:
         """Every catalog column of one row, as NumPy scalars or str; each is opened in its file once."""

@@ -94,13 +94,12 @@ def _embeddings(path: Path, found: Mapping[str, Any]) -> list[str]:
 
 
 def _index(path: Path, found: Mapping[str, Any]) -> list[str]:
-    from lookalike.indexer.store import extras_folder, versions
+    from lookalike.indexer.store import versions
     from lookalike.indexer.windows import Window
 
     window, counts, encoder = Window.from_json(found["window"]), found["counts"], found["checkpoint"]
     within = "of all others" if window is None else f"within {window} of each object"
     pictures = None if encoder and encoder["paths"] else "not named: queries by picture are off"
-    audited = (extras_folder(path, found["version"]) / "audit.json").exists()
     lines = {
         "version": f"{found['version']}, of {len(versions(path))} kept",
         "objects": f"{found['n']:,}, vectors of {counted(found['dimensions'], 'dimension')}",
@@ -113,10 +112,31 @@ def _index(path: Path, found: Mapping[str, Any]) -> list[str]:
         "samples": _belongs(found["samples"]),
         "embeddings": _belongs(found["embeddings"]),
         "checkpoint": pictures or _belongs(encoder),
-        "verified": "yes, by `lookalike verify`" if audited else "not yet; `lookalike verify` does it",
+        "verified": _audit(found["audit"]),
+        "sky": _sky(found["sky"]),
         "content hash": _short(found["content_hash"]),
     }
     return [_aligned(lines)]
+
+
+def _audit(found: Mapping[str, Any] | None) -> str:
+    if found is None:
+        return "not yet; `lookalike verify` does it"
+    if "problem" in found:
+        return f"not known: {found['problem']}"
+    lists = counted(found["recomputed"], "list")
+    return (
+        f"every byte, and {lists} recomputed (seed {found['seed']}): recall {found['recall']:g}, largest difference "
+        f"{found['largest_difference']:g}, {counted(found['ties_at_k'], 'tie')} at the k-th place"
+    )
+
+
+def _sky(found: Mapping[str, Any] | None) -> str:
+    if found is None:
+        return "no index of positions; `lookalike sky` makes it where the catalog has ra and dec"
+    if "problem" in found:
+        return f"cannot be used: {found['problem']}"
+    return f"{counted(found['objects'], 'object')} to be found by position, {found['without_position']:,} have none"
 
 
 def _checkpoint(path: Path, found: Mapping[str, Any]) -> list[str]:

@@ -28,7 +28,18 @@ COMMANDS = ["ingest", "info", "train", "embed", "index", "search", "verify", "gc
     [
         ("serch x", "No such command 'serch'"),
         ("train x.h5", "Missing option '--out'"),
-        ("train x.h5 --out c --foo", "No such option: --foo"),
+        (
+            "train x.h5 --out c --epoch 3",
+            "Unknown option '--epoch'. Did you mean '--epochs'? Choices: --out, --encoder, --epochs, --batch-size,",
+        ),
+        (
+            "simulate galaxies --zzz",
+            "Unknown option '--zzz'. Choices: --out, --number, --seed, --size, --overwrite, --help.",
+        ),
+        ("simulate jets --sede 3", "Unknown option '--sede'. Did you mean '--seed'? Choices: --out, --number, --seed,"),
+        ("search x --iid 3", "Unknown option '--iid'. Did you mean '--id'?"),
+        ("simulate --number 3", "Unknown option '--number'. Choices: --help."),
+        ("ingest images x --bnds r", "Unknown option '--bnds'. Did you mean '--bands'? Choices: --bands,"),
         ("train x.h5 --out c --epochs none", "Invalid value for '--epochs'"),
         ("train x.h5 --out c --epochs 0", "Invalid value for '--epochs': must be at least 1, but '0' was given."),
         ("serve x --port 99999", "'--port': must be at most 65535, but '99999' was given."),

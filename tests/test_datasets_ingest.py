@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from lookalike.datasets import IngestReport, ingest
-from lookalike.datasets.contract import Ledger
+from lookalike.datasets.contract import Ledger, some_left_out
 from lookalike.datasets.inputs import changes
 from lookalike.datasets.lost_numbers import NO_VALUE, note_lost_numbers
 from lookalike.errors import InputError
@@ -236,3 +236,13 @@ def test_where_every_file_is_bad_the_first_reason_is_told_with_skip_bad_too(
         assert caught.value.message.count("\n") == 0
         assert ("nothing was written. 1 skipped as bad. The first, " in caught.value.message) == skip_bad
     assert not (tmp_path / "s.out").exists()
+
+
+@pytest.mark.parametrize("first", ["1", "10", "100", "0"])
+def test_what_is_left_out_is_shown_with_its_name_even_where_that_is_a_number(first: str) -> None:
+    reason = "100.0% of its pixels are masked"
+    skipped = [(name, reason) for name in (first, "2", "100.0", "x1")]
+    named = [("a.png", "a.png is no picture"), ("b.png", "b.png: is no picture"), ("c.png", "c.png.gz is no picture")]
+    assert some_left_out(skipped)[:3] == [f"{name}: {reason}" for name, _ in skipped[:3]]
+    assert some_left_out(named) == ["a.png is no picture", "b.png: is no picture", "c.png: c.png.gz is no picture"]
+    assert len(some_left_out([(str(row), reason) for row in range(200)])) == len(some_left_out(skipped * 50))

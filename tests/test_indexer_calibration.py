@@ -60,7 +60,7 @@ def test_shares_agree_with_the_full_distribution(windowed: bool) -> None:
         values, weights = all_pairs(vectors, within, places)
         order = np.argsort(-values)
         for wanted in (0.3, 0.1, 0.01, 0.001):
-            similarity = (values[order][np.searchsorted(np.cumsum(weights[order]), wanted)])
+            similarity = values[order][np.searchsorted(np.cumsum(weights[order]), wanted)]
             true = weights[values >= similarity].sum()
             middle = float(x[within.order[places]].mean()) if windowed else None
             share = found.shares(middle, np.array([similarity]))[0]

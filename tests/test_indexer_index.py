@@ -133,6 +133,29 @@ def test_7_no_chunk_is_dropped_whatever_its_name(vector_set: Write, tmp_path: Pa
     assert [path.name for path in Samples(samples).paths] == ["part_0.h5", "part_20.h5", "part_100.h5", "z-last.h5"]
 
 
+@pytest.mark.parametrize(
+    ("domain", "column", "said"),
+    [
+        ("galaxy", {}, "the usual one of such objects is mag_r:0.5 or mag:0.5, but no object has a value for it "),
+        ("galaxy", {"mag": np.full(60, np.nan)}, "mag_r:0.5 or mag:0.5, but no object has a value for it (--window no"),
+        ("jet", {"pt": np.zeros(60)}, "log(pt):0.1 or m_jj:100, but no object has a value for it"),
+        ("image", {}, None),
+    ],
+)
+def test_a_usual_window_that_cannot_be_is_said_once(
+    vector_set: Write, tmp_path: Path, domain: str, column: dict[str, Any], said: str | None
+) -> None:
+    embeddings, samples = vector_set(toy()[0], {"flux": np.arange(60.0), **column}, domain=domain)
+    usual = build_index(embeddings, samples, tmp_path / "index", k=5, window="usual", quiet=True)
+    assert usual.window is None
+    assert [said is not None and said in note for note in usual.notes if note.startswith("No window")] == [True] * bool(
+        said
+    )
+    none = build_index(embeddings, samples, tmp_path / "none", k=5, window=None, quiet=True)
+    assert not [note for note in none.notes if note.startswith("No window")]
+    assert none.content_hash == usual.content_hash
+
+
 def test_a_domain_has_a_default_window_where_its_column_is_there(vector_set: Write) -> None:
     vectors, columns = toy()
     mag = columns["mag"]

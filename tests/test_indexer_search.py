@@ -279,7 +279,18 @@ def test_the_answer_as_json(searcher: Searcher) -> None:
     assert document["query"] == {"id": "o1"}
     assert document["left_out"] == {"overlapping": 0, "max_overlap": None}
     first = document["results"][0]
-    assert list(first) == ["rank", "id", "row", "similarity", "random_share", "random_share_below", "mag", "x", "count", "label"]
+    assert list(first) == [
+        "rank",
+        "id",
+        "row",
+        "similarity",
+        "random_share",
+        "random_share_below",
+        "mag",
+        "x",
+        "count",
+        "label",
+    ]
     assert np.float32(first["similarity"]) == searcher.index.similarity[1, 0]
     assert len(repr(first["similarity"]).lstrip("-")) <= 12  # the shortest float32, not its float64 expansion
     assert first["label"] == f"é{first['count']}"

@@ -79,6 +79,10 @@ def test_a_build_record_says_of_what_it_is(tmp_path: Path) -> None:
     (tmp_path / "s.h5").unlink()
     assert line(summary(path), "tells of") == "s.h5, which is not there"
     path.write_text("[1]")
+    for name, text in ((".build.json", "{}"), ("build.json", '{"name": "of another tool"}'), ("x.build.json", "{}")):
+        (tmp_path / name).write_text(text)
+        with pytest.raises(InputError, match="is not one of our files"):
+            describe(tmp_path / name)
     with pytest.raises(CorruptError, match="is not a build record"):
         summary(path)
 

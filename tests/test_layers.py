@@ -19,6 +19,7 @@ LAYERS = [
         "files",
         "hashing",
         "config",
+        "coordinates",
         "wording",
         "attributes",
         "onnx_files",
@@ -45,7 +46,7 @@ LAYERS = [
     ["indexer"],
     ["service"],
     ["simulate"],
-    ["probes", "info", "contents", "query", "summary"],
+    ["probes", "info", "contents", "query", "summary", "cone", "positions", "crossmatch"],
     ["serving", "demo", "bench"],
     ["cli", "__main__"],
 ]

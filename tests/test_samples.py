@@ -79,8 +79,23 @@ def test_single_values_are_those_of_the_column(shards: tuple[list[Path], np.ndar
         assert samples.values(name, rows).tolist() == column[rows].tolist()
         assert samples.values(name, rows).dtype.kind == column.dtype.kind
         assert len(samples.values(name, [])) == 0
+    assert samples.ids_at(rows) == samples.ids[rows].astype(str).tolist()
+    assert samples.ids_at([]) == []
     with pytest.raises(InputError, match="Unknown column 'mga'"):
         samples.values("mga", [0])
+
+
+@pytest.mark.parametrize("rows", [1, 4, 100])
+def test_blocks_of_columns_are_the_columns_one_after_the_other(
+    shards: tuple[list[Path], np.ndarray], rows: int
+) -> None:
+    samples = Samples(shards[0])
+    blocks = list(samples.column_blocks(["mag", "count"], rows))
+    assert max(len(block[0]) for block in blocks) <= rows
+    for name, parts in zip(("mag", "count"), zip(*blocks, strict=True), strict=True):
+        np.testing.assert_array_equal(np.concatenate(parts), samples.column(name))
+    with pytest.raises(InputError, match="Unknown column 'mga'"):
+        next(samples.column_blocks(["mga"], 1))
 
 
 def test_one_row_is_read_as_its_columns_are(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import html
 import io
 import itertools
 import json
 import queue
+import re
 import shutil
 import threading
 import time
@@ -24,12 +26,21 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from lookalike.errors import CorruptError, InputError, LookalikeError, NotFoundError
+from lookalike.indexer.audit_report import AuditReport, Chosen
 from lookalike.indexer.index import build_index
 from lookalike.indexer.search import Searcher
 from lookalike.samples import Samples
 from lookalike.samples_writer import write_samples
 from lookalike.service import Limits, create_app
-from lookalike.service.models import Failure, IndexAnswer, NeighborsAnswer, ObjectAnswer, RandomAnswer
+from lookalike.service.models import (
+    AuditAbout,
+    AuditChosen,
+    Failure,
+    IndexAnswer,
+    NeighborsAnswer,
+    ObjectAnswer,
+    RandomAnswer,
+)
 
 Serving = Callable[..., AbstractContextManager[str]]
 
@@ -188,18 +199,27 @@ def test_index_says_what_is_searched(api: httpx.Client, searcher: Searcher) -> N
     assert body.limits == Limits()
 
 
+def test_the_audit_is_told_field_by_field() -> None:
+    assert list(AuditAbout.model_fields) == list(AuditReport.model_fields)
+    assert list(AuditChosen.model_fields) == list(Chosen.model_fields)
+
+
 def test_the_audit_of_this_very_index_appears_once_it_was_made(
     own_index: Path, serving: Serving, caplog: pytest.LogCaptureFixture
 ) -> None:
     own = Searcher(own_index)
     audit = own_index / "extras" / "v000001" / "audit.json"
     audit.parent.mkdir(parents=True)
-    sound = {"content_hash": own.content_hash, "recall": 1.0}
+    counts = dict.fromkeys(("random", "ends", "edge", "short", "without_value"), 4)
+    sound = {"version": "v000001", "content_hash": own.content_hash, "n": 200, "k": 60, "files": 3, "lists": 200}
+    sound |= {"recomputed": 104, "chosen": counts, "recall": 1.0, "equal_similarities": 1.0, "largest_difference": 0.0}
+    sound |= {"ties_at_k": 0, "seed": 0, "seconds": 0.5, "notes": ["a note"]}
     with running(serving, create_app(own)) as client:
         assert client.get("/v1/index").json()["audit"] is None
         audit.write_text(json.dumps(sound))
         assert client.get("/v1/index").json()["audit"] == sound
-        for text in ("{", "[]", json.dumps(sound | {"content_hash": "0" * 64})):
+        other = sound | {"version": "v000002"}
+        for text in ("{", "[]", "{}", json.dumps(sound | {"content_hash": "0" * 64}), json.dumps(other)):
             caplog.clear()
             audit.write_text(text)
             assert client.get("/v1/index").json()["audit"] is None
@@ -621,14 +641,52 @@ def test_docs_run_no_script_and_load_nothing(api: httpx.Client) -> None:
     assert "<script" not in response.text
     for host in ("127.0.0.1:8123", "localhost"):
         text = api.get("/docs", headers={"Host": host}).text
-        assert f"curl 'http://{host}/v1/objects/xdf-00417/neighbors?k=20" in " ".join(
-            text.replace("&#x27;", "'").split()
-        )
+        assert f"curl 'http://{host}/v1/objects/blob-000/neighbors?k=20" in html.unescape(text)
         assert ":8000" not in text
     assert "servers" not in api.get("/openapi.json").json()
     assert api.get("/openapi.json").json()["paths"].keys() >= {"/v1/index", "/v1/random", "/healthz", "/readyz"}
     for path in api.get("/openapi.json").json()["paths"]:
         assert path in response.text
+
+
+def test_every_example_at_docs_is_answered_by_the_index_served(api: httpx.Client, searcher: Searcher) -> None:
+    said = html.unescape(api.get("/docs").text)
+    asked = re.findall(r"curl 'http://[^/]*(/[^']*)'", said)
+    assert len(asked) == len(api.get("/openapi.json").json()["paths"])
+    assert [api.get(address).status_code for address in asked] == [200] * len(asked), asked
+    ids = {searcher.samples.id(row) for row in (0, 1)}
+    assert set(re.findall(r"/objects/([^/? ]+)", " ".join(asked))) < ids
+    assert "xdf-" not in " ".join(asked)
+
+
+def test_until_the_index_is_open_the_examples_name_no_object(serving: Serving) -> None:
+    held = threading.Event()
+
+    def load() -> Searcher:
+        held.wait(30)
+        raise InputError("there is none")
+
+    with running(serving, create_app(load, on_failure=lambda error: None), opened=False) as api:
+        try:
+            said = html.unescape(api.get("/docs").text)
+        finally:
+            held.set()
+    assert "/v1/objects/ID/neighbors?k=20" in said
+    assert not re.findall(r"curl '[^']*xdf", said)
+
+
+def test_examples_leave_out_what_an_index_has_not_and_quote_its_names(
+    vector_set: Callable[..., tuple[Path, list[Path]]], serving: Serving, tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(3)
+    embeddings, samples = vector_set(rng.normal(size=(12, 4)), {"a,b": np.arange(12.0), "a b": np.arange(12.0)})
+    build_index(embeddings, samples, tmp_path / "index", window=None, quiet=True)
+    with running(serving, create_app(Searcher(tmp_path / "index"))) as api:
+        asked = re.findall(r"curl 'http://[^/]*(/[^']*)'", html.unescape(api.get("/docs").text))
+        assert not any("max_overlap" in address for address in asked)
+        assert any("columns=a%20b" in address for address in asked)
+        told = [api.get(address) for address in asked if "neighbors" in address]
+    assert [answer.status_code for answer in told] == [200] * len(told) != []
 
 
 def test_many_threads_get_the_answers_of_one(api: httpx.Client, searcher: Searcher) -> None:

@@ -90,6 +90,8 @@ TRAIN = [
     ("s.h5 --out y --plot a.pdf", "--plot is a .png file, but 'a.pdf' was given."),
     ("s.h5 --out y --label mga", "Unknown column 'mga'. Did you mean 'mag'?"),
     ("s.h5 --out y --weights no.pth", "No such file: no.pth"),
+    ("s.h5 --out no/such/run", "The folder of an output is made where it is missing, but none above it:"),
+    ("s.h5 --out s.h5/such/run", "and there is no folder "),
     ("s.h5 --out taken", "taken exists and is not a checkpoint; choose another --out."),
     ("s.h5 --out encoder", "encoder already holds a checkpoint: go on with --resume, or choose another --out."),
     ("s.h5 --out encoder --resume", "encoder holds an encoder without the state that resuming needs"),
@@ -106,6 +108,7 @@ EMBED = [
     ("s.h5 --checkpoint encoder --out y.h5 --layer emb", "Unknown layer 'emb'. Choices: embedding, projection."),
     ("s.h5 --checkpoint encoder --out y.h5 --dtype float8", "Unknown dtype 'float8'."),
     ("s.h5 --checkpoint encoder --out s.h5", "s.h5"),
+    ("s.h5 --checkpoint encoder --out no/such/y.h5", "The folder of an output is made where it is missing, but none"),
     ("s.h5 --checkpoint no --out y.h5", "Checkpoint no does not exist; make one with `lookalike train`."),
     ("s.h5 --checkpoint taken --out y.h5", "taken is not a checkpoint folder (it has no config.json)"),
     ("s.h5 --checkpoint encoder --out y.h5 --layer projection", "was imported without a projection head"),
@@ -182,6 +185,21 @@ def test_what_can_be_trained_passes_and_a_resumed_run_is_held_to_its_settings(fi
     with pytest.raises(InputError, match="already holds a checkpoint"):
         check_training(samples, out, small)
     assert (out / "config.json").exists()
+
+
+@pytest.mark.parametrize("place", ["taken", "encoder"])
+def test_a_wrong_setting_is_said_before_that_the_folder_is_taken(files: Path, place: str) -> None:
+    samples, out = [files / "s.h5"], files / place
+    wrong = TrainConfig.checked({"encoder": "resnet19"})
+    assert "Unknown encoder 'resnet19'" in said(lambda: check_training(samples, out, wrong))
+    assert "choose another --out" in said(lambda: check_training(samples, out, TrainConfig()))
+    # A resumed run is held to its own settings, whatever those of a new one would be.
+    (files / "run").mkdir()
+    shutil.copy(files / "encoder" / "config.json", files / "run")
+    try:
+        assert "without the state" in said(lambda: check_training(samples, files / "run", wrong, resume=True))
+    finally:
+        shutil.rmtree(files / "run")
 
 
 def test_of_several_processes_none_looks_at_what_the_first_writes(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+from lookalike.cli import main
 from lookalike.errors import InputError
 from lookalike.samples import Samples
 from lookalike.ssl import labels
@@ -146,3 +149,36 @@ def test_a_log_of_an_earlier_version_is_drawn_too(tmp_path: Path) -> None:
     (tmp_path / "log.jsonl").write_text("".join(lines))
     plot_log(tmp_path, 32)
     assert (tmp_path / "loss.png").stat().st_size > 5_000
+
+
+def test_the_end_says_what_was_trained_and_what_became_of_the_labels(
+    labeled: Samples, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def told(*options: str) -> list[str]:
+        words = ["lookalike", "train", *map(str, labeled.paths), "--out", str(tmp_path / "run"), *options]
+        small = {name: value for name, value in SMALL.items() if name != "epochs"}
+        settings = (f"--set={name}={json.dumps(value)}" for name, value in small.items())
+        monkeypatch.setattr(sys, "argv", [*words, *settings])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert ended.value.code == 0
+        return capsys.readouterr().out.splitlines()
+
+    def measured() -> str:
+        step = [step for step in read_log(tmp_path / "run") if "knn_accuracy" in step][-1]
+        return f"after {step['step'] // 4} epochs: {100 * step['knn_accuracy']:.1f} % (the most frequent class alone: "
+
+    first, accuracy = told("--label", "kind", "--epochs", "3")
+    assert first.startswith("Trained 12 steps in ")
+    assert accuracy.startswith(f"kNN accuracy of the column 'kind' {measured()}")
+    (again,) = told("--label", "kind", "--resume")  # the embedding is not asked again
+    assert again.startswith("Nothing to train: all 12 steps were taken before, loss ")
+    longer, accuracy = told("--label", "kind", "--resume", "--epochs", "4")
+    assert longer.startswith("Trained 4 more of 16 steps in ")
+    assert measured() in accuracy
+    assert "after 4 epochs" in accuracy
+    found = json.loads("\n".join(told("--label", "kind", "--resume", "--epochs", "5", "--json")))
+    assert (found["steps"], found["taken"], found["label"]["epochs"]) == (20, 4, 5)
+    assert found["label"].keys() == {"column", "epochs", "knn_accuracy", "chance"}
+    (plain,) = told("--resume", "--epochs", "6")
+    assert plain.startswith("Trained 4 more of 24 steps in ")

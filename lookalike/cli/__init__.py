@@ -13,14 +13,16 @@ from typing import Any
 import typer
 
 # The order of these imports is the order of the commands in `lookalike --help`.
-from lookalike.cli import data, simulate, training, checkpoint, evaluate, probes, searching, serving, bench  # isort: skip
+from lookalike.cli import data, simulate, training, checkpoint, evaluate, probes, searching, sky, serving  # isort: skip
+from lookalike.cli import bench, bench_sky  # isort: skip
 from lookalike.cli.common import app, say
-from lookalike.errors import InputError, LookalikeError, NotFoundError, StoppedError
+from lookalike.errors import InputError, LookalikeError, NotFoundError, StoppedError, unknown
 from lookalike.wording import rule
 
 __all__ = [
     "app",
     "bench",
+    "bench_sky",
     "checkpoint",
     "data",
     "evaluate",
@@ -29,6 +31,7 @@ __all__ = [
     "searching",
     "serving",
     "simulate",
+    "sky",
     "training",
 ]
 
@@ -66,7 +69,12 @@ def main() -> None:
 
 
 def _said(error: Any) -> str:
-    """What is wrong with the command line; of a value the rule and what was given, which typer leaves out."""
+    """What is wrong with the command line; of a value the rule and what was given, which typer leaves out.
+
+    An option that there is not is told with those of its own command.
+    """
+    if hasattr(error, "possibilities"):  # typer's error for such an option; its own hints are of any spelling
+        return unknown("option", error.option_name, _options(error.ctx)).message
     faults = getattr(error.__cause__, "errors", None)  # pydantic's, which typer checks values with
     if faults is None:
         return str(error.format_message())
@@ -74,6 +82,12 @@ def _said(error: Any) -> str:
     told = rule(fault)
     before = str(error.format_message()).removesuffix(error.message)
     return f"{before}{told or fault['msg']}, but {str(fault['input'])!r} was given."
+
+
+def _options(ctx: Any) -> list[str]:
+    """The options of a command, each by its longest name."""
+    params = (param for param in ctx.command.get_params(ctx) if param.param_type_name == "option" and not param.hidden)
+    return [max(name, key=len) for param in params for name in (param.opts, param.secondary_opts) if name]
 
 
 def _choices(error: Any) -> list[str]:

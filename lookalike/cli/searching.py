@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from lookalike.cli.common import Checkpoint, Embeddings, Json, Out, Samples, app, say, show
+from lookalike.cli.common import Checkpoint, Embeddings, Json, Out, Samples, Seed, app, say, show
 from lookalike.wording import counted, top_share
 
 
@@ -64,6 +64,24 @@ def index(
             f"{counted(report.k, 'neighbor')}, since fewer lie within {within} of {them}{rest}."
         )
     print(f"Index version {report.version} of {counted(report.n, 'object')}, k = {report.k}, in {out}")
+    _make_sky(out, samples)
+
+
+def _make_sky(out: Path, samples: list[Path]) -> None:
+    """The sky index where there are ra and dec; what is wrong with these is said, and the index stands."""
+    from lookalike.errors import InputError
+    from lookalike.indexer.sky_build import build_sky, has_positions
+    from lookalike.samples import Samples as Opened
+
+    if not has_positions(Opened(samples)):
+        return
+    try:
+        report = build_sky(out, samples=samples)
+    except InputError as error:
+        say(f"No sky index was made: {error.message}")
+        return
+    if not report.reused:
+        say(f"Sky index of {counted(report.objects, 'position')}, for `cone` and `crossmatch`.")
 
 
 def _grow(
@@ -105,6 +123,7 @@ def _grow(
     )
     say(f"The embeddings of the new set are in {report.embeddings}; its samples: {', '.join(report.samples)}.")
     print(f"{done}: index version {report.version} of {counted(report.n, 'object')}, k = {report.k}, in {out}")
+    _make_sky(out, [Path(path) for path in report.samples])
 
 
 @app.command()
@@ -175,18 +194,20 @@ def _within(window: Mapping[str, Any] | None) -> str:
 def verify(
     index: Annotated[Path, typer.Argument(help="Index folder.")],
     *,
+    audit: Annotated[int, typer.Option("--audit", help="Random lists recomputed, at least 100.")] = 100,
+    seed: Seed = 0,
     samples: Samples = None,
     embeddings: Embeddings = None,
     checkpoint: Checkpoint = None,
     json: Json = False,
 ) -> None:
-    """Check an index: every byte against its hash, a sample of its lists against brute force.
+    """Check an index: every byte against its hash, random and difficult lists against brute force.
 
-    Example: lookalike verify INDEX
+    Example: lookalike verify INDEX --audit 1000 --seed 7
     """
     from lookalike.indexer.audit import verify as run
 
-    report = run(index, samples=samples, embeddings=embeddings, checkpoint=checkpoint)
+    report = run(index, sample=audit, seed=seed, samples=samples, embeddings=embeddings, checkpoint=checkpoint)
     if json:
         show(report.to_json(), json)
         return
@@ -220,3 +241,44 @@ def gc(
         print(name)
     count = f"{len(found.removed):,} {'to remove' if dry_run else 'removed'}"
     print(f"{count}, {counted(found.bytes, 'byte')}; kept {', '.join(found.kept)}.")
+
+
+@app.command()
+def compare(
+    first: Annotated[Path, typer.Argument(help="Index folder.")],
+    second: Annotated[Path, typer.Argument(help="Another, of the same objects or of some of them.")],
+    *,
+    k: Annotated[
+        list[int] | None,
+        typer.Option("-k", min=1, help="Depth of the overlap; repeat for several (default: 1 10 100)."),
+    ] = None,
+    p: Annotated[float, typer.Option("-p", help="Persistence of the rank-biased overlap, between 0 and 1.")] = 0.9,
+    out: Annotated[Path | None, typer.Option("--out", help="A .csv of every object's figures.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="A .png of how they are spread.")] = None,
+    json: Json = False,
+) -> None:
+    """Compare the lists of two indexes: model against model, release against release.
+
+    Example: lookalike compare OLD NEW -k 10 -k 100 --out changes.csv --plot changes.png
+    """
+    from lookalike.indexer.compare import DEPTHS
+    from lookalike.indexer.compare import compare as run
+
+    report = run(first, second, depths=k or DEPTHS, p=p, out=out, plot=plot)
+    if json:
+        show(report.to_json(), json)
+        return
+    said = {"objects in both": f"{report.common:,} ({report.only_a:,} only in {first}, {report.only_b:,} in {second})"}
+    said |= {f"overlap@{depth}": _figure(value) for depth, value in report.overlap.items()}
+    said |= {f"rank-biased overlap, p = {report.p:g}": _figure(report.rbo)}
+    within = f"among the first {report.depth:,}"
+    said |= {
+        "neighbors gained": f"{report.gained:,} {within}, {report.gained_new:,} of them new objects",
+        "neighbors lost": f"{report.lost:,} {within}, {report.lost_gone:,} of them objects that left",
+        "lists that name the same": f"{report.unchanged:,}",
+    }
+    show(said, json)
+
+
+def _figure(value: float | None) -> str:
+    return "undefined: no object has neighbors" if value is None else f"{value:.4f}"

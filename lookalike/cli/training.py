@@ -6,6 +6,7 @@ import json as jsonlib
 import os
 import shlex
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,6 +19,7 @@ from lookalike.wording import counted
 
 if TYPE_CHECKING:
     from lookalike.ssl.settings import TrainConfig
+    from lookalike.ssl.train import TrainReport
 
 
 @app.command(cls=TrainCommand)
@@ -88,11 +90,29 @@ def train(
             say(error.message)  # the cluster asked for the place: all is saved, nothing failed
         return
     if report.rank == 0 and json:
-        names = ("steps", "epochs", "loss", "accuracy", "seconds", "content_hash")
+        names = ("steps", "taken", "epochs", "loss", "accuracy", "seconds", "content_hash")
         values = {name: getattr(report, name) for name in names}
-        show({name: None if value != value else value for name, value in values.items()} | {"out": str(out)}, True)
+        label_found = {"label": None if report.label is None else asdict(report.label), "out": str(out)}
+        show({name: None if value != value else value for name, value in values.items()} | label_found, True)
     elif report.rank == 0:
-        print(f"Trained {counted(report.steps, 'step')} in {report.seconds:.0f} s, loss {report.loss:.3f}: {out}")
+        print(*_told(report), sep="\n")
+
+
+def _told(report: TrainReport) -> list[str]:
+    """The last lines for a person: what this call did, and the labels if it asked for them."""
+    steps, loss = counted(report.steps, "step"), f"loss {report.loss:.3f}: {report.out}"
+    took = f"in {report.seconds:.0f} s"
+    if report.taken == 0:
+        lines = [f"Nothing to train: all {steps} were taken before, {loss}"]
+    elif report.taken < report.steps:
+        lines = [f"Trained {report.taken:,} more of {steps} {took}, {loss}"]
+    else:
+        lines = [f"Trained {steps} {took}, {loss}"]
+    if (label := report.label) is not None:
+        after = counted(label.epochs, "epoch")
+        found = f"{100 * label.knn_accuracy:.1f} % (the most frequent class alone: {100 * label.chance:.1f} %)"
+        lines.append(f"kNN accuracy of the column {label.column!r} after {after}: {found}")
+    return lines
 
 
 def _find_lr(

@@ -139,7 +139,8 @@ class IngestReport:
 
 def left_out_as(name: str, reason: str) -> str:
     """What was left out and why, as it is shown; many a reason begins with the name."""
-    return reason if reason.startswith(name) else f"{name}: {reason}"
+    named = re.match(rf"{re.escape(name)}(?![\w%]|\.\w)", reason)  # 1 is not what 100.0% begins with
+    return reason if named else f"{name}: {reason}"
 
 
 def some_left_out(skipped: Iterable[tuple[str, str]]) -> list[str]:
@@ -147,7 +148,8 @@ def some_left_out(skipped: Iterable[tuple[str, str]]) -> list[str]:
     seen: Counter[str] = Counter()
     shown: list[str] = []
     for name, reason in skipped:
-        kind = re.sub(r"[0-9]+", "0", reason.replace(name, ""))  # shares and counts differ, the rule is one
+        unnamed = reason if re.fullmatch(r"[\d.+-]+", name) else reason.replace(name, "")  # 1 is in 100.0%
+        kind = re.sub(r"[0-9]+", "0", unnamed)  # shares and counts differ, the rule is one
         seen[kind] += 1
         if seen[kind] <= ALIKE and len(shown) < SHOWN:
             shown.append(left_out_as(name, reason))

@@ -81,18 +81,25 @@ class Footprints:
         return found
 
 
+def unfit(samples: Samples, names: tuple[str, str], units: tuple[str, ...]) -> str:
+    """Why two columns are no positions in one of some units; empty where they are."""
+    for name in names:
+        if name not in samples.columns:
+            return f"there is no column {name}"
+        unit = samples.columns[name].unit
+        if unit not in units:
+            return f"column {name} is in {unit or 'no unit'}, not {units[0]}"
+        if samples.kinds[name] not in "fi":
+            return f"column {name} holds text"
+    return ""
+
+
 def _positions(
     samples: Samples, names: tuple[str, str], units: tuple[str, ...]
 ) -> tuple[tuple[Values, Values] | None, str]:
     """Two columns as numbers, or None and why they are no positions."""
-    for name in names:
-        if name not in samples.columns:
-            return None, f"there is no column {name}"
-        unit = samples.columns[name].unit
-        if unit not in units:
-            return None, f"column {name} is in {unit or 'no unit'}, not {units[0]}"
-        if samples.values(name, [0]).dtype.kind not in "fi":
-            return None, f"column {name} holds text"
+    if why_not := unfit(samples, names, units):
+        return None, why_not
     across, along = (samples.column(name).astype(np.float64, copy=False) for name in names)
     return (across, along), ""
 

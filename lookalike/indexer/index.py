@@ -37,7 +37,7 @@ from lookalike.indexer.store import (
     version_folder,
     versions,
 )
-from lookalike.indexer.windows import USUAL, Window, everyone, ranges, usual_window
+from lookalike.indexer.windows import USUAL, Window, everyone, ranges, usual_window, usual_windows
 from lookalike.progress import progress
 from lookalike.provenance import build_record, write_record
 from lookalike.samples import Samples
@@ -247,12 +247,14 @@ def close_version(
 
 
 def _window(text: str | None, samples: Samples) -> tuple[Window | None, list[str]]:
-    """The window asked for, and a note where it is the domain's own."""
+    """The window asked for, and a note where it is the domain's own or none of the domain's can be."""
     if text != USUAL:
         return Window.parse(text) if text else None, []
     usual = usual_window(samples)
     if usual is None:
-        return None, []
+        names = " or ".join(usual_windows(samples))
+        note = f"No window: the usual one of such objects is {names}, but no object has a value for it"
+        return None, [f"{note} (--window none: any object, as now)."] if names else []
     note = f"Neighbors lie within the window {usual}, as is usual for such objects (--window none: any object)."
     return Window.parse(usual), [note]
 

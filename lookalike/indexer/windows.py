@@ -104,11 +104,15 @@ def _applies(window: Window, samples: Samples) -> bool:
     return bool(np.isfinite(window.values(samples)).any())
 
 
+def usual_windows(samples: Samples) -> tuple[str, ...]:
+    """The windows that the domain prefers, the first the most."""
+    domain = DOMAINS.get(samples.about.domain)
+    return domain.windows if domain is not None else ()
+
+
 def usual_window(samples: Samples) -> str | None:
     """The domain's default window, the first that any object has a number for; None where there is none."""
-    domain = DOMAINS.get(samples.about.domain)
-    windows = domain.windows if domain is not None else ()
-    return next((text for text in windows if _applies(Window.parse(text), samples)), None)
+    return next((text for text in usual_windows(samples) if _applies(Window.parse(text), samples)), None)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from textwrap import wrap
 
 WIDTH, LEFT, RIGHT, TOP, BOTTOM = 860, 150, 24, 14, 34  # px
 LINE = 15  # px between the marks of one row
-LABEL, LABEL_LINE = 13, 23  # characters and px of a label's line, which fit the margin at a phone's larger font too
+LABEL, LABEL_LINE = 12, 23  # characters and px of a label's line, which fit the margin at a phone's larger font too
 ARM = ((-5, -1.5), (-1.5, -1.5), (-1.5, -5), (1.5, -5), (1.5, -1.5), (5, -1.5))
 CROSS = (*ARM, *((-x, -y) for x, y in ARM))
 MARKS = ("circle", "diamond", "square", "triangle", "cross")
@@ -101,7 +101,7 @@ def _label(label: str, middle: float) -> str:
 
 
 def _lines(label: str) -> list[str]:
-    return wrap(label, LABEL, break_long_words=False, break_on_hyphens=False) or [""]
+    return wrap(label, LABEL, break_on_hyphens=False) or [""]
 
 
 def _axis(low: float, high: float, height: float) -> str:

@@ -13,8 +13,8 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 import lookalike
 from lookalike.indexer.search import Searcher
-from lookalike.service.docs import POLICY, render
-from lookalike.service.engine import Loading, log_failure
+from lookalike.service.docs import NOT_OPEN, POLICY, render
+from lookalike.service.engine import Engine, Loading, log_failure
 from lookalike.service.failures import add_failures
 from lookalike.service.limits import Limits
 from lookalike.service.middleware import Heads, OwnHosts, RequestIds
@@ -69,7 +69,7 @@ def create_app(
 def _add_docs(app: FastAPI) -> None:
     """/openapi.json and /docs, made when first asked for, and / to the latter.
 
-    The page's examples name the address it was asked at.
+    The page's examples name the address it was asked at and objects of the index; the document is the same for all.
     """
 
     @cache
@@ -77,8 +77,8 @@ def _add_docs(app: FastAPI) -> None:
         return json.dumps(app.openapi(), ensure_ascii=False)
 
     @lru_cache(maxsize=8)
-    def page(address: str) -> str:
-        return render(app.openapi(), address)
+    def page(address: str, engine: Engine | None) -> str:
+        return render(app.openapi(), address, NOT_OPEN if engine is None else engine.examples())
 
     @app.get("/", include_in_schema=False)
     async def root() -> RedirectResponse:
@@ -91,4 +91,6 @@ def _add_docs(app: FastAPI) -> None:
     @app.get("/docs", include_in_schema=False)
     async def docs(request: Request) -> HTMLResponse:
         address = str(request.base_url).rstrip("/")  # of this machine: OwnHosts lets no other name through
-        return HTMLResponse(page(address), headers={"Content-Security-Policy": POLICY})
+        return HTMLResponse(
+            page(address, request.app.state.loading.opened), headers={"Content-Security-Policy": POLICY}
+        )

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from html import escape
 from typing import Any
+from urllib.parse import quote
+
+# What the examples say until there is an index to take objects from.
+NOT_OPEN: dict[str, str | None] = {"id": "ID", "ids": "ID,ID", "columns": None}
 
 # No script, style only from this page, nothing from elsewhere.
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -22,8 +27,11 @@ vertical-align: top; } .quiet { opacity: .7; } details { margin: .6rem 0; } summ
 """
 
 
-def render(document: dict[str, Any], address: str) -> str:
-    """The whole page for an OpenAPI document; its examples ask at `address`, as http://127.0.0.1:8000."""
+def render(document: dict[str, Any], address: str, examples: Mapping[str, str | None]) -> str:
+    """The whole page for an OpenAPI document; its examples ask at `address`, as http://127.0.0.1:8000.
+
+    examples : values for parameters in place of the document's, which are of no index; None leaves one out.
+    """
     info = document["info"]
     parts = [
         "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>",
@@ -33,11 +41,20 @@ def render(document: dict[str, Any], address: str) -> str:
         f"<p>{escape(info['description'])}</p>",
     ]
     for path, methods in document["paths"].items():
-        parts += [_operation(path, method, operation, document, address) for method, operation in methods.items()]
+        parts += [
+            _operation(path, method, operation, document, address, examples) for method, operation in methods.items()
+        ]
     return "".join(parts)
 
 
-def _operation(path: str, method: str, operation: dict[str, Any], document: dict[str, Any], address: str) -> str:
+def _operation(
+    path: str,
+    method: str,
+    operation: dict[str, Any],
+    document: dict[str, Any],
+    address: str,
+    examples: Mapping[str, str | None],
+) -> str:
     parameters = operation.get("parameters", [])
     rows = "".join(_parameter(parameter) for parameter in parameters)
     head = "<tr><th>parameter<th>in<th>type and limits<th>meaning"
@@ -45,9 +62,10 @@ def _operation(path: str, method: str, operation: dict[str, Any], document: dict
     answers = "".join(
         f"<tr><td>{status}<td>{escape(answer['description'])}" for status, answer in operation["responses"].items()
     )
+    example = escape(_example(address, path, parameters, examples))
     return (
         f"<h2><code><span class=get>{method.upper()}</span>{escape(path)}</code></h2>"
-        f"<p>{escape(operation['summary'])}.</p><pre>{escape(_example(address, path, parameters))}</pre>{table}"
+        f"<p>{escape(operation['summary'])}.</p><pre>{example}</pre>{table}"
         f"<details><summary>Answers</summary><table>{answers}</table>{_fields(operation, document)}</details>"
     )
 
@@ -63,15 +81,17 @@ def _parameter(parameter: dict[str, Any]) -> str:
     return "<tr>" + "".join(f"<td>{escape(str(cell))}" for cell in cells)
 
 
-def _example(address: str, path: str, parameters: list[dict[str, Any]]) -> str:
+def _example(address: str, path: str, parameters: list[dict[str, Any]], examples: Mapping[str, str | None]) -> str:
     """A command that asks this, made from the parameters' examples."""
     query = []
     for parameter in parameters:
-        value = next(iter(parameter["schema"].get("examples", parameter.get("examples", []))), None)
+        name, of_any = parameter["name"], parameter["schema"].get("examples", parameter.get("examples", []))
+        # One without an example stays away, even where another route's parameter of its name has one.
+        value = examples.get(name, of_any[0]) if of_any else None
         if parameter["in"] == "path":
-            path = path.replace("{" + parameter["name"] + "}", str(value))
+            path = path.replace("{" + name + "}", quote(str(value), safe=":"))
         elif value is not None:
-            query.append(f"{parameter['name']}={value}")
+            query.append(f"{name}={quote(str(value), safe=',:')}")
     return f"curl '{address}{path}{'?' + '&'.join(query) if query else ''}'"
 
 

@@ -15,14 +15,14 @@ from starlette.concurrency import run_in_threadpool
 
 import lookalike
 from lookalike.augmentations import get_domain
-from lookalike.errors import LookalikeError
-from lookalike.files import read_json
+from lookalike.errors import CorruptError
+from lookalike.indexer.audit_report import kept
 from lookalike.indexer.search import Answer, Searcher
-from lookalike.indexer.store import extras_folder
 from lookalike.indexer.windows import Window
 from lookalike.service.failures import BusyError, NotReadyError
 from lookalike.service.limits import Limits
 from lookalike.service.models import (
+    AuditAbout,
     ById,
     ColumnAbout,
     IndexAnswer,
@@ -155,26 +155,30 @@ class Engine:
             software=lookalike.__version__,
         )
 
+    def examples(self) -> dict[str, str | None]:
+        """Values of parameters that this index answers, as the commands at /docs give them; None to leave one out."""
+        n, names = self.searcher.n, [name for name in self.samples.columns if "," not in name][:2]
+        return {
+            "id": self.samples.id(0),
+            "ids": ",".join(self.samples.id(row) for row in range(min(n, 2))),
+            "columns": ",".join(names) or None,
+            **({} if self.searcher.has_footprints else {"max_overlap": None}),
+        }
+
     def _hashes(self) -> dict[str, str]:
         parts = {name: self.searcher.manifest.get(name) for name in ("samples", "embeddings", "checkpoint")}
         return {"index": self.searcher.content_hash} | {
             name: part["content_hash"] for name, part in parts.items() if part is not None
         }
 
-    def _audit(self) -> dict[str, Any] | None:
+    def _audit(self) -> AuditAbout | None:
         """What `lookalike verify` last found about this very version, None if nothing; it may come at any time."""
-        path = extras_folder(self.searcher.folder, self.version) / "audit.json"
-        if not path.exists():
-            return None
         try:
-            audit = read_json(path)
-        except (LookalikeError, OSError) as error:
+            report = kept(self.searcher.folder, self.version, self.searcher.content_hash)
+        except CorruptError as error:
             log.warning("the audit is left out: %s", error)
             return None
-        if not isinstance(audit, dict) or audit.get("content_hash") != self.searcher.content_hash:
-            log.warning("the audit is left out: %s describes another index", path)
-            return None
-        return audit
+        return None if report is None else AuditAbout(**report.to_json())
 
     def _window(self, window: Window | None) -> WindowAbout | None:
         if window is None:
@@ -220,6 +224,11 @@ class Loading:
                 if self._failed
                 else "The index is still being opened; try again in a moment."
             )
+        return self._engine
+
+    @property
+    def opened(self) -> Engine | None:
+        """The open index, None until it is open."""
         return self._engine
 
     def start(self) -> None:

@@ -158,6 +158,39 @@ class NeighborsAnswer(Model):
     notes: list[str] = Field(description="sentences a person should see")
 
 
+class AuditChosen(Model):
+    """How many lists were recomputed for which reason; one may have been for several."""
+
+    random: int = Field(examples=[1000])
+    ends: int = Field(description="first and last, by row and in the window's order", examples=[4])
+    edge: int = Field(description="with an object on the window's edge, or one step beside it", examples=[100])
+    short: int = Field(description="with fewer neighbors than k", examples=[25])
+    without_value: int = Field(description="in no window, for want of a value", examples=[1])
+
+
+class AuditAbout(Model):
+    """What `lookalike verify` last checked of this very version, and found right."""
+
+    version: str = Field(examples=["v000001"])
+    content_hash: str = Field(description="of the index that was checked")
+    n: int = Field(description="objects", examples=[1243])
+    k: int = Field(examples=[100])
+    files: int = Field(description="hashed byte by byte", examples=[3])
+    lists: int = Field(description="checked against the rules every list obeys", examples=[1243])
+    recomputed: int = Field(description="lists compared with brute force over all objects", examples=[1100])
+    chosen: AuditChosen
+    recall: float = Field(description="share of the recomputed neighbors that are stored", examples=[1.0])
+    equal_similarities: float = Field(description="share of similarities with equal bits", examples=[1.0])
+    largest_difference: float = Field(description="between a stored and a recomputed similarity", examples=[0.0])
+    ties_at_k: int = Field(
+        description="recomputed lists whose last similarity is also that of an object left out for its row",
+        examples=[0],
+    )
+    seed: int = Field(description="of the random rows", examples=[0])
+    seconds: float = Field(examples=[12.5])
+    notes: list[str]
+
+
 class IndexAnswer(Model):
     """What is searched: the data, the index, and what one request may ask for."""
 
@@ -181,6 +214,8 @@ class IndexAnswer(Model):
     has_footprints: bool = Field(description="whether footprints are known, so that max_overlap can be given")
     columns: dict[str, ColumnAbout]
     hashes: dict[str, str] = Field(description="content hash of index, embeddings, samples, checkpoint")
-    audit: dict[str, Any] | None = Field(description="the last check of the index against the definition, if any")
+    audit: AuditAbout | None = Field(
+        description="the last check against the definition; null where none was made of this version"
+    )
     limits: Limits
     software: str = Field(description="version of lookalike", examples=["0.1.0"])

@@ -10,7 +10,7 @@ from pathlib import Path
 from lookalike.augmentations import get_domain
 from lookalike.augmentations.given import with_given
 from lookalike.errors import InputError
-from lookalike.files import existing_files
+from lookalike.files import check_parent, existing_files
 from lookalike.samples import Samples
 from lookalike.ssl.curves import LR_PLOT, check_copy
 from lookalike.ssl.description import read_config, require_layer, wait_for_replacement
@@ -42,10 +42,10 @@ def check_training(
     samples = samples_to_train(paths, out, config, label=label, plot=plot, budget=budget)
     check_weights(weights)
     wait_for_replacement(out)
+    if weights is None and not (resume and (out / "config.json").exists()):
+        settle(samples, config)  # before --out, which has to be another one whatever the settings are
     if may_write(out, resume):
         refuse_changes(read_config(out).train, config)
-    elif weights is None:
-        settle(samples, config)
 
 
 def check_embedding(paths: Sequence[Path], checkpoint: Path, out: Path, *, layer: str, dtype: str) -> None:
@@ -68,6 +68,7 @@ def samples_to_train(
     """The data set, where it can be read and the other arguments of a training go together; or an InputError."""
     if out.name in ("", ".."):
         raise InputError(f"A checkpoint is a folder with a name of its own, but {str(out)!r} was given.")
+    check_parent(out)
     check_copy(plot)
     if budget is not None and config.epochs is not None:
         raise InputError(f"The epochs follow from --budget, so it goes without --epochs ({config.epochs}).")

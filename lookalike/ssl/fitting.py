@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from lookalike.embeddings_writer import DTYPES
 from lookalike.errors import InputError, unknown
+from lookalike.files import check_parent
 from lookalike.provenance import refuse_input
 from lookalike.samples import Samples
 
@@ -21,11 +22,15 @@ SCALE_TOLERANCE = 1e-3
 
 
 def samples_to_embed(paths: Sequence[Path], out: Path, layer: str, dtype: str) -> Samples:
-    """The data set, where it can be read, layer and dtype are known, and `out` is none of its files; or InputError."""
+    """The data set, where it can be read, layer and dtype are known; InputError where not.
+
+    So where `out` cannot be made, or is one of its files.
+    """
     if layer not in LAYERS:
         raise unknown("layer", layer, LAYERS)
     if dtype not in DTYPES:
         raise unknown("dtype", dtype, DTYPES)
+    check_parent(out)
     samples = Samples(list(paths))
     refuse_input(out, samples.paths)
     return samples

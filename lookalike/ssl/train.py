@@ -33,12 +33,26 @@ from lookalike.ssl.starting import Start
 from lookalike.ssl.trainer import Trainer
 from lookalike.ssl.world import World, join, writing
 
-__all__ = ["TrainConfig", "TrainReport", "train"]
+__all__ = ["LabelResult", "TrainConfig", "TrainReport", "train"]
+
+
+@dataclass(frozen=True)
+class LabelResult:
+    """The kNN accuracy of a column after so many epochs, and the share of its most frequent class."""
+
+    column: str
+    epochs: int
+    knn_accuracy: float
+    chance: float
 
 
 @dataclass(frozen=True)
 class TrainReport:
-    """What a run came to; loss and accuracy are means over the last epoch, NaN where its log was removed."""
+    """What a run came to; loss and accuracy are means over the last epoch, NaN where its log was removed.
+
+    taken : steps that this call took, 0 where the run was finished before. label : what the labels came to, if any were
+    watched and the embedding was asked for them in this call.
+    """
 
     out: Path
     steps: int
@@ -48,6 +62,8 @@ class TrainReport:
     seconds: float
     content_hash: str
     config: TrainConfig
+    taken: int
+    label: LabelResult | None = None
     rank: int = 0  # of the process that says so; the others keep silent
     notes: list[str] = field(default_factory=list)
 
@@ -101,9 +117,11 @@ def train(
         else:
             trainer.save()
             _refuse_unshared(out, world)
+        before = trainer.step
         trainer.run(quiet)
-        seconds = time.monotonic() - began
-        report = world.from_first(lambda: _report(out, plan, seconds, quiet, plot))
+        seconds, taken = time.monotonic() - began, trainer.step - before
+        asked = None if label is None else _label(trainer, label)
+        report = world.from_first(lambda: _report(out, plan, seconds, quiet, plot, taken, asked))
         return replace(report, rank=world.rank)
 
 
@@ -133,7 +151,16 @@ def _plan(
     return plan
 
 
-def _report(out: Path, plan: Plan, seconds: float, quiet: bool, plot: Path | None) -> TrainReport:
+def _label(trainer: Trainer, column: str) -> LabelResult | None:
+    """What the embedding last said of the labels, in the process that asked it; None where it was not asked."""
+    if trainer.labels is None or trainer.knn_accuracy is None:
+        return None
+    return LabelResult(column, *trainer.knn_accuracy, trainer.labels.chance)
+
+
+def _report(
+    out: Path, plan: Plan, seconds: float, quiet: bool, plot: Path | None, taken: int, label: LabelResult | None
+) -> TrainReport:
     """What the run came to, from its log, and its curves."""
     plot_log(out, plan.K, plot)
     begin = plan.steps - plan.steps_per_epoch
@@ -151,6 +178,8 @@ def _report(out: Path, plan: Plan, seconds: float, quiet: bool, plot: Path | Non
         seconds=seconds,
         content_hash=read_config(out).content_hash,
         config=plan.config,
+        taken=taken,
+        label=label,
         notes=plan.notes,
     )
 

@@ -112,6 +112,7 @@ class Trainer:
         self.watch = CollapseWatch(plan.K, config.batch_size, config.lr, config.precision)
         self.log: StepLog | None = None
         self.labels: LabelWatch | None = None
+        self.knn_accuracy: tuple[int, float] | None = None  # the last of this call, and after how many epochs
         self.step = 0
         self.saved_at, self.save_seconds = time.monotonic(), 0.0
 
@@ -142,15 +143,11 @@ class Trainer:
 
     def _watch_labels(self, values: dict[str, float]) -> None:
         """Add the kNN accuracy to what is logged of a step, EVALUATIONS times in a run."""
-        last = self.step % self.plan.steps_per_epoch == 0
+        epochs, inside = divmod(self.step, self.plan.steps_per_epoch)
         every = max(1, self.plan.epochs // EVALUATIONS)
-        if (
-            self.labels is not None
-            and self.world.first
-            and last
-            and self.step // self.plan.steps_per_epoch % every == 0
-        ):
+        if self.labels is not None and self.world.first and inside == 0 and epochs % every == 0:
             values["knn_accuracy"] = self.labels.accuracy(self.moco.encoder_q)
+            self.knn_accuracy = (epochs, values["knn_accuracy"])
 
     def _save_or_stop(self) -> None:
         """After a step: save where it is time to, and end the run where that was asked for."""
