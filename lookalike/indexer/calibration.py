@@ -26,9 +26,9 @@ from lookalike.samples import Samples
 
 FILE = "calibration.json"
 SEED = 5
-SHARE = 50  # one of so many pairs is drawn
-LEAST, MOST = 10_000, 1_000_000  # pairs drawn in all
-PER_CELL, MOST_CELLS = 10_000, 64
+SHARE = 2000  # one of so many pairs is drawn, which costs some 4 % of a build
+LEAST, MOST = 10_000, 320_000  # pairs drawn in all
+PER_CELL, MOST_CELLS = 10_000, 32
 STEP = 1.05  # between one kept count and the next
 BLOCK = 4096  # pairs compared at once
 
@@ -67,7 +67,7 @@ def counts(drawn: int) -> NDArray[np.int64]:
 def drawn_cells(
     near: Sorted, within: Ranges, x: NDArray[np.float64] | None, *, seed: int = SEED, total: int | None = None
 ) -> list[Cell]:
-    """Draw the pairs of all cells. x : (N,) the window's values, None without one. total : pairs, by default 2 %."""
+    """Draw the pairs of all cells. x : (N,) the window's values, None without one. total : pairs, by default one of 2,000."""
     candidates = within.high - within.low - 1  # (M,)
     if total is None:
         total = int(np.clip(int(candidates.sum()) // 2 // SHARE, LEAST, MOST))

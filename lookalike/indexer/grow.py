@@ -230,9 +230,9 @@ class _Work:
         with ExitStack() as undo:
             undo.callback(_remove, folder)
             with atomic_folder(folder) as temporary:
-                samples = self._write(temporary, shards, change, fresh)
+                paths = self._write(temporary, shards, change, fresh)
             write_point("grow.data")
-            samples = Samples([folder / path.name if path.parent == temporary else path for path in samples])
+            samples = Samples([folder / path.name if path.parent == temporary else path for path in paths])
             with atomic_folder(version_folder(self.out, self.version)) as inside:
                 report = self._lists(inside, change, samples, Embeddings(folder / EMBEDDINGS), k)
             write_point("index.version")
