@@ -17,6 +17,8 @@ from lookalike.errors import InputError
 ID_LENGTH = 64
 ID_PATTERN = re.compile(rf"[A-Za-z0-9._:+-]{{1,{ID_LENGTH}}}")
 IMAGES, PARTICLES, FEATURES = "images", "particles", "features"
+# The layout and the domain of objects of which no more is stored than their ids and columns.
+CATALOG, TABLE = "catalog", "table"
 MASKED_LIMIT = 0.05  # an object with more masked or NaN pixels than this is left out
 
 
@@ -34,8 +36,9 @@ class About(Config):
 
     `layout` says what is stored of each object: `images` (C, H, W); `particles` (P, F), a list of up to P particles of
     F numbers each, the first of which is above 0 (a momentum, or whatever makes a particle one), zeros after the last;
-    or `features` (F,), numbers of which NaN ones are undefined. `bands` names the C bands or the F numbers, and
-    `units` gives each of the F numbers its unit.
+    or `features` (F,), numbers of which NaN ones are undefined; or `catalog`, where nothing but ids and columns is
+    known, as of vectors from elsewhere. `bands` names the C bands or the F numbers, and `units` gives each of the F
+    numbers its unit.
     `origin` says whether image row 0 is drawn at the bottom (`lower`, FITS) or top (`upper`, PNG and JPEG).
     `pixel_scale` is in arcsec/px, None where unknown. `survey` holds what the source knows of its own noise and
     blur, for the domain's default augmentations. `preprocess` is what ingestion did to the pixels (resizing),
@@ -51,7 +54,7 @@ class About(Config):
     license: str = ""
     survey: dict[str, Any] = Field(default_factory=dict)
     preprocess: dict[str, Any] = Field(default_factory=dict)
-    layout: Literal["images", "particles", "features"] = "images"
+    layout: Literal["images", "particles", "features", "catalog"] = "images"
     units: tuple[str, ...] = ()
 
     @property

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import h5py
 from pydantic import TypeAdapter, ValidationError
 
+from lookalike.about import CATALOG
 from lookalike.augmentations.inputs import AnyInput
 from lookalike.embeddings import KIND as EMBEDDINGS
 from lookalike.embeddings import Embeddings
@@ -72,11 +73,17 @@ def _samples(samples: Samples) -> dict[str, Any]:
     return {
         "kind": SAMPLES,
         "objects": len(samples),
-        samples.layout: f"{'×'.join(map(str, samples.shape))} {samples.dtype}",
+        samples.layout: _stored(samples),
         "content_hash": samples.content_hash,
         **samples.about.model_dump(mode="json"),
         "columns": columns,
     }
+
+
+def _stored(samples: Samples) -> str:
+    if samples.layout == CATALOG:
+        return "ids and columns alone"
+    return f"{'×'.join(map(str, samples.shape))} {samples.dtype}"
 
 
 def _embeddings(embeddings: Embeddings) -> dict[str, Any]:

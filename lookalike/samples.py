@@ -1,9 +1,9 @@
 """Samples files: the stored objects of a data set with their catalog, in HDF5, one or more shards.
 
 Layout of a shard: `/images` (N, C, H, W) float32 flux or uint8, or `/particles` (N, P, F) float32 with `/n_particles`
-(N,), or `/features` (N, F) float32; `/id` (N,), `/catalog/<column>` (N,) with attributes unit, description, ucd; file
-attributes hold the schema version, what the data are (`About`) and the content hash. A shard is written once, by
-`samples_writer`, and afterwards only read.
+(N,), or `/features` (N, F) float32, or none of these; `/id` (N,), `/catalog/<column>` (N,) with attributes unit,
+description, ucd; file attributes hold the schema version, what the data are (`About`) and the content hash. A shard is
+written once, by `samples_writer`, and afterwards only read.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.about import IMAGES, PARTICLES, About, Column
+from lookalike.about import CATALOG, IMAGES, PARTICLES, About, Column
 from lookalike.attributes import as_text
 from lookalike.errors import CorruptError, InputError, NotFoundError, unknown
 from lookalike.files import existing_files
@@ -36,6 +36,7 @@ KIND = "lookalike samples"
 KINDS = {"f": "fractions", "i": "whole numbers", "S": "texts"}
 AXES = {"images": 4, "particles": 3, "features": 2}
 COUNT = "n_particles"
+NOTHING = np.dtype("V0")  # the type of objects of which nothing is stored
 
 
 def place(column: str) -> str:
@@ -73,7 +74,7 @@ class Samples:
         self.columns = first.columns
         self.kinds = first.kinds
         self.layout = first.about.layout
-        self.shape = first.shape  # (C, H, W), (P, F) or (F,)
+        self.shape = first.shape  # (C, H, W), (P, F), (F,), or () where nothing is stored
         self.dtype = first.dtype
         self.content_hash = combine_shards(shard.content_hash for shard in shards)
         self._missing = [shard.missing for shard in shards]
@@ -89,6 +90,8 @@ class Samples:
     @property
     def size(self) -> int:
         """The shorter side of a picture in px, the most particles of an object, or how many numbers it has."""
+        if self.layout == CATALOG:
+            return 0
         return min(self.shape[1:]) if self.layout == IMAGES else self.shape[0]
 
     def __getstate__(self) -> dict[str, Any]:
@@ -195,6 +198,7 @@ class Samples:
 
     def objects(self, rows: NDArray[np.integer[Any]] | Sequence[int] | slice) -> NDArray[Any]:
         """What is stored of the given rows (B, *shape), in the order given; duplicates are allowed."""
+        self._check_stored()
         if isinstance(rows, slice):
             rows = range(*rows.indices(len(self)))
         wanted = np.asarray(rows, dtype=np.int64)
@@ -209,6 +213,14 @@ class Samples:
             member = np.isin(places, inside)
             out[member] = block[places[member] - inside[0]]
         return out
+
+    def _check_stored(self) -> None:
+        """InputError where nothing is stored of the objects that could be drawn, trained on or embedded."""
+        if self.layout == CATALOG:
+            raise InputError(
+                f"{self.paths[0]} holds ids and a catalog alone, no images, particles or features of its objects.",
+                code="no_objects_stored",
+            )
 
     def blocks(self, rows: int) -> Iterator[tuple[int, NDArray[Any]]]:
         """All objects in order, `rows` at a time, each with the row it starts at."""
@@ -225,6 +237,7 @@ class Samples:
 
         Nothing is copied in between, which is several times as fast as `objects`.
         """
+        self._check_stored()
         shard = int(np.searchsorted(self._starts, start, side="right")) - 1
         first = start - int(self._starts[shard])
         with _damage(self.paths[shard]):
@@ -253,7 +266,8 @@ class Samples:
                 file = self._shard(index)
                 hashes = {}
                 counts = [COUNT] if self.layout == PARTICLES else []
-                for where in (self.layout, *counts, "id", *(place(name) for name in self.columns)):
+                stored = [] if self.layout == CATALOG else [self.layout]
+                for where in (*stored, *counts, "id", *(place(name) for name in self.columns)):
                     rows = 1024 if where == self.layout else 65536
                     hashes[where] = ArrayHash()
                     for start in range(0, len(file[where]), rows):
@@ -307,24 +321,32 @@ def _read_header(path: Path) -> _Header:
         texts = ("unit", "description", "ucd")
         columns = {name: Column(*(as_text(data.attrs[text]) for text in texts)) for name, data in catalog.items()}
         about = _about(json.loads(as_text(file.attrs["about"])))
-        stored = file[about.layout]
+        shape, dtype = _stored(file, about)
         for name, data in {"id": file["id"], **catalog}.items():
-            if data.shape != stored.shape[:1] or data.dtype.kind not in ("S" if name == "id" else KINDS):
-                msg = f"{name!r} is {data.shape} {data.dtype}, {about.layout} are {stored.shape}"
+            if data.shape != shape[:1] or data.dtype.kind not in ("S" if name == "id" else KINDS):
+                msg = f"{name!r} is {data.shape} {data.dtype}, {about.layout} are {shape}"
                 raise ValueError(msg)
-        if not _sound(stored, about) or (about.layout == PARTICLES and file[COUNT].shape != stored.shape[:1]):
-            msg = f"{about.layout} are {stored.shape} {stored.dtype}"
-            raise ValueError(msg)
         return _Header(
             about,
             columns,
             {name: data.dtype.kind for name, data in catalog.items()},
             {name: int(data.attrs["missing"]) if "missing" in data.attrs else None for name, data in catalog.items()},
-            len(stored),
-            stored.shape[1:],
-            stored.dtype,
+            shape[0],
+            shape[1:],
+            dtype,
             as_text(file.attrs["content_hash"]),
         )
+
+
+def _stored(file: h5py.File, about: About) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """Shape (N, …) and type of the stored array, (N,) and NOTHING where there is none; ValueError where unsound."""
+    if about.layout == CATALOG:
+        return file["id"].shape[:1], NOTHING
+    stored = file[about.layout]
+    if not _sound(stored, about) or (about.layout == PARTICLES and file[COUNT].shape != stored.shape[:1]):
+        msg = f"{about.layout} are {stored.shape} {stored.dtype}"
+        raise ValueError(msg)
+    return stored.shape, stored.dtype
 
 
 def _sound(stored: h5py.Dataset, about: About) -> bool:

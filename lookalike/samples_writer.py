@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.about import FEATURES, IMAGES, PARTICLES, About, Column, check_id
+from lookalike.about import CATALOG, FEATURES, IMAGES, PARTICLES, About, Column, check_id
 from lookalike.attributes import set_texts
 from lookalike.errors import InputError
 from lookalike.files import atomic_path, file_output, lock, write_point
@@ -54,20 +54,20 @@ class SamplesWriter:
     def append(
         self,
         ids: Sequence[str],
-        objects: NDArray[Any],
+        objects: NDArray[Any] | None,
         catalog: Mapping[str, NDArray[Any]],
         rows: Rows | None = None,
     ) -> None:
         """Add objects: ids (N,), what is stored of each (N, *shape), one catalog array (N,) per declared column.
 
         objects : of the description's layout, images (N, C, H, W) float32 or uint8, particles (N, P, F) float32 or
-                  features (N, F) float32.
+                  features (N, F) float32; None where nothing but the catalog is stored.
         rows    : where they come from, by which a repeated id is told.
         A column is float64, int64 or text from its first block on. Raises InputError for anything else, and for an
         id that breaks the rule; one that occurs in two blocks is found when the file is closed.
         """
         check_objects(objects, self.about)
-        if len(ids) != len(objects):
+        if objects is not None and len(ids) != len(objects):
             raise InputError(f"One object per id is needed: {len(ids)} ids, {len(objects)} {self.about.layout}.")
         if set(catalog) != set(self.columns):
             raise InputError(f"Columns {sorted(self.columns)} are declared, but {sorted(catalog)} were given.")
@@ -82,7 +82,8 @@ class SamplesWriter:
                 raise InputError(
                     f"Column {name!r} needs one value per object, {(len(ids),)}, but has the shape {values.shape}."
                 )
-        self._append_objects(objects)
+        if objects is not None:
+            self._append_objects(objects)
         for name, values in columns.items():
             self._pending[name].append(values)
         self._n += len(ids)
@@ -165,9 +166,15 @@ class SamplesWriter:
         self._file.close()
 
 
-def check_objects(objects: NDArray[Any], about: About) -> None:
+def check_objects(objects: NDArray[Any] | None, about: About) -> None:
     """InputError where stored arrays (N, *shape) are not of the description's layout, type and names, or not sound."""
     names, told = len(about.bands), ", ".join(about.bands)
+    if objects is None or about.layout == CATALOG:
+        if objects is not None or about.layout != CATALOG:
+            given = "nothing" if objects is None else f"an array {objects.shape} {objects.dtype}"
+            wanted = "nothing" if about.layout == CATALOG else f"an array of {about.layout}"
+            raise InputError(f"Samples of layout {about.layout!r} store {wanted} per block, but {given} was given.")
+        return
     if about.layout == IMAGES:
         if objects.dtype not in (np.float32, np.uint8):
             raise InputError(f"Images are stored as float32 or uint8, but {objects.dtype} was given.")

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lookalike.about import IMAGES, PARTICLES
+from lookalike.about import CATALOG, IMAGES, PARTICLES
 from lookalike.contents import KIND as FOLDER
 from lookalike.contents import describe_all, in_brief
 from lookalike.errors import LookalikeError
@@ -175,6 +175,8 @@ def _checkpoint(path: Path, found: Mapping[str, Any]) -> list[str]:
 def _stored(samples: Samples) -> Lines:
     """What is stored of each object."""
     about, shape = samples.about, " × ".join(map(str, samples.shape))
+    if about.layout == CATALOG:
+        return {"stored": "ids and columns alone, as of vectors from elsewhere"}
     if about.layout != IMAGES:
         units = about.units or ("",) * len(about.bands)
         numbers = ", ".join(f"{name} [{unit}]" if unit else name for name, unit in zip(about.bands, units, strict=True))

@@ -302,7 +302,7 @@ def test_the_command_grows_and_shrinks(pair: Any, command: Callable[..., Any], t
     assert Index(out).n == 23
     for wrong, words in (
         (("--out", out), "embeddings"),
-        ((new[0], "--out", out), "--samples"),
+        ((new[0], "--out", out), "samples"),
         ((new[0], "--out", out, "--retract", "o1"), "--retract"),
         (("--out", out, "--append", "--retract", "o1"), "--append"),
         ((new[0], "--samples", new[1], "--out", out, "--append", "--window", "none"), "--window"),

@@ -17,9 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 from playwright.sync_api import expect
 
+from lookalike.indexer.own_vectors import index_vectors
 from lookalike.webapp.run import app_command
 
 pytestmark = pytest.mark.browser
@@ -91,10 +93,31 @@ class Site:
 def site(
     chromium: str, toy_index: Path, tmp_path_factory: pytest.TempPathFactory, free_port: Callable[[], int]
 ) -> Iterator[Site]:
-    folder = tmp_path_factory.mktemp("site")
+    with running(toy_index, tmp_path_factory.mktemp("site"), free_port) as started:
+        yield started
+
+
+@pytest.fixture
+def site_of_vectors(chromium: str, tmp_path: Path, free_port: Callable[[], int]) -> Iterator[Site]:
+    """One of vectors and a table, without pictures."""
+    rng = np.random.default_rng(5)
+    np.save(tmp_path / "v.npy", rng.normal(size=(40, 6)))
+    rows = [f"star-{i:02d},{20 + i / 100},<b>{i}</b>" for i in range(40)]
+    (tmp_path / "t.csv").write_text("name,mag,label\n" + "\n".join(rows) + "\n")
+    index = tmp_path / "index"
+    index_vectors(
+        tmp_path / "v.npy", index, catalog=tmp_path / "t.csv", id_column="name", k=9, window="mag:0.2", quiet=True
+    )
+    with running(index, tmp_path, free_port) as started:
+        yield started
+
+
+@contextlib.contextmanager
+def running(index: Path, folder: Path, free_port: Callable[[], int]) -> Iterator[Site]:
+    """Service and page of an index; neither may have failed in the end."""
     api_port, app_port = free_port(), free_port()
     api, url = f"http://127.0.0.1:{api_port}", f"http://127.0.0.1:{app_port}"
-    serve = [sys.executable, "-m", "lookalike", "serve", str(toy_index), "--port", str(api_port)]
+    serve = [sys.executable, "-m", "lookalike", "serve", str(index), "--port", str(api_port)]
     service = Server(serve, f"{api}/readyz", folder / "service.log")
     app = Server(app_command(api, app_port), f"{url}/_stcore/health", folder / "app.log")
     try:
@@ -387,6 +410,40 @@ def test_it_fits_every_width_in_light_and_dark(visit: Open, scheme: str) -> None
         grid = one.page.locator(".grid").bounding_box()
         assert grid is not None
         assert grid["width"] > least * width
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_objects_without_pictures_are_cards(
+    site_of_vectors: Site, profiles: Callable[[float], Any], scheme: str
+) -> None:
+    one = Visit(site_of_vectors, profiles(1).new_page())
+    asked: list[str] = []
+    one.page.on("request", lambda request: asked.append(request.url))
+    one.page.emulate_media(color_scheme=scheme)
+    one.page.set_viewport_size({"width": 1280, "height": 860})
+    one.open("?id=star-07&via=star-03")
+    one.page.wait_for_selector(".gallery[data-query='star-07'] .tile")
+    listed = httpx.get(f"{site_of_vectors.api}/v1/objects/star-07/neighbors?k=9", trust_env=False).json()["results"]
+    assert one.ids[:9] == [row["id"] for row in listed]
+    card = one.page.locator(".tile").first
+    assert card.locator(".name").inner_text() == listed[0]["id"]
+    assert card.locator("b").inner_text().replace("−", "-")[:4] == f"{listed[0]['similarity']:.6f}"[:4]
+    assert card.locator(".fact").all_inner_texts()[0].split() == ["mag", f"{20 + listed[0]['row'] / 100:.2f}"]
+    assert f"<b>{listed[0]['row']}</b>" in card.inner_text()
+    for width in (390, 1280):
+        one.page.set_viewport_size({"width": width, "height": 860})
+        assert one.page.evaluate("() => document.documentElement.scrollWidth") <= width
+        boxes = one.page.locator(".tile").evaluate_all(
+            "e => e.map((tile) => [tile.scrollWidth <= tile.clientWidth, tile.clientWidth])"
+        )
+        assert all(fits and wide >= 140 for fits, wide in boxes)
+    card.click()
+    one.page.wait_for_selector(f".gallery[data-query='{listed[0]['id']}'] .tile")
+    assert one.page.locator("img").count() == 0
+    assert not [url for url in asked if "thumbnail" in url or "contact-sheet" in url]
+    assert one.page.locator(".trouble").is_hidden()
+    one.page.close()
+    assert (one.complaints, one.outside) == ([], [])
 
 
 def test_pictures_are_as_sharp_as_the_screen(visit: Open) -> None:

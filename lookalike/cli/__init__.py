@@ -13,8 +13,8 @@ from typing import Any
 import typer
 
 # The order of these imports is the order of the commands in `lookalike --help`.
-from lookalike.cli import data, simulate, training, checkpoint, evaluate, probes, searching, sky, serving  # isort: skip
-from lookalike.cli import bench, bench_sky  # isort: skip
+from lookalike.cli import data, simulate, training, checkpoint, evaluate, probes, planning, searching  # isort: skip
+from lookalike.cli import exporting, sky, serving, bench, bench_index, bench_sky, bench_export  # isort: skip
 from lookalike.cli.common import app, say
 from lookalike.errors import InputError, LookalikeError, NotFoundError, StoppedError, unknown
 from lookalike.wording import rule
@@ -22,11 +22,15 @@ from lookalike.wording import rule
 __all__ = [
     "app",
     "bench",
+    "bench_export",
+    "bench_index",
     "bench_sky",
     "checkpoint",
     "data",
     "evaluate",
+    "exporting",
     "main",
+    "planning",
     "probes",
     "searching",
     "serving",

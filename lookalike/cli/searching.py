@@ -15,10 +15,22 @@ from lookalike.wording import counted, top_share
 
 @app.command()
 def index(
-    embeddings: Annotated[Path | None, typer.Argument(help="Embeddings file.")] = None,
+    embeddings: Annotated[
+        Path | None, typer.Argument(help="Embeddings file, or vectors of your own (.npy, .npz, .parquet, .h5).")
+    ] = None,
     *,
     samples: Annotated[
         list[Path] | None, typer.Option("--samples", help="Its samples files; repeat for several shards.")
+    ] = None,
+    catalog: Annotated[
+        Path | None, typer.Option(help="Table of your own vectors' objects, row by row, instead of --samples.")
+    ] = None,
+    id_column: Annotated[
+        str | None, typer.Option(help="Its column of ids, or several, joined as run:lumi:event (default: row numbers).")
+    ] = None,
+    array: Annotated[str | None, typer.Option(help="Which array, where a file of your own holds several.")] = None,
+    dtype: Annotated[
+        str | None, typer.Option(help="Store your own vectors as float32 or float16 (default: as they are).")
     ] = None,
     out: Out,
     k: Annotated[int | None, typer.Option("-k", min=1, help="Neighbors stored per object (default: 999).")] = None,
@@ -38,21 +50,49 @@ def index(
     """Store every object's exact k most similar ones within its window.
 
     Example: lookalike index embeddings.h5 --samples samples.h5 --checkpoint checkpoints/mine --out INDEX -k 100
+    or, of any model's vectors: lookalike index vectors.npy --catalog table.csv --id-column name --out INDEX
     """
     if append or retract is not None:
-        _grow(embeddings, samples, out, k, window, checkpoint, append, retract, data)
+        of_a_build = {
+            "window": window,
+            "checkpoint": checkpoint,
+            "catalog": catalog,
+            "id-column": id_column,
+            "array": array,
+            "dtype": dtype,
+        }
+        _grow(embeddings, samples, out, k, of_a_build, append, retract, data)
         return
     from lookalike.errors import InputError
     from lookalike.indexer.index import build_index
+    from lookalike.indexer.own_vectors import index_vectors, is_vectors, samples_of_ours
     from lookalike.indexer.windows import USUAL, Window
 
-    if embeddings is None or not samples:
-        raise InputError("An index is built from an embeddings file and its --samples; give both.")
+    if embeddings is None:
+        raise InputError("An index is built from embeddings or vectors; give their file.")
     if data is not None:
         raise InputError("--data is for --append and --retract; a build writes to --out alone.")
     chosen = None if window == "none" else window or USUAL
-    report = build_index(embeddings, samples, out, k=k, window=chosen, checkpoint=checkpoint)
-    for note in report.notes:
+    if is_vectors(embeddings):
+        made = index_vectors(
+            embeddings,
+            out,
+            catalog=catalog,
+            samples=samples,
+            id_column=id_column,
+            array=array,
+            dtype=dtype,
+            k=k,
+            window=chosen,
+            checkpoint=checkpoint,
+        )
+        report, notes, shards = made.built, [*made.notes, *made.built.notes], list(made.samples)
+    else:
+        own = {"catalog": catalog, "id-column": id_column, "array": array, "dtype": dtype}
+        shards = list(samples_of_ours(embeddings, samples, own))
+        report = build_index(embeddings, shards, out, k=k, window=chosen, checkpoint=checkpoint)
+        notes = list(report.notes)
+    for note in notes:
         say(note)
     if report.short_lists and report.window is not None:
         has, them = ("has", "it") if report.short_lists == 1 else ("have", "them")
@@ -64,7 +104,7 @@ def index(
             f"{counted(report.k, 'neighbor')}, since fewer lie within {within} of {them}{rest}."
         )
     print(f"Index version {report.version} of {counted(report.n, 'object')}, k = {report.k}, in {out}")
-    _make_sky(out, samples)
+    _make_sky(out, shards)
 
 
 def _make_sky(out: Path, samples: list[Path]) -> None:
@@ -89,8 +129,7 @@ def _grow(
     samples: list[Path] | None,
     out: Path,
     k: int | None,
-    window: str | None,
-    checkpoint: Path | None,
+    of_a_build: Mapping[str, object],
     append: bool,
     retract: str | None,
     data: Path | None,
@@ -99,9 +138,10 @@ def _grow(
     from lookalike.errors import InputError
     from lookalike.indexer import grow
 
-    if window is not None or checkpoint is not None:
+    if given := [f"--{name}" for name, value in of_a_build.items() if value is not None]:
         raise InputError(
-            "--append and --retract keep an index's --window and --checkpoint; build again to change them."
+            f"--append and --retract keep an index's window and encoder and take files of ours, so {', '.join(given)} "
+            "is for a build only; build again to change it."
         )
     if append and retract is not None:
         raise InputError("Objects are added (--append) or taken out (--retract), one after the other; give one.")

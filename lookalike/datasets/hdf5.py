@@ -53,7 +53,7 @@ def ingest(files: list[Path], out: Path, options: Options, ledger: Ledger) -> No
 
 def _array(path: Path, file: h5py.File, options: Options) -> Hdf5Array:
     """The data set that is asked for, else the one named `images`, else the only one of four dimensions."""
-    held = _datasets(file)
+    held = datasets_of(file)
     if options.array is not None and options.array not in held:
         raise unknown(f"data set of {path}", options.array, held)
     chosen = options.array or MEMBER
@@ -69,7 +69,7 @@ def _array(path: Path, file: h5py.File, options: Options) -> Hdf5Array:
     return array
 
 
-def _datasets(file: h5py.File) -> dict[str, h5py.Dataset]:
+def datasets_of(file: h5py.File) -> dict[str, h5py.Dataset]:
     """Every data set that is an array, by its path within the file."""
     found: dict[str, h5py.Dataset] = {}
 
@@ -84,7 +84,7 @@ def _datasets(file: h5py.File) -> dict[str, h5py.Dataset]:
 def _columns(file: h5py.File, array: Hdf5Array, ledger: Ledger) -> Columns:
     """Other data sets (N,) or (N, 1) beside the pictures, as columns."""
     found: Columns = {}
-    for name, data in _datasets(file).items():
+    for name, data in datasets_of(file).items():
         if name == array.member:
             continue
         plain = None

@@ -33,15 +33,18 @@ class NumpyArray(Array):
     fortran: bool
 
     def blocks(self) -> Iterator[NDArray[Any]]:
-        if self.member is None:
+        """Consecutive rows (n, …) in native byte order, read rather than mapped: pages of a map count as memory held.
+
+        In Fortran order a row's values lie all over the file, so that there nothing but a map will do.
+        """
+        if self.fortran:
             mapped = np.load(self.path, mmap_mode="r", allow_pickle=False)
             for start in range(0, len(mapped), self.rows):
-                yield native(np.asarray(mapped[start : start + self.rows]))
+                yield native(np.ascontiguousarray(mapped[start : start + self.rows]))
             return
         with ExitStack() as stack:
             with reading(self.where):
-                archive = stack.enter_context(zipfile.ZipFile(self.path))
-                file = stack.enter_context(archive.open(f"{self.member}.npy"))
+                file = stack.enter_context(self._opened(stack))
                 read_header(file, self.where)
             for start in range(0, self.shape[0], self.rows):
                 count = min(self.rows, self.shape[0] - start)
@@ -50,6 +53,11 @@ class NumpyArray(Array):
                 if len(data) != count * self.row_bytes:
                     raise InputError(f"{self.where} ends before its last row.", code="bad_file")
                 yield native(np.frombuffer(data, self.dtype).reshape(count, *self.shape[1:]))
+
+    def _opened(self, stack: ExitStack) -> IO[bytes]:
+        if self.member is None:
+            return self.path.open("rb")
+        return stack.enter_context(zipfile.ZipFile(self.path)).open(f"{self.member}.npy")
 
 
 def ingest(files: list[Path], out: Path, options: Options, ledger: Ledger) -> None:

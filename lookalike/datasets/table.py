@@ -150,10 +150,16 @@ def _read_csv(path: Path, texts: Sequence[str]) -> tuple[list[Found], list[Ragge
 
 
 def _read_parquet(path: Path) -> list[Found]:
-    from pyarrow import parquet
+    from pyarrow import parquet, types
 
-    read = parquet.ParquetFile(path).read()
-    return [(name, _from_arrow(column), Column()) for name, column in zip(read.column_names, read.columns, strict=True)]
+    file = parquet.ParquetFile(path)
+    # Columns of lists are left out unread: vectors may lie beside the catalog, many times its size.
+    plain = [field.name for field in file.schema_arrow if not types.is_nested(field.type)]
+    read = file.read(columns=plain)
+    columns = dict(zip(read.column_names, read.columns, strict=True))
+    return [
+        (name, _from_arrow(columns[name]) if name in columns else None, Column()) for name in file.schema_arrow.names
+    ]
 
 
 def _from_arrow(column: Any) -> NDArray[Any] | None:

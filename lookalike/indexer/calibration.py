@@ -67,7 +67,7 @@ def counts(drawn: int) -> NDArray[np.int64]:
 def drawn_cells(
     near: Sorted, within: Ranges, x: NDArray[np.float64] | None, *, seed: int = SEED, total: int | None = None
 ) -> list[Cell]:
-    """Draw the pairs of all cells. x : (N,) the window's values, None without one. total : pairs, by default one of 2,000."""
+    """Draw the pairs of all cells. x : (N,) the window's values, None without one. total : pairs drawn in all."""
     candidates = within.high - within.low - 1  # (M,)
     if total is None:
         total = int(np.clip(int(candidates.sum()) // 2 // SHARE, LEAST, MOST))

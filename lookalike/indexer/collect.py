@@ -9,6 +9,7 @@ from typing import Any
 
 from lookalike.errors import InputError
 from lookalike.files import PARTIAL, lock
+from lookalike.indexer.inputs import unneeded_inputs
 from lookalike.indexer.store import VERSION, extras_folder, number, read_current, version_folder, versions
 
 KEEP = 2
@@ -28,9 +29,10 @@ class Collected:
 
 
 def collect(folder: Path, *, keep: int = KEEP, dry_run: bool = False) -> Collected:
-    """Remove all but the served version and the `keep` newest up to it, their extras, and what killed builds left.
+    """Remove all but the served version and the `keep` newest up to it, and what killed builds left.
 
-    Needs the builder's lock (LockedError). A process that has a version open keeps it until it closes it.
+    What was added to a version (extras) or is kept for it (inputs) goes with the last one that needs it. Needs the
+    builder's lock (LockedError). A process that has a version open keeps it until it closes it.
     Errors: InputError for keep < 1; NotFoundError, CorruptError where the served version is not known.
     """
     if keep < 1:
@@ -44,6 +46,7 @@ def collect(folder: Path, *, keep: int = KEEP, dry_run: bool = False) -> Collect
         spared = {path for name in kept for path in (version_folder(folder, name), extras_folder(folder, name))}
         inside = [path for part in ("versions", "extras") for path in sorted((folder / part).glob("*"))]
         old = [path for path in inside if path not in spared and _ours(path)]
+        old += unneeded_inputs(folder, kept)
         old += sorted(folder.glob(f".*{PARTIAL}"))
         size = sum(_bytes(path) for path in old)
         if not dry_run:

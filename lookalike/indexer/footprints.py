@@ -25,6 +25,8 @@ Rows = NDArray[np.int64]
 
 def view_size(side: int) -> tuple[int, str]:
     """The side in px of the views of cutouts of `side` px, without a checkpoint; and where it comes from."""
+    if not side:
+        return 0, "no pictures are stored"
     size = min(side, max(8, round(side * VIEW / STORED / 8) * 8))
     return size, f"{VIEW}/{STORED} of the stored {side} px, in multiples of 8"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -111,6 +112,7 @@ def build_index(
     checkpoint: Path | None = None,
     memory_bytes: int = MEMORY_BYTES,
     quiet: bool = False,
+    held: bool = False,
 ) -> BuildReport:
     """Store every object's exact k most similar ones within its window as a new version of the folder `out`.
 
@@ -118,20 +120,20 @@ def build_index(
     999 or as many as there are. window : "mag:0.5", "log(pt):0.1", "usual" for the domain's default (which may be
     none) or None. checkpoint : the encoder's folder, for picture queries and footprints. memory_bytes : about what is
     held at once; the result does not depend on it. A killed build leaves the served version as it was, and the next
-    one cleans up. Errors: InputError, NotFoundError, CorruptError, LockedError (another process builds here).
+    one cleans up. held : whether the caller holds the lock on `out`.
+
+    Errors: InputError, NotFoundError, CorruptError, LockedError (another process builds here).
     """
     began = time.monotonic()
     vectors, data = Embeddings(Path(embeddings)), Samples([Path(path) for path in samples])
     check_match(vectors, data)
     out = Path(out)
-    if out.exists() and not out.is_dir():
-        raise InputError(f"An index is a folder, but {out} is a file.")
+    check_folder(out)
     within, said = _window(window, data)
     plan, notes = _plan(vectors, data, out, k, within, checkpoint)
     notes += said
-    with lock(out):
-        if _foreign(out):
-            raise InputError(f"{out} holds other files; choose an empty or new folder for the index.")
+    with nullcontext() if held else lock(out):
+        check_folder(out)  # again, since another may have written there meanwhile
         current, finished = _opened(out), unpublished(out)
         notes += [*_without_encoder(plan, current), *_changed(plan, current)]
         if current is not None and plan.made(current.manifest) and current.intact():
@@ -280,7 +282,7 @@ def _plan(
         notes.append(f"{what}, but there {others}: k = {n - 1:,} is stored.")
         k = n - 1
     if window is not None:
-        window.values(samples)  # a missing column is said before anything is written
+        window.refuse_undefined(window.values(samples))  # like a missing column, before anything is written
     recorded = embeddings.made_from.get("checkpoint")
     encoder = BelongsTo(content_hash=recorded) if recorded else None
     size, source = view_size(samples.size)
@@ -378,9 +380,12 @@ def next_version(out: Path) -> int:
     return 1 + max(map(number, versions(out)), default=0)
 
 
-def _foreign(out: Path) -> bool:
-    """Whether a folder holds something but is no index of ours; building there could mix two things up."""
-    return out.is_dir() and any(out.iterdir()) and not (out / "versions").is_dir()
+def check_folder(out: Path) -> None:
+    """InputError where `out` is a file, or a folder of something else: building there could mix two things up."""
+    if out.exists() and not out.is_dir():
+        raise InputError(f"An index is a folder, but {out} is a file.")
+    if out.is_dir() and any(out.iterdir()) and not (out / "versions").is_dir():
+        raise InputError(f"{out} holds other files; choose an empty or new folder for the index.")
 
 
 def _report(manifest: Manifest, began: float, notes: list[str], *, reused: bool = False) -> BuildReport:

@@ -46,9 +46,24 @@ def exact_neighbors(
     if search is not None:
         yield from by_search(near, ranges, k, search, memory_bytes, length)
         return
+    yield from _pairs(near, ranges, k, memory_bytes, length, scores).blocks()
+
+
+def pair_builder(
+    vectors: Vectors, ranges: Ranges, k: int, *, memory_bytes: int = 2**30, work: float | None = None
+) -> PairBuilder:
+    """The CPU's own way by itself, whose `tally` tells what it did; work : as `scores_for` takes it."""
+    near, length = Sorted(vectors, ranges.order, memory_bytes // 4), longest(vectors)
+    scores = scores_for(near, ranges, k, length, memory_bytes // 4, short=multiplies_bfloat16(), work=work)
+    return _pairs(near, ranges, k, memory_bytes, length, scores)
+
+
+def _pairs(
+    near: Sorted, ranges: Ranges, k: int, memory_bytes: int, length: float, scores: Scores | None
+) -> PairBuilder:
     if scores is None:
         scores = scores_for(near, ranges, k, length, memory_bytes // 4, short=multiplies_bfloat16())
-    yield from PairBuilder(near, ranges, k, scores, memory_bytes, length).blocks()
+    return PairBuilder(near, ranges, k, scores, memory_bytes, length)
 
 
 def fast_search() -> tuple[Search | None, str]:

@@ -21,7 +21,7 @@ from lookalike.indexer.windows import Places, Ranges
 
 WIDTHS = (16, 32, 64, 128, 256)  # directions that scores are tried with
 WORTH = 10**11  # products of all pairs from which on other scores than float32 are thought of
-LOOKS, SEEN = 64, 512  # objects by which scores are chosen, and of each one's window
+LOOKS, SEEN = 48, 512  # objects by which scores are chosen, and of each one's window
 # Costs in products of float32: one of bfloat16, one of a pair that is settled, and what else such a pair costs.
 SHORT_NUMBER, SETTLED_NUMBER, SETTLED_PAIR = 0.3, 4.0, 2000.0
 
@@ -193,7 +193,7 @@ class Prefix:
         _within(np.minimum(score - similarity.astype(np.float64), 0.0), np.zeros_like(similarity), self.error)
 
 
-def principal(near: Sorted, rows: int = 4096) -> NDArray[np.float64]:
+def principal(near: Sorted, rows: int = 2048) -> NDArray[np.float64]:
     """Orthonormal directions (D, m), at most the widest of WIDTHS, along which a sample of the vectors is longest.
 
     By iterated products with random directions (Halko, Martinsson and Tropp 2011, algorithm 4.4); any orthonormal
@@ -249,14 +249,17 @@ def look(near: Sorted, ranges: Ranges, k: int, directions: NDArray[np.float64]) 
     return Look(np.array(score, np.float64), np.array(floor, np.float64)[:, None], own @ directions, np.array(others))
 
 
-def scores_for(near: Sorted, ranges: Ranges, k: int, length: float, room: int, *, short: bool) -> Scores:
+def scores_for(
+    near: Sorted, ranges: Ranges, k: int, length: float, room: int, *, short: bool, work: float | None = None
+) -> Scores:
     """The scores by which a build costs least, told by some objects and samples of their windows.
 
     room : bytes that a copy of the vectors may take. short : whether this processor multiplies bfloat16 fast.
+    work : products of all pairs, where a larger set is meant than this one.
     """
     n, d = len(near.order), near.dimensions
     plain = Float32(d, length)
-    if d * int((ranges.high - ranges.low).sum()) < WORTH:
+    if (d * int((ranges.high - ranges.low).sum()) if work is None else work) < WORTH:
         return plain
     directions = principal(near)
     some = look(near, ranges, k, directions)

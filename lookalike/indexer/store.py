@@ -5,6 +5,7 @@
     INDEX/versions/v000001/manifest.json       what it holds and belongs to
     INDEX/versions/v000001/build.json          what made it, when and where
     INDEX/extras/v000001/                      what is added later, such as audit.json
+    INDEX/inputs/                              embeddings and samples of vectors from elsewhere (inputs.py)
 
 A version appears complete or not at all and is never changed; publishing replaces CURRENT. Builds keep every
 version; `lookalike gc` (collect.py) drops old ones, and a process that has one open keeps it.

@@ -85,10 +85,23 @@ class Window:
         """The window's values (N,) of a data set; InputError where the column is missing or holds text."""
         if self.column not in samples.columns:
             raise unknown("column", self.column, samples.columns)
-        column = samples.column(self.column)
+        return self.of(samples.column(self.column))
+
+    def of(self, column: NDArray[Any]) -> Values:
+        """The window's values (N,) of its column's; InputError where these are texts."""
         if column.dtype.kind not in "fiub":
             raise InputError(f"A window needs a column of numbers, but {self.column!r} holds text.")
         return self.scale(column)
+
+    def refuse_undefined(self, x: Values) -> None:
+        """InputError where no object has a value (N,), so that none would have a neighbor."""
+        if not np.isfinite(x).any():
+            which = f"a number above 0 in {self.column!r}" if self.log else f"a number in {self.column!r}"
+            raise InputError(
+                f"A window needs objects that lie in it, but none of {len(x):,} has {which}; choose another --window, "
+                "or none.",
+                code="window_undefined",
+            )
 
     def inside(self, center: float, x: Values) -> NDArray[np.bool_]:
         """Where |x − center| ≤ half-width, both on the window's scale; NaN is inside nothing."""

@@ -14,6 +14,7 @@ import PIL
 from starlette.concurrency import run_in_threadpool
 
 import lookalike
+from lookalike.about import CATALOG
 from lookalike.augmentations import get_domain
 from lookalike.errors import CorruptError
 from lookalike.indexer.audit_report import kept
@@ -49,7 +50,9 @@ class Engine:
         # Opens every file and sorts the ids now, in one thread: no request waits for it, races it or can be blamed.
         searcher.embeddings()
         self.samples.row(self.samples.id(0))
-        self.pictures = Pictures(self.samples, get_domain(self.samples.about.domain), self.revision, limits)
+        about = self.samples.about
+        domain = None if about.layout == CATALOG else get_domain(about.domain)
+        self.pictures = Pictures(self.samples, domain, self.revision, limits)
 
     def object(self, name: str) -> dict[str, Any]:
         """The fields of an ObjectAnswer."""
@@ -59,7 +62,9 @@ class Engine:
             "row": row,
             "catalog": self.searcher.object(name),
             "units": self.units,
-            "thumbnail": f"/v1/objects/{quote(name, safe='')}/thumbnail.jpg?v={self.revision}",
+            "thumbnail": None
+            if self.pictures.domain is None
+            else f"/v1/objects/{quote(name, safe='')}/thumbnail.jpg?v={self.revision}",
             "index_version": self.version,
             "revision": self.revision,
         }

@@ -13,6 +13,7 @@ from starlette.responses import Response
 
 from lookalike.errors import InputError, LookalikeError, NotFoundError
 from lookalike.service.models import Failure, Problem
+from lookalike.service.pictures import NO_PICTURES
 from lookalike.wording import rule
 
 log = logging.getLogger("lookalike.service")
@@ -67,7 +68,7 @@ def status_of(error: LookalikeError) -> int:
         case BusyError():
             return 429
         case NotFoundError():
-            return 404 if error.code == "unknown_id" else 500
+            return 404 if error.code in ("unknown_id", NO_PICTURES) else 500
         case InputError():
             return 500 if error.code in NOT_OURS else 422
     return 500

@@ -86,8 +86,9 @@ class ObjectAnswer(Model):
         description="unit by column, empty where the quantity has none",
         examples=[{"x": "px", "y": "px", "mag": "mag", "size": "px"}],
     )
-    thumbnail: str = Field(
-        description="address of its picture, with the revision, so that it never changes",
+    thumbnail: str | None = Field(
+        description="address of its picture, with the revision, so that it never changes; null where nothing is "
+        "stored that could be drawn",
         examples=["/v1/objects/xdf-00417/thumbnail.jpg?v=6f1d0c2b9ae45873"],
     )
     index_version: str = Field(examples=["v000001"])
@@ -202,15 +203,18 @@ class IndexAnswer(Model):
     counts: dict[str, int] = Field(description="what the build counted, such as objects with no neighbor")
     domain: str = Field(examples=["galaxy"])
     bands: list[str] = Field(examples=[["r", "g", "b"]])
-    layout: str = Field(description="what is stored of each object: images, particles or features")
+    layout: str = Field(
+        description="what is stored of each object: images, particles or features; catalog where there are ids and "
+        "columns alone, and no pictures"
+    )
     shape: list[int] = Field(
-        description="of one object: bands, height, width in px; particles, numbers of each; or numbers",
+        description="of one object: bands, height, width in px; particles, numbers of each; numbers; or nothing",
         examples=[[3, 52, 52]],
     )
     pixel_scale: float | None = Field(description="arcsec/px, null where unknown", examples=[0.06])
     source: str = Field(description="where the data come from")
     license: str = Field(description="terms of the data")
-    stretches: list[str] = Field(description="names thumbnails accept; the first is the default")
+    stretches: list[str] = Field(description="names thumbnails accept, the first is the default; none: no pictures")
     has_footprints: bool = Field(description="whether footprints are known, so that max_overlap can be given")
     columns: dict[str, ColumnAbout]
     hashes: dict[str, str] = Field(description="content hash of index, embeddings, samples, checkpoint")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from lookalike.errors import InputError, unknown
+from lookalike.errors import InputError, NotFoundError, unknown
 from lookalike.service.limits import Limits
 
 if TYPE_CHECKING:
@@ -19,20 +19,21 @@ if TYPE_CHECKING:
     from lookalike.samples import Samples
 
 QUALITY = 90
+NO_PICTURES = "no_pictures"  # code of an error
 
 
 class Pictures:
-    """Draws stored objects as their domain draws them.
+    """Draws stored objects as their domain draws them; without a domain there is nothing to draw, and no stretches.
 
     A finished picture is kept by its name, least recently used out first, within `limits.picture_cache_bytes`.
     """
 
-    def __init__(self, samples: Samples, domain: Domain, revision: str, limits: Limits) -> None:
+    def __init__(self, samples: Samples, domain: Domain | None, revision: str, limits: Limits) -> None:
         self.samples, self.domain, self.revision, self.limits = samples, domain, revision, limits
         self._kept: OrderedDict[str, bytes] = OrderedDict()
         self._bytes = 0
         self._lock = threading.Lock()
-        self.stretches = [name for name in domain.stretches if self._suits(name)]
+        self.stretches = [name for name in domain.stretches if self._suits(name)] if domain is not None else []
 
     def _suits(self, stretch: str) -> bool:
         """Whether these data can be drawn so: some stretches need fluxes in certain bands, some 8-bit values."""
@@ -43,7 +44,16 @@ class Pictures:
         return True
 
     def stretch(self, name: str | None) -> str:
-        """The stretch asked for, or the default, the first; an unknown one is an InputError with the choices."""
+        """The stretch asked for, or the default, the first; an unknown one is an InputError with the choices.
+
+        NotFoundError ("no_pictures") where nothing is stored that could be drawn.
+        """
+        if self.domain is None:
+            raise NotFoundError(
+                "This index is of vectors and a table: nothing is stored of its objects that could be drawn. Their "
+                "columns are at /v1/objects/{id}.",
+                code=NO_PICTURES,
+            )
         if name is None:
             return self.stretches[0]
         if name not in self.stretches:
@@ -79,8 +89,10 @@ class Pictures:
         return self._made(f"{rows} {size} {columns} {stretch}", make)
 
     def _draw(self, rows: Sequence[int], size: int, stretch: str) -> list[Image.Image]:
+        assert self.domain is not None  # else `stretch` has refused
         images = self.samples.objects(rows)  # (B, C, H, W)
-        return [_square(self.domain.draw(image, self.samples.about, stretch, size), size) for image in images]
+        draw = self.domain.draw
+        return [_square(draw(image, self.samples.about, stretch, size), size) for image in images]
 
     def _made(self, key: str, make: Callable[[], Image.Image]) -> bytes:
         with self._lock:

@@ -76,7 +76,7 @@ def picture(request: Request, etag: str, unchanging: bool, draw: Callable[[], by
 
 def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
     words = {
-        404: "No object has this id",
+        404: "No object has this id, or objects of this index have no pictures",
         422: "A parameter is wrong; the message names the rule and the value",
         429: "Too many live searches at once; try again after Retry-After",
         503: "The index is still being opened",

@@ -40,10 +40,13 @@ function drawTrail(data, pick) {
   for (const step of data.trail) {
     const anchor = link(step.link, "step", pick);
     anchor.setAttribute("aria-label", `Back to ${step.id}`);
-    const image = make("img");
-    image.alt = "";
-    image.src = thumbnail(data, step.id, 96);
-    anchor.append(image, make("span", "", step.id));
+    if (data.pictures) {
+      const image = make("img");
+      image.alt = "";
+      image.src = thumbnail(data, step.id, 96);
+      anchor.append(image);
+    } else anchor.classList.add("plain");
+    anchor.append(make("span", "", step.id));
     trail.append(anchor, make("span", "arrow", "›"));
   }
   if (data.trail.length) {
@@ -57,10 +60,13 @@ function drawTrail(data, pick) {
 function drawQuery(data) {
   const section = make("section", "query");
   section.setAttribute("aria-label", `Object ${data.query.id}`);
-  const frame = make("div", data.query.aimed ? "frame aimed" : "frame");
-  const image = make("img");
-  image.alt = `Picture of ${data.query.id}`;
-  frame.append(image);
+  if (data.pictures) {
+    const frame = make("div", data.query.aimed ? "frame aimed" : "frame");
+    const image = make("img");
+    image.alt = `Picture of ${data.query.id}`;
+    frame.append(image);
+    section.append(frame);
+  } else section.classList.add("plain");
   const facts = make("dl", "facts");
   for (const fact of data.query.facts) {
     const row = make("div");
@@ -72,15 +78,19 @@ function drawQuery(data) {
     row.append(name, value);
     facts.append(row);
   }
-  section.append(frame, make("h2", "", data.query.id), facts);
+  section.append(make("h2", "", data.query.id), facts);
   return section;
 }
 
-function drawTile(tile, pick) {
-  const anchor = link(tile.link, "tile", pick);
+function drawTile(tile, pick, pictures) {
+  const anchor = link(tile.link, pictures ? "tile" : "tile card", pick);
   anchor.setAttribute("aria-label", tile.label);
   anchor.title = tile.details;
   anchor.dataset.id = tile.id;
+  if (!pictures) {
+    fillCard(anchor, tile);
+    return anchor;
+  }
   const caption = make("span", "caption");
   if (tile.score) caption.append(make("b", "", tile.score));
   else caption.append(make("span", "name", tile.id));
@@ -88,6 +98,17 @@ function drawTile(tile, pick) {
   if (tile.value) caption.append(make("span", "value", tile.value));
   anchor.append(make("span", "picture"), caption);
   return anchor;
+}
+
+/** What is known of an object nothing is stored of to draw: id, similarity and its first columns. */
+function fillCard(anchor, tile) {
+  anchor.append(make("span", "name", tile.id));
+  if (tile.score) anchor.append(make("b", "", tile.score));
+  for (const fact of tile.facts) {
+    const line = make("span", "fact");
+    line.append(make("span", "what", fact.name), make("span", "", fact.value));
+    anchor.append(line);
+  }
 }
 
 function drawResults(data, pick) {
@@ -100,12 +121,13 @@ function drawResults(data, pick) {
   const trouble = make("p", "trouble");
   trouble.setAttribute("role", "alert");
   trouble.hidden = true;
-  const grid = make("div", `grid ${data.tiles.length <= 25 ? "few" : data.tiles.length <= 49 ? "some" : "many"}`);
+  const cards = data.pictures ? "" : " cards";
+  const grid = make("div", `grid${cards} ${data.tiles.length <= 25 ? "few" : data.tiles.length <= 49 ? "some" : "many"}`);
   grid.setAttribute("role", "list");
   for (const tile of data.tiles) {
     const item = make("div", "item");
     item.setAttribute("role", "listitem");
-    item.append(drawTile(tile, pick));
+    item.append(drawTile(tile, pick, data.pictures));
     grid.append(item);
   }
   grid.onkeydown = (event) => moveFocus(event, grid);

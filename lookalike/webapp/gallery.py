@@ -20,6 +20,7 @@ from lookalike.wording import counted, top_share
 
 HERE = Path(__file__).parent
 KEY = "gallery"
+CARD_FACTS = 4  # columns on a card that stands for a picture
 
 _component = st.components.v2.component(
     "lookalike_gallery",
@@ -49,6 +50,7 @@ def welcome_data(api: str, index: Index, objects: list[Object], state: State) ->
         "revision": index.revision,
         "title": "Pick one to begin",
         "tiles": tiles,
+        "pictures": has_pictures(index),
         "sheet": sheet_limits(index),
         "query": None,
         "trail": [],
@@ -81,6 +83,7 @@ def result_data(
         "revision": found.revision,
         "title": "Most similar",
         "tiles": tiles,
+        "pictures": has_pictures(index),
         "sheet": sheet_limits(index),
         "query": {
             "id": object.id,
@@ -110,6 +113,11 @@ def sheet_limits(index: Index) -> dict[str, int]:
         "pixels": limits["max_sheet_pixels"],
         "picture": limits["max_picture"],
     }
+
+
+def has_pictures(index: Index) -> bool:
+    """Whether anything is stored of the objects that the service draws; vectors from elsewhere come without."""
+    return index.layout != "catalog"
 
 
 def caption_column(index: Index) -> str | None:
@@ -203,6 +211,8 @@ def _tile(
     top: str = "",
 ) -> dict[str, Any]:
     value = brief(catalog.get(caption), units.get(caption, "")) if caption in catalog else ""
+    # The id stands above them already, whatever its column is called.
+    first = [column for column in (caption, *catalog) if column in catalog and str(catalog[column]) != name]
     details = [f"{column} {brief(value, units.get(column, ''))}" for column, value in catalog.items()]
     spoken = [
         f"{rank}: {name}" if rank else name,
@@ -215,6 +225,10 @@ def _tile(
         "score": score,
         "top": top,
         "value": value,
+        "facts": [
+            {"name": column, "value": brief(catalog[column], units.get(column, ""))}
+            for column in list(dict.fromkeys(filter(None, first)))[:CARD_FACTS]
+        ],
         "label": ", ".join(part for part in spoken if part),
         "details": "\n".join([name, *([f"{top} of random pairs in such windows"] if top else []), *details]),
         "link": state.to(name).to_query(),
