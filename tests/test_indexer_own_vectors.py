@@ -350,6 +350,8 @@ def test_inputs_are_shared_by_versions_and_collected_with_them(own: Path) -> Non
     assert collect(Path("I"), keep=1, dry_run=True).removed == (
         "versions/v000001",
         "versions/v000002",
+        "extras/v000001",
+        "extras/v000002",
         "inputs/.embeddings-0.h5.partial",
         f"inputs/{first.samples[0].name}",
     )

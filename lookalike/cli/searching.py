@@ -214,8 +214,8 @@ def search(
     calibrated = any(result.random_share is not None for result in found.results)
     for result in found.results:
         values = "  ".join(f"{name}={value}" for name, value in result.columns.items())
-        top = f"  {top_share(result.random_share, result.random_share_below):<14}" if calibrated else ""
-        print(f"{result.rank:5d}  {result.similarity:.6f}{top}  {result.id}  {values}".rstrip())
+        top = f"  {top_share(result.random_share, result.random_share_below)}" if calibrated else ""
+        print(f"{result.rank:5d}  {result.similarity:.6f}  {result.id}{top}  {values}".rstrip())
 
 
 def _within(window: Mapping[str, Any] | None) -> str:
