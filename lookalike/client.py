@@ -89,11 +89,17 @@ class Object(_Result):
 
 
 class NeighborRow(_Result):
+    """One neighbor. random_share : share of random pairs within such a window that are at least as similar, None where
+    unknown; with random_share_below it is less than that, the least that can be told.
+    """
+
     rank: int
     id: str
     row: int
     similarity: float
     catalog: dict[str, Value]
+    random_share: float | None = None
+    random_share_below: bool = False
 
 
 class Query(_Result):

@@ -83,12 +83,16 @@ class _Layout(NamedTuple):
 
 @dataclass(frozen=True)
 class VectorsAbout:
-    """What the vectors of a file are: D, stored type, content hashes of what they were made from, encoder's layer."""
+    """What the vectors of a file are: D, stored type, content hashes of what they were made from, encoder's layer.
+
+    as_stored : they come from such files and keep every bit; normalizing them again could change the last one.
+    """
 
     dimensions: int
     dtype: str = "float32"
     made_from: dict[str, str] = field(default_factory=dict)
     layer: str = ""
+    as_stored: bool = False
 
     def __post_init__(self) -> None:
         if self.dtype not in DTYPES:
@@ -129,14 +133,16 @@ class EmbeddingsWriter:
         return self._about.dimensions * np.dtype(self._about.dtype).itemsize
 
     def append(self, block: NDArray[Any]) -> None:
-        """Add vectors (n, D), which are normalized; InputError where they cannot be or are too many."""
+        """Add vectors (n, D), which are normalized but where they are `as_stored`; InputError for odd or too many."""
         if block.ndim != 2 or block.shape[1] != self._about.dimensions:
             raise InputError(f"Vectors have the shape (n, {self._about.dimensions}), but {block.shape} was given.")
         if self.start + len(block) > len(self._ids):
             raise InputError(
                 f"One vector per id is needed: {len(self._ids)} ids, but at least {self.start + len(block)} vectors."
             )
-        rows = np.ascontiguousarray(normalize(block, self.start), dtype=np.dtype(self._about.dtype).newbyteorder("<"))
+        if not self._about.as_stored:
+            block = normalize(block, self.start)
+        rows = np.ascontiguousarray(block, dtype=np.dtype(self._about.dtype).newbyteorder("<"))
         self._file.write(rows.data)
         self._hash.update(rows)
         self.total += normalize(rows, self.start).sum(axis=0)  # as stored: a resumed run has nothing else

@@ -69,3 +69,12 @@ def rule(fault: Mapping[str, Any]) -> str | None:
 def _limit(value: object) -> str:
     """A limit as people write it: 1 for 1.0."""
     return f"{value:.15g}" if isinstance(value, float) else str(value)
+
+
+def top_share(share: float | None, below: bool = False) -> str:
+    """Among which share of random pairs one is, to two digits and never too few: `top 0.1 %`; "" where unknown."""
+    if share is None:
+        return ""
+    percent = Decimal(repr(share)) * 100
+    percent = percent.quantize(Decimal(1).scaleb(percent.adjusted() - 1), rounding=ROUND_CEILING).normalize()
+    return f"top {'< ' if below else ''}{percent:f} %"

@@ -31,6 +31,8 @@ COMMANDS = [
     "approximate",
     "verify",
     "gc",
+    "repair",
+    "compare",
     "export",
     "sky",
     "cone",
@@ -141,7 +143,9 @@ def test_search_prints_what_the_searcher_answers(command: Run, toy_index: Path, 
     found = json.loads(done.stdout)
     assert found == searcher.neighbors("blob-003", 5, columns=["mag", "label"]).to_json()
     assert {"index_version", "query", "window", "source", "k", "results"} <= set(found)
-    assert set(found["results"][0]) == {"rank", "id", "row", "similarity", "mag", "label"}
+    assert set(found["results"][0]) == {
+        *("rank", "id", "row", "similarity", "random_share", "random_share_below", "mag", "label"),
+    }
 
     np.save(tmp_path / "v.npy", searcher.embeddings().vectors[3])
     placed = command("search", toy_index, "--vector", tmp_path / "v.npy", "--at", "mag=20.5", "-k", 4, "--json")

@@ -28,6 +28,7 @@ from lookalike.embeddings import Embeddings, normalize
 from lookalike.errors import CorruptError, InputError, LookalikeError, NotFoundError
 from lookalike.indexer.audit import verify
 from lookalike.indexer.collect import collect
+from lookalike.indexer.grow import append, retract
 from lookalike.indexer.index import Index
 from lookalike.indexer.own_vectors import _scaled, index_vectors
 from lookalike.indexer.search import Searcher
@@ -350,6 +351,8 @@ def test_inputs_are_shared_by_versions_and_collected_with_them(own: Path) -> Non
     assert collect(Path("I"), keep=1, dry_run=True).removed == (
         "versions/v000001",
         "versions/v000002",
+        "extras/v000001",
+        "extras/v000002",
         "inputs/.embeddings-0.h5.partial",
         f"inputs/{first.samples[0].name}",
     )
@@ -358,6 +361,38 @@ def test_inputs_are_shared_by_versions_and_collected_with_them(own: Path) -> Non
     collect(Path("I"), keep=1)
     assert files(Path("I/inputs")) == {third.embeddings.name, third.samples[0].name}
     assert verify(Path("I"), quiet=True).recall == 1.0
+
+
+def test_own_vectors_grow_and_shrink_and_gc_keeps_what_they_need(own: Path) -> None:
+    vectors, lines = drawn(), Path("t.csv").read_text().splitlines()
+    whole = build("W")
+    for name, rows in (("old", slice(0, 30)), ("new", slice(30, N))):
+        np.save(f"{name}.npy", vectors[rows])
+        Path(f"{name}.csv").write_text("\n".join([lines[0], *lines[1:][rows]]) + "\n")
+    old = build(vectors="old.npy", catalog=Path("old.csv"))
+    new = build("NEW", vectors="new.npy", catalog=Path("new.csv"))
+    grown = append(Path("I"), new.embeddings, new.samples, quiet=True)
+    assert (grown.version, grown.n) == ("v000002", N)
+    assert verify(Path("I"), quiet=True).recall == 1.0
+
+    def told(out: str, name: str) -> list[tuple[str, float]]:
+        return [(one.id, one.similarity) for one in Searcher(Path(out)).neighbors(name, 5).results]
+
+    names = [str(10**17 + i) for i in range(N)]
+    assert [told("I", name) for name in names] == [told("W", name) for name in names]
+    assert whole.built.k == grown.k
+    removed = collect(Path("I"), keep=1).removed
+    assert f"inputs/{old.embeddings.name}" in removed
+    assert files(Path("I/inputs")) == {old.samples[0].name}  # which the grown version still needs
+    assert verify(Path("I"), quiet=True).recall == 1.0
+    shrunk = retract(Path("I"), names[20:35], quiet=True)
+    assert shrunk.n == N - 15
+    assert verify(Path("I"), quiet=True).recall == 1.0
+    assert Searcher(Path("I")).neighbors(names[0], 5, columns=["label"]).results[0].columns["label"] == "round"
+    with pytest.raises(NotFoundError):
+        Searcher(Path("I")).neighbors(names[20], 5)
+    collect(Path("I"), keep=1)
+    assert files(Path("I/inputs")) == set()  # both shards lost objects, so that copies are used
 
 
 def test_altered_inputs_are_found_and_written_anew(own: Path) -> None:

@@ -245,7 +245,7 @@ def test_a_column_called_as_a_field_of_the_result_is_not_dropped_unsaid(
 ) -> None:
     embeddings, samples = vector_set(vectors(), {name: np.arange(N)})
     build_index(embeddings, samples, tmp_path / "index", k=3, window=None, quiet=True)
-    rule = f"rank, id, row, similarity, so a column called '{name}'"
+    rule = f"rank, id, row, similarity, random_share, random_share_below, so a column called '{name}'"
     with pytest.raises(InputError, match=rule):
         ask(tmp_path / "index", Query(id="o1"), k=3, columns=[name])
     found = Searcher(tmp_path / "index").neighbors("o1", 3, columns=[name])
@@ -279,7 +279,18 @@ def test_the_answer_as_json(searcher: Searcher) -> None:
     assert document["query"] == {"id": "o1"}
     assert document["left_out"] == {"overlapping": 0, "max_overlap": None}
     first = document["results"][0]
-    assert list(first) == ["rank", "id", "row", "similarity", "mag", "x", "count", "label"]
+    assert list(first) == [
+        "rank",
+        "id",
+        "row",
+        "similarity",
+        "random_share",
+        "random_share_below",
+        "mag",
+        "x",
+        "count",
+        "label",
+    ]
     assert np.float32(first["similarity"]) == searcher.index.similarity[1, 0]
     assert len(repr(first["similarity"]).lstrip("-")) <= 12  # the shortest float32, not its float64 expansion
     assert first["label"] == f"é{first['count']}"

@@ -13,7 +13,7 @@ from typing import Any
 import typer
 
 # The order of these imports is the order of the commands in `lookalike --help`.
-from lookalike.cli import data, simulate, training, checkpoint, evaluate, probes, planning, searching  # isort: skip
+from lookalike.cli import data, simulate, training, checkpoint, evaluate, probes, planning, searching, comparing  # isort: skip
 from lookalike.cli import exporting, sky, serving, bench, bench_index, bench_search, bench_sky, bench_export  # isort: skip
 from lookalike.cli.common import app, say
 from lookalike.errors import InputError, LookalikeError, NotFoundError, StoppedError, unknown
@@ -27,6 +27,7 @@ __all__ = [
     "bench_search",
     "bench_sky",
     "checkpoint",
+    "comparing",
     "data",
     "evaluate",
     "exporting",

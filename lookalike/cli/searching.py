@@ -1,4 +1,4 @@
-"""Commands about indexes: index, search, approximate, verify, gc."""
+"""Commands about indexes: index, search, approximate, verify, gc, repair."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ from typing import Annotated, Any
 import typer
 
 from lookalike.cli.common import Checkpoint, Embeddings, Json, Out, Samples, Seed, app, say, show
+from lookalike.cli.growing import grow
 from lookalike.errors import InputError
-from lookalike.wording import counted
+from lookalike.wording import counted, top_share
 
 
 @app.command()
 def index(
     embeddings: Annotated[
-        Path, typer.Argument(help="Embeddings file, or vectors of your own (.npy, .npz, .parquet, .h5).")
-    ],
+        Path | None, typer.Argument(help="Embeddings file, or vectors of your own (.npy, .npz, .parquet, .h5).")
+    ] = None,
     *,
     samples: Annotated[
         list[Path] | None, typer.Option("--samples", help="Its samples files; repeat for several shards.")
@@ -41,6 +42,13 @@ def index(
     ] = None,
     checkpoint: Annotated[Path | None, typer.Option(help="The encoder's folder, for picture queries.")] = None,
     memory: Annotated[str, typer.Option(help="Memory the build keeps to, e.g. 4GiB or 500MB.")] = "1GiB",
+    append: Annotated[bool, typer.Option("--append", help="Add these objects to the index that --out is.")] = False,
+    retract: Annotated[
+        str | None, typer.Option(metavar="IDS", help="Take these objects out of it: a file of ids, or a list a,b,c.")
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Folder for the files of a set that grew or shrank (default: OUT-data).")
+    ] = None,
 ) -> None:
     """Store every object's exact k most similar ones within its window; one that was stopped goes on where it was.
 
@@ -53,6 +61,15 @@ def index(
     from lookalike.sizes import parse_size
 
     budget = parse_size(memory)
+    own = {"catalog": catalog, "id-column": id_column, "array": array, "dtype": dtype}
+    if append or retract is not None:
+        of_a_build = {"window": window, "checkpoint": checkpoint, **own}
+        _make_sky(out, grow(embeddings, samples, out, k, budget, of_a_build, append, retract, data))
+        return
+    if embeddings is None:
+        raise InputError("An index is built from embeddings or vectors; give their file.")
+    if data is not None:
+        raise InputError("--data is for --append and --retract; a build writes to --out alone.")
     chosen = None if window == "none" else window or USUAL
     if is_vectors(embeddings):
         made = index_vectors(
@@ -70,7 +87,6 @@ def index(
         )
         report, notes, shards = made.built, [*made.notes, *made.built.notes], list(made.samples)
     else:
-        own = {"catalog": catalog, "id-column": id_column, "array": array, "dtype": dtype}
         shards = list(samples_of_ours(embeddings, samples, own))
         report = build_index(embeddings, shards, out, k=k, window=chosen, checkpoint=checkpoint, budget=budget)
         notes = list(report.notes)
@@ -189,9 +205,11 @@ def search(
     within_all = " and ".join(_within(window) for window in found.windows) or "no window"
     such = "" if found.where is None else f", such that {found.where}"
     say(f"index version {found.index_version}, {within_all}{such}, from {how}")
+    calibrated = any(result.random_share is not None for result in found.results)
     for result in found.results:
         values = "  ".join(f"{name}={value}" for name, value in result.columns.items())
-        print(f"{result.rank:5d}  {result.similarity:.6f}  {result.id}  {values}".rstrip())
+        top = f"  {top_share(result.random_share, result.random_share_below)}" if calibrated else ""
+        print(f"{result.rank:5d}  {result.similarity:.6f}  {result.id}{top}  {values}".rstrip())
 
 
 def _within(window: Mapping[str, Any]) -> str:

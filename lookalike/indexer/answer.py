@@ -14,7 +14,7 @@ from lookalike.errors import InputError
 from lookalike.samples import Samples
 from lookalike.wording import counted
 
-RESERVED = ("rank", "id", "row", "similarity")
+RESERVED = ("rank", "id", "row", "similarity", "random_share", "random_share_below")
 Value = float | int | str | None  # a catalog value as JSON has it: undefined is None, never NaN
 
 
@@ -46,18 +46,24 @@ def check_names(columns: Iterable[str]) -> None:
 
 @dataclass(frozen=True)
 class Result:
-    """One found object: rank from 1, id, row, cosine similarity (shortest float32), the columns asked for."""
+    """One found object: rank from 1, id, row, cosine similarity (shortest float32), the columns asked for.
+
+    random_share : the share of random pairs within such a window that are at least as similar, None where unknown;
+    with random_share_below it is less than that, which is the least that can be told.
+    """
 
     rank: int
     id: str
     row: int
     similarity: float
     columns: Mapping[str, Value] = field(default_factory=dict)
+    random_share: float | None = None
+    random_share_below: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """One flat object; InputError for a column whose name is one of the result's own fields."""
         check_names(self.columns)
-        own = {"rank": self.rank, "id": self.id, "row": self.row, "similarity": self.similarity}
+        own = {name: getattr(self, name) for name in RESERVED}
         return own | dict(self.columns)
 
 
@@ -165,8 +171,10 @@ class Answer:
         }
 
 
-def results(samples: Samples, found: Found, offset: int, columns: Sequence[str]) -> tuple[Result, ...]:
-    """What was found from rank offset + 1 on, with some columns of the catalog."""
+def results(
+    samples: Samples, found: Found, offset: int, columns: Sequence[str], shares: Sequence[tuple[float | None, bool]]
+) -> tuple[Result, ...]:
+    """What was found from rank offset + 1 on, with some columns of the catalog and the random shares (n,) of those."""
     rows = found.rows[offset:]  # (n,)
     values = {name: samples.values(name, rows) for name in columns}
     return tuple(
@@ -176,6 +184,7 @@ def results(samples: Samples, found: Found, offset: int, columns: Sequence[str])
             row,
             shortest(found.similarity[offset + place]),
             {name: plain(values[name][place]) for name in columns},
+            *shares[place],
         )
         for place, row in enumerate(rows.tolist())
     )

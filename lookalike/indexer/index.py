@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lookalike.embeddings import Embeddings
 from lookalike.errors import CorruptError, InputError, NotFoundError
 from lookalike.files import lock, write_json, write_point
 from lookalike.hashing import ArrayHash, combine
+from lookalike.indexer.calibration import calibrate
 from lookalike.indexer.disk import check_room, full_disk
 from lookalike.indexer.lists_file import KIND, NEIGHBORS, StoredArray, file_bytes
 from lookalike.indexer.manifest import MANIFEST, Manifest, StoredFile, sha256_of
@@ -103,11 +105,13 @@ def build_index(
         notes += [*without_encoder(plan, current), *changed(plan, current)]
         if current is not None and plan.made(current.manifest) and current.intact():
             clean(out)
+            calibrate(out, current.version, data, vectors, memory_bytes)
             notes.append(f"{out} already holds this index as version {current.version}; nothing was built.")
             return _report(current.manifest, began, notes, reused=True)
         made = None if finished is None else _opened(out, finished)
         if made is not None and plan.made(made.manifest) and made.intact():
             clean(out, spare=made.version)
+            calibrate(out, made.version, data, vectors, memory_bytes)
             publish(out, made.version)
             notes.append(
                 f"An earlier build had finished version {made.version} of just this index before it was stopped: that "
@@ -117,6 +121,7 @@ def build_index(
         clean(out)
         manifest = _build(out, plan, vectors, data, memory_bytes, save_seconds, quiet, notes)
         write_point("index.version")
+        calibrate(out, manifest.version, data, vectors, memory_bytes)
         publish(out, manifest.version)
         write_point("index.current")
     return _report(manifest, began, notes)
@@ -165,24 +170,27 @@ def _build(
                         saver.save()
                     advance(len(found.rows))
             saver.save()
-            lengths = writer.lengths()
-            version = f"v{_next(out):06d}"
-            counts = {
-                "without_window_value": n - len(within.order),
-                "short_lists": int((lengths < plan.k).sum()),
-                "empty_lists": int((lengths == 0).sum()),
-            }
+            counts = list_counts(writer.lengths(), plan.k, len(within.order))
+            version = next_version(out)
             settings = {
                 "k": plan.k, "window": str(window) if window else None, "memory_bytes": memory_bytes, "search": how,
             }  # fmt: skip
-            inputs = {"samples": plan.samples.content_hash, "embeddings": plan.embeddings.content_hash}
-            record = build_record("index", settings=settings, inputs=inputs, data=samples.about.source)
+            record = build_record("index", settings=settings, inputs=plan.inputs, data=samples.about.source)
             manifest = describe(saver.version, version, plan, counts, max_length, *writer.close(), record)
             finish(folder, version_folder(out, version), [MANIFEST, *manifest.files])
     except BaseException:
         give_up(folder)
         raise
     return manifest
+
+
+def list_counts(lengths: NDArray[np.int64], k: int, placed: int) -> dict[str, int]:
+    """What a manifest counts of lists with so many neighbors (N,), where `placed` objects have a window value."""
+    return {
+        "without_window_value": len(lengths) - placed,
+        "short_lists": int((lengths < k).sum()),
+        "empty_lists": int((lengths == 0).sum()),
+    }
 
 
 def describe(
@@ -198,10 +206,9 @@ def describe(
     """Write the build record and the manifest of a version whose lists lie in `folder`."""
     write_record(folder, record)
     text = None if plan.window is None else plan.window.to_json()
-    inputs = {"samples": plan.samples.content_hash, "embeddings": plan.embeddings.content_hash}
     manifest = Manifest(
         version=version,
-        content_hash=combine(hashes, {"kind": KIND, "k": plan.k, "window": text, **inputs}),
+        content_hash=combine(hashes, {"kind": KIND, "k": plan.k, "window": text, **plan.inputs}),
         n=plan.n,
         dimensions=plan.dimensions,
         k=plan.k,
@@ -231,9 +238,9 @@ def _opened(out: Path, version: str | None = None) -> Index | None:
         return None
 
 
-def _next(out: Path) -> int:
-    """The number after the highest that was ever used here."""
-    return 1 + max(map(number, versions(out)), default=0)
+def next_version(out: Path) -> str:
+    """The version after the highest that was ever used here."""
+    return f"v{1 + max(map(number, versions(out)), default=0):06d}"
 
 
 def check_folder(out: Path) -> None:

@@ -98,13 +98,10 @@ class ListWriter:
         check = np.array(
             [checksum(int(row), *lists) for row, *lists in zip(rows, neighbor_row, similarity, strict=True)], "<u4"
         )
-        # Rows that follow each other are written at once: without a window all do.
-        for part in np.split(np.arange(len(rows)), np.flatnonzero(np.diff(rows) != 1) + 1):
-            if len(part):
-                run = slice(part[0], part[-1] + 1)
-                self._put("neighbor_row", int(rows[part[0]]), neighbor_row[run])
-                self._put("similarity", int(rows[part[0]]), similarity[run])
-                self._put(CHECK, int(rows[part[0]]), check[run])
+        for run in _runs(rows):
+            self._put("neighbor_row", int(rows[run.start]), neighbor_row[run])
+            self._put("similarity", int(rows[run.start]), similarity[run])
+            self._put(CHECK, int(rows[run.start]), check[run])
 
     def _put(self, name: str, row: int, data: NDArray[np.generic]) -> None:
         place, left = self._places[name] + row * data[0].nbytes, data.data.cast("B")
@@ -125,6 +122,14 @@ class ListWriter:
                 raise ValueError(msg)
             place, view = place + count, view[count:]
         return out
+
+    def lists(self, rows: Rows) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """The lists (q, k) of some rows (q,) as `write` stored them."""
+        neighbor_row, similarity = np.empty((len(rows), self.k), np.int64), np.empty((len(rows), self.k), np.float32)
+        for run in _runs(rows):
+            start, stop = int(rows[run.start]), int(rows[run.stop - 1]) + 1
+            neighbor_row[run], similarity[run] = (self.read(name, start, stop) for name in ARRAYS)
+        return neighbor_row, similarity
 
     def runs(self) -> Iterator[tuple[int, int]]:
         """All rows in runs of bounded size."""
@@ -181,3 +186,10 @@ class ListWriter:
         if self._file >= 0:
             os.close(self._file)
             self._file = -1
+
+
+def _runs(rows: Rows) -> Iterator[slice]:
+    """Where rows (q,) follow each other, which are written or read at once: without a window all do."""
+    if len(rows):
+        ends = np.flatnonzero(np.diff(rows) != 1) + 1
+        yield from map(slice, [0, *ends.tolist()], [*ends.tolist(), len(rows)])

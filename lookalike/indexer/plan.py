@@ -44,6 +44,11 @@ class Plan:
     footprint_px: int
     footprint_from: str
 
+    @property
+    def inputs(self) -> dict[str, str]:
+        """The content hashes of what a version is made from."""
+        return {"samples": self.samples.content_hash, "embeddings": self.embeddings.content_hash}
+
     def made(self, manifest: Manifest) -> bool:
         """Whether a version is what this plan would make, its files still at the recorded places."""
         window = None if self.window is None else self.window.to_json()

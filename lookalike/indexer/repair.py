@@ -21,6 +21,7 @@ from lookalike.errors import CorruptError, NotFoundError
 from lookalike.files import atomic_folder, lock, write_json
 from lookalike.hashing import combine
 from lookalike.indexer.belongs import Inputs
+from lookalike.indexer.calibration import take_over
 from lookalike.indexer.disk import check_room, full_disk
 from lookalike.indexer.lists_file import ARRAYS, CHECK, KIND, NEIGHBORS, SCHEMA, ListWriter, checksum, file_bytes
 from lookalike.indexer.manifest import MANIFEST, Manifest, StoredFile, read_manifest, sha256_of
@@ -133,8 +134,8 @@ def _wrong_files(folder: Path, manifest: Manifest) -> list[str]:
 def _told(before: str, made: str, lists: int, n: int) -> str:
     how = f"{counted(lists, 'list')} computed again from the embeddings, {n - lists:,} copied"
     return (
-        f"Version {made} has the content that {before} had: {how}. It is served now; what extras/{before} says was not "
-        f"taken over, and `lookalike gc --keep 1` removes {before}."
+        f"Version {made} has the content that {before} had: {how}. It is served now; of extras/{before} only the "
+        f"calibration was taken over, and `lookalike gc --keep 1` removes {before}."
     )
 
 
@@ -179,6 +180,7 @@ def _again(
         }
         changes = {"version": version, "arrays": arrays, "files": files, "schema_version": SCHEMA}
         write_json(place / MANIFEST, manifest.model_copy(update=changes).model_dump(mode="json"))
+    take_over(folder, manifest.version, version)
     publish(folder, version)
     return version, len(damaged)
 

@@ -14,6 +14,7 @@ from lookalike.embeddings import Embeddings
 from lookalike.errors import InputError, unknown
 from lookalike.indexer.answer import Answer, Found, Result, Used, Value, plain, results
 from lookalike.indexer.approximate import Cells
+from lookalike.indexer.calibration import Calibration, random_shares
 from lookalike.indexer.candidates import Candidates
 from lookalike.indexer.conditions import Conditions, check_windows, kept
 from lookalike.indexer.footprints import DEFAULT_LIMIT, Footprints
@@ -59,6 +60,7 @@ class Searcher:
         self.manifest: dict[str, Any] = self.index.manifest.model_dump(mode="json")
         self.footprints, self.footprints_note = Footprints.of(self.samples, self.index.manifest.footprint_px)
         self.has_footprints = self.footprints is not None
+        self.calibration = Calibration.of(self.index)
         self._places = (embeddings, checkpoint)
         self._lock = threading.Lock()
         self._embeddings: Embeddings | None = None
@@ -168,7 +170,8 @@ class Searcher:
         found = self._search(wanted, conditions, examples, positives, offset, offset + k, max_overlap, approximate)
         whose = f"{recipe.positives[0]} has" if len(positives) == 1 else "The positives have"
         notes = (*capped, *too_few(found, conditions, offset + k, whose, at))
-        return self._answer({"recipe": recipe.to_json()}, found, conditions, k, offset, columns, notes, max_overlap)
+        asked = {"recipe": recipe.to_json()}
+        return self._answer(asked, found, conditions, k, offset, columns, notes, max_overlap, len(examples))
 
     def check(
         self,
@@ -299,15 +302,17 @@ class Searcher:
         columns: Sequence[str],
         notes: tuple[str, ...],
         max_overlap: float | None = None,
+        examples: int = 1,
     ) -> Answer:
-        used = found.used
+        used, calibration = found.used, None if examples > 1 else self.calibration
+        shares = random_shares(calibration, self.window, conditions, found.similarity[offset:])
         return Answer(
             self.version,
             query,
             tuple(placed.to_json() for placed in conditions.windows),
             found.source,
             k,
-            results(self.samples, found, offset, columns),
+            results(self.samples, found, offset, columns, shares),
             offset,
             found.left_out,
             max_overlap,

@@ -102,7 +102,15 @@ class Engine:
     def answer(self, found: Answer) -> NeighborsAnswer:
         """The Searcher's answer as the API's model."""
         results = [
-            Neighbor(rank=r.rank, id=r.id, row=r.row, similarity=r.similarity, catalog=dict(r.columns))
+            Neighbor(
+                rank=r.rank,
+                id=r.id,
+                row=r.row,
+                similarity=r.similarity,
+                random_share=r.random_share,
+                random_share_below=r.random_share_below,
+                catalog=dict(r.columns),
+            )
             for r in found.results
         ]
         named = results[0].catalog if results else {}
@@ -188,7 +196,9 @@ class Engine:
 
 def revision(searcher: Searcher) -> str:
     """What an answer and a picture follow from besides the request: the data and the software, as one short token."""
-    parts = (searcher.content_hash, searcher.samples.content_hash, lookalike.__version__, PIL.__version__)
+    parts = [searcher.content_hash, searcher.samples.content_hash, lookalike.__version__, PIL.__version__]
+    if searcher.calibration is not None:  # it follows from the index, but an older one has none
+        parts.append("calibrated")
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 

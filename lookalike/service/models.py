@@ -111,6 +111,14 @@ class Neighbor(Model):
         description="dot product of the two stored vectors, −1 to 1, as the shortest decimal of its float32",
         examples=[0.9731294],
     )
+    random_share: float | None = Field(
+        description="share of random pairs within such a window that are at least as similar, 0 to 1; null where "
+        "unknown",
+        examples=[0.0012],
+    )
+    random_share_below: bool = Field(
+        description="whether it is less than random_share, the least that can be told", examples=[False]
+    )
     catalog: dict[str, Value] = Field(
         description="the columns asked for; null where undefined", examples=[{"mag": 24.22}]
     )

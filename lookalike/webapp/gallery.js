@@ -94,6 +94,7 @@ function drawTile(tile, pick, pictures) {
   const caption = make("span", "caption");
   if (tile.score) caption.append(make("b", "", tile.score));
   else caption.append(make("span", "name", tile.id));
+  if (tile.top) caption.append(make("span", "top", tile.top));
   if (tile.value) caption.append(make("span", "value", tile.value));
   anchor.append(make("span", "picture"), caption);
   return anchor;

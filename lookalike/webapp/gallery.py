@@ -16,7 +16,7 @@ import streamlit as st
 
 from lookalike.client import Index, NeighborRow, Neighbors, Object, Value
 from lookalike.webapp.state import MAX_PAGE, State
-from lookalike.wording import counted
+from lookalike.wording import counted, top_share
 
 HERE = Path(__file__).parent
 KEY = "gallery"
@@ -66,7 +66,17 @@ def result_data(
     """The query object and one page of its neighbors; `more` says whether another page follows."""
     caption = caption_column(index)
     tiles = [
-        _tile(row.id, similarity(row), row.catalog, found.units, caption, state, rank=row.rank) for row in found.results
+        _tile(
+            row.id,
+            similarity(row),
+            row.catalog,
+            found.units,
+            caption,
+            state,
+            rank=row.rank,
+            top=top_share(row.random_share, row.random_share_below),
+        )
+        for row in found.results
     ]
     return {
         "api": api,
@@ -198,21 +208,28 @@ def _tile(
     caption: str | None,
     state: State,
     rank: int | None = None,
+    top: str = "",
 ) -> dict[str, Any]:
     value = brief(catalog.get(caption), units.get(caption, "")) if caption in catalog else ""
     # The id stands above them already, whatever its column is called.
     first = [column for column in (caption, *catalog) if column in catalog and str(catalog[column]) != name]
     details = [f"{column} {brief(value, units.get(column, ''))}" for column, value in catalog.items()]
-    spoken = [f"{rank}: {name}" if rank else name, f"similarity {score}" if score else "", ", ".join(details)]
+    spoken = [
+        f"{rank}: {name}" if rank else name,
+        f"similarity {score}" if score else "",
+        f"{top} of random pairs" if top else "",
+        ", ".join(details),
+    ]
     return {
         "id": name,
         "score": score,
+        "top": top,
         "value": value,
         "facts": [
             {"name": column, "value": brief(catalog[column], units.get(column, ""))}
             for column in list(dict.fromkeys(filter(None, first)))[:CARD_FACTS]
         ],
         "label": ", ".join(part for part in spoken if part),
-        "details": "\n".join([name, *details]),
+        "details": "\n".join([name, *([f"{top} of random pairs in such windows"] if top else []), *details]),
         "link": state.to(name).to_query(),
     }
