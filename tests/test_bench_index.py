@@ -45,8 +45,8 @@ def test_a_wrong_list_is_not_called_equal() -> None:
     builder = indexing.pair_builder(vectors, within, 5)
     lists = [(found.rows, found.neighbor_row, found.similarity) for found in builder.blocks()]
     assert indexing._as_defined(vectors, within, 5, lists)
-    wrong = next(similarity for rows, _, similarity in lists if len(rows))  # a block may be empty
-    wrong[0, 2] = np.nextafter(wrong[0, 2], np.float32(2))
+    similarity = next(values for rows, _, values in lists if len(rows))
+    similarity[0, 2] = np.nextafter(similarity[0, 2], np.float32(2))
     assert not indexing._as_defined(vectors, within, 5, lists)
 
 
