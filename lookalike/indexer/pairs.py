@@ -16,7 +16,7 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from functools import cache
 
@@ -222,7 +222,7 @@ class PairBuilder:
                 while (block := next_of(t)) is not None:
                     work(block, self.held[t])
 
-        with _controller().limit(limits=1, user_api="blas"):  # threads of its own would get in each other's way
+        with one_blas_thread():  # threads of its own would get in each other's way
             in_parts(take, n, n)
 
     def _needed(self, start: int, stop: int) -> Similarities:
@@ -292,6 +292,11 @@ class PairBuilder:
 def threads() -> int:
     """How many of the machine's processors this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+
+
+def one_blas_thread() -> AbstractContextManager[object]:
+    """While it is entered, each matrix product is done by the thread that asks for it."""
+    return _controller().limit(limits=1, user_api="blas")
 
 
 @cache
