@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -33,7 +34,7 @@ from lookalike.indexer.index import build_index
 from lookalike.indexer.keys import END, entries_of, keys_of
 from lookalike.indexer.repair import repair
 from lookalike.indexer.search import Searcher
-from lookalike.indexer.store import Index
+from lookalike.indexer.store import Index, publish
 from lookalike.samples import About, Column, Samples
 from lookalike.samples_writer import write_samples
 
@@ -434,6 +435,32 @@ def test_an_index_without_any_window_value_is_refused_as_a_build_does(tmp_path: 
     with pytest.raises(InputError, match="none of 9 has a number"):
         retract(tmp_path / "index", ["o4"], QUIET)
     assert everything(tmp_path) == before
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="this system does not tell what is in memory")
+def test_what_was_there_is_not_held_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    vectors, mag = toy(4010, 512)
+    old = stored(tmp_path, "a", np.arange(4000), vectors, mag)
+    new = stored(tmp_path, "b", np.arange(4000, 4010), vectors, mag)
+    out = tmp_path / "index"
+    build_index(old[0], [old[1]], out, k=100, window="mag:0.01", quiet=True)
+    files = [old[0], out / "versions" / "v000001" / "neighbors.h5"]
+    held = {}
+
+    def look(*given: Any) -> None:
+        for file in files:
+            found = re.findall(
+                rf"{re.escape(str(file))}\n(?:.*\n)*?Rss: +(\d+) kB", Path("/proc/self/smaps").read_text()
+            )
+            held[file] = sum(map(int, found)) * 1024
+        publish(*given)
+
+    monkeypatch.setattr(grow, "publish", look)
+    append(out, new[0], [new[1]], QUIET)
+    assert held.keys() == set(files)
+    for file, size in held.items():
+        assert file.stat().st_size > 3_000_000
+        assert size < file.stat().st_size / 3  # the system maps some MiB around a place that is looked at
 
 
 def test_shards_of_one_name_keep_their_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

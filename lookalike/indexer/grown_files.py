@@ -19,6 +19,7 @@ from lookalike.embeddings import Embeddings
 from lookalike.embeddings_writer import VectorsAbout, open_writer
 from lookalike.errors import InputError, LookalikeError
 from lookalike.files import lock, read_json, write_json
+from lookalike.indexer.ordered import FileRows
 from lookalike.samples import Samples
 from lookalike.samples_writer import write_samples
 
@@ -66,13 +67,15 @@ def write_vectors(
     source, old = np.empty(len(samples), np.int64), np.empty(len(samples), np.int64)
     for which, (_, rows, now) in enumerate(parts):
         source[now], old[now] = which, rows
+    vectors = [embeddings.vectors for embeddings, _, _ in parts]
+    stored = [FileRows(one) if isinstance(one, np.memmap) else one for one in vectors]
     step = max(1, BLOCK_BYTES // (first.dimensions * first.vectors.itemsize))
     with lock(path), open_writer(path, samples.ids, about) as writer:
         for start in range(0, len(samples), step):
             block = np.empty((min(step, len(samples) - start), first.dimensions), first.vectors.dtype)
-            for which, (embeddings, _, _) in enumerate(parts):
+            for which, one in enumerate(stored):
                 mine = source[start : start + step] == which
-                block[mine] = embeddings.vectors[old[start : start + step][mine]]
+                block[mine] = one[old[start : start + step][mine]]
             writer.append(block)
             say(len(block))
 
