@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,8 @@ from lookalike.indexer.similarity import Similarities
 from lookalike.indexer.some_against_all import FULL, SomeAgainstAll, Tile
 from lookalike.indexer.store import Index
 from lookalike.indexer.windows import Places, Ranges
+
+Mapped = np.memmap[Any, Any]
 
 
 @dataclass(frozen=True)
@@ -52,11 +55,11 @@ class ChangedLists:
     def carry_over(self, index: Index, change: Change, before: Places) -> Places:
         """Copy what the old lists tell, renumbered; returns the places whose lists are to be searched.
 
-        before : (N_old,) how many candidates each old object had.
-        The index is one whose files were just found intact, so that lists are not checked one by one.
+        before : (N_old,) how many candidates each old object had. The files of the index were just found intact, so
+        that its lists are not checked one by one.
         """
         anew = [change.added]
-        neighbor_row, similarity = FileRows(index.neighbor_row), FileRows(index.similarity)
+        neighbor_row, similarity = (FileRows(cast(Mapped, one)) for one in (index.neighbor_row, index.similarity))
         step = max(1, self.memory_bytes // 8 // (32 * (index.k + self.k)))
         for start in range(0, index.n, step):
             kept = start + np.flatnonzero(change.now[start : start + step] >= 0)

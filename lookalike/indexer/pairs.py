@@ -304,7 +304,8 @@ def threads() -> int:
 
 def one_blas_thread() -> AbstractContextManager[object]:
     """While it is entered, each matrix product is done by the thread that asks for it."""
-    return _controller().limit(limits=1, user_api="blas")
+    limited: AbstractContextManager[object] = _controller().limit(limits=1, user_api="blas")
+    return limited
 
 
 @cache

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 
 import numpy as np
 
@@ -63,8 +64,9 @@ class SomeAgainstAll:
     def lists(self, which: Places, meet: Callable[[Tile], None] = lambda tile: None) -> Iterator[Found]:
         """Yield the lists of the places `which` (increasing), block by block.
 
-        meet : is shown every tile on the way, by several threads.
+        meet : is shown every tile on the way, by several threads at once.
         """
+        self._compile(which[:1])
         for own in self._blocks(which):
             lists = Lists(len(own), self.k)
             with one_blas_thread():  # or the product of a tile would be shared out among threads that are busy
@@ -101,6 +103,14 @@ class SomeAgainstAll:
             stop = max(stop, start + 1)
             yield which[start:stop]
             start = stop
+
+    def _compile(self, some: Places) -> None:
+        """Go through one tile: the loops are compiled for it, which only one thread at a time may do."""
+        for tile in islice(self._tiles(some), len(some)):
+            lists = Lists(1, self.k)
+            floors = self.scores.floor(lists.floor(0, 1)), np.full(tile.stop - tile.start, self.scores.never)
+            self._settle(tile, tile.last, floors, (np.zeros(1, np.int64),) * 2, lists, 1)
+            lists.close(0, 1, 1)
 
     def _search(self, own: Places, lists: Lists, meet: Callable[[Tile], None], part: slice) -> None:
         """Fill the lists of some of the places `own`, which are in the slots of the same numbers."""
