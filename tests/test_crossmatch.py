@@ -21,7 +21,8 @@ from lookalike.cone import cone
 from lookalike.crossmatch import crossmatch
 from lookalike.datasets.contract import Ledger
 from lookalike.datasets.table import read_table
-from lookalike.errors import InputError, NotFoundError
+from lookalike.errors import InputError, LockedError, NotFoundError
+from lookalike.files import lock
 from lookalike.indexer.index import build_index
 from lookalike.indexer.sky_build import build_sky
 from lookalike.indexer.sphere import separation
@@ -141,6 +142,29 @@ def test_each_row_gets_its_nearest_objects_and_their_neighbors(
     away = float(separation(*(np.array([value]) for value in (150.1, 2.2005, 150.1, 2.2)))[0]) * 3600
     assert float(first["separation_arcsec"]) == away
     assert np.float32(lines[1]["similarity"]) == opened.similarity[0, 0]
+
+
+def test_texts_that_a_spreadsheet_would_run_are_escaped_in_csv_alone(index: Path, tmp_path: Path) -> None:
+    told = ["-2.5", "-x", "=1", "+1", "@a"]
+    text = "name,ra,dec\n" + "".join(f'"{name}",20,20\n' for name in ["a", *told])
+    table = write_csv(tmp_path / "t.csv", text)
+    for out, cells in (("o.CSV", ["-2.5", "'-x", "'=1", "+1", "'@a"]), ("o.parquet", told)):
+        crossmatch(index, table, tmp_path / out, radius="1arcsec", columns=["name"], quiet=True)
+        read = (tmp_path / out).rename(tmp_path / out.lower())
+        assert [line["table_name"] for line in lines_of(read)] == ["a", *cells]
+
+
+def test_an_output_that_another_writes_is_refused(index: Path, tmp_path: Path) -> None:
+    table = write_csv(tmp_path / "t.csv", TABLE)
+    with lock(tmp_path / "o.csv"), pytest.raises(LockedError, match="is being written by process"):
+        crossmatch(index, table, tmp_path / "o.csv", radius="1arcsec", quiet=True)
+    assert not (tmp_path / "o.csv").exists()
+
+
+def test_without_neighbors_no_list_is_read(index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Index, "stored", lambda *_: pytest.fail("a list was read"))
+    report = crossmatch(index, write_csv(tmp_path / "t.csv", TABLE), tmp_path / "o.csv", radius="2arcsec", quiet=True)
+    assert (report.matched, report.lines) == (3, 5)
 
 
 def test_large_tables_get_what_a_cone_for_each_row_gives(vector_set: Write, tmp_path: Path) -> None:

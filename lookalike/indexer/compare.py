@@ -17,12 +17,12 @@ from lookalike.files import atomic_path, file_output
 from lookalike.indexer.overlap import Items, Matched, overlap_at, rank_biased_overlap
 from lookalike.indexer.store import Index
 from lookalike.progress import progress
+from lookalike.spreadsheets import escaped
 
 DEPTHS = (1, 10, 100)
 PERSISTENCE = 0.9
 BLOCK_BYTES = 2**25  # of one block's entries while they are compared
 BINS = 50
-RUN = ("=", "+", "-", "@")  # what a spreadsheet would take for a formula
 
 
 @dataclass(frozen=True)
@@ -182,11 +182,7 @@ def _rows(block: _Block) -> Iterator[list[Any]]:
         figures = [*block.overlap[:, place], block.rbo[place]]
         told = ["" if np.isnan(value) else f"{value:.6f}" for value in figures]
         gained, lost = block.gained[place], block.lost[place]
-        yield [_cell(name), *told, len(gained), len(lost), _cell(" ".join(gained)), _cell(" ".join(lost))]
-
-
-def _cell(text: str) -> str:
-    return f"'{text}" if text.startswith(RUN) else text
+        yield [escaped(name), *told, len(gained), len(lost), escaped(" ".join(gained)), escaped(" ".join(lost))]
 
 
 def draw(report: Comparison, path: Path) -> None:
