@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import faiss
+from threadpoolctl import threadpool_limits
 
 from lookalike.errors import InputError
 from lookalike.indexer.blocks import BlockBuilder, Search
@@ -19,6 +20,7 @@ from lookalike.indexer.similarity import Similarities
 from lookalike.indexer.windows import Places, Ranges
 
 Builder = PairBuilder | BlockBuilder
+MEMORY_BYTES = 2**30
 GPU_LIMIT = 2048  # neighbors faiss can select on a GPU
 
 
@@ -34,7 +36,7 @@ def builder_of(
     ranges: Ranges,
     k: int,
     *,
-    memory_bytes: int = 2**30,
+    memory_bytes: int = MEMORY_BYTES,
     search: Search | None = None,
     max_length: float | None = None,
     scores: Scores | None = None,
@@ -55,21 +57,30 @@ def builder_of(
     return _pairs(near, ranges, k, memory_bytes, length, scores)
 
 
-def pair_builder(
-    vectors: Vectors, ranges: Ranges, k: int, *, memory_bytes: int = 2**30, work: float | None = None
-) -> PairBuilder:
-    """The CPU's own way by itself, whose `tally` tells what it did; work : as `scores_for` takes it."""
-    near, length = Sorted(vectors, ranges.order, memory_bytes // 4), longest(vectors)
-    scores = scores_for(near, ranges, k, length, memory_bytes // 4, short=multiplies_bfloat16(), work=work)
-    return _pairs(near, ranges, k, memory_bytes, length, scores)
+def pair_builder(vectors: Vectors, ranges: Ranges, k: int, *, scores: Scores | None = None) -> PairBuilder:
+    """The CPU's own way by itself, whose `tally` tells what it did."""
+    near, length = Sorted(vectors, ranges.order, MEMORY_BYTES // 4), longest(vectors)
+    return _pairs(near, ranges, k, MEMORY_BYTES, length, scores)
+
+
+def planned_scores(vectors: Vectors, ranges: Ranges, k: int, *, work: float, room: int) -> Scores:
+    """The scores that a larger set than this sample of it is given; work, room : as `scores_for` takes them."""
+    near, length = Sorted(vectors, ranges.order, MEMORY_BYTES), longest(vectors)
+    return _scores(near, ranges, k, length, room, work)
 
 
 def _pairs(
     near: Sorted, ranges: Ranges, k: int, memory_bytes: int, length: float, scores: Scores | None
 ) -> PairBuilder:
     if scores is None:
-        scores = scores_for(near, ranges, k, length, memory_bytes // 4, short=multiplies_bfloat16())
+        scores = _scores(near, ranges, k, length, memory_bytes // 4)
     return PairBuilder(near, ranges, k, scores, memory_bytes, length)
+
+
+def _scores(near: Sorted, ranges: Ranges, k: int, length: float, room: int, work: float | None = None) -> Scores:
+    # Its products are small: on a busy machine threads that wait for each other took 28 s in place of half a second.
+    with threadpool_limits(1, user_api="blas"):
+        return scores_for(near, ranges, k, length, room, short=multiplies_bfloat16(), work=work)
 
 
 def fast_search() -> tuple[Search | None, str]:
