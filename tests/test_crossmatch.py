@@ -18,6 +18,7 @@ import pytest
 from lookalike import cone as cone_module
 from lookalike import crossmatch as crossmatch_module
 from lookalike.cone import cone
+from lookalike.coordinates import parse_angle
 from lookalike.crossmatch import crossmatch
 from lookalike.datasets.contract import Ledger
 from lookalike.datasets.table import read_table
@@ -185,6 +186,47 @@ def test_large_tables_get_what_a_cone_for_each_row_gives(vector_set: Write, tmp_
             assert (line["row"], line["separation_arcsec"]) == (nearest, away[nearest] * 3600)
         else:
             assert (line["status"], line["row"], line["id"]) == ("missed", None, None)
+
+
+@pytest.fixture(scope="module")
+def everywhere(
+    tmp_path_factory: pytest.TempPathFactory, vector_set_in: Callable[[Path], Write]
+) -> tuple[Path, Path, Any, Any]:
+    """An index and a table of positions at and about the poles and 0h, on one another, and over the whole sky."""
+    folder, rng = tmp_path_factory.mktemp("everywhere"), np.random.default_rng(5)
+    ra = [rng.uniform(0, 360, 40), rng.uniform(-1e-4, 1e-4, 20) % 360, rng.uniform(0, 360, 20), [0.0] * 4 + [180.0]]
+    dec = [np.rad2deg(np.arcsin(rng.uniform(-1, 1, 40))), rng.uniform(-1e-4, 1e-4, 20)]
+    dec += [np.sign(rng.normal(size=20)) * (90 - rng.uniform(0, 1e-4, 20)), [90.0, 90.0, -90.0, 0.0, 0.0]]
+    positions = np.array([np.concatenate(ra), np.concatenate(dec)])  # (2, N)
+    n = positions.shape[1]
+    embeddings, samples = vector_set_in(folder)(rng.normal(size=(n, 3)), {"ra": positions[0], "dec": positions[1]})
+    build_index(embeddings, samples, folder / "index", k=3, window=None, quiet=True)
+    build_sky(folder / "index", quiet=True)
+    text = "ra,dec\n" + "".join(f"{a!r},{d!r}\n" for a, d in positions.T.tolist())
+    text += "77.0,90\n200,-90\n0,-0.0\n359.99999999999994,1e-9\n180,0\n"
+    return folder / "index", write_csv(folder / "t.csv", text), *positions
+
+
+@pytest.mark.parametrize("radius", ["0arcsec", "0.5arcsec", "30deg", "180deg"])
+@pytest.mark.parametrize("matches", [1, 4, 200])
+def test_a_crossmatch_is_the_definition_over_the_whole_sky(
+    everywhere: tuple[Path, Path, Any, Any], tmp_path: Path, radius: str, matches: int
+) -> None:
+    folder, table, ra, dec = everywhere
+    crossmatch(folder, table, tmp_path / "o.parquet", radius=radius, matches=matches, quiet=True)
+    found: dict[int, list[tuple[int, float]]] = {}
+    for line in lines_of(tmp_path / "o.parquet"):
+        found.setdefault(line["input_row"], [])
+        if line["status"] == "matched":
+            assert line["match"] == len(found[line["input_row"]]) + 1
+            found[line["input_row"]].append((line["row"], line["separation_arcsec"]))
+    with table.open(newline="") as file:
+        asked = [(float(row["ra"]), float(row["dec"])) for row in csv.DictReader(file)]
+    assert sorted(found) == list(range(len(asked)))
+    for row, (across, along) in enumerate(asked):
+        away = separation(np.full(len(ra), across), np.full(len(ra), along), ra, dec)
+        inside = [i for i in np.lexsort((np.arange(len(ra)), away)).tolist() if away[i] <= parse_angle(radius)]
+        assert found[row] == [(i, away[i] * 3600) for i in inside[:matches]]
 
 
 @pytest.mark.parametrize("ending", [".csv", ".tsv", ".parquet", ".fits", ".vot", ".ecsv"])
