@@ -20,8 +20,10 @@ def escaped(text: str) -> str:
 
 
 def escaped_all(texts: pa.Array) -> pa.Array:
-    """Texts (N,), each as `escaped` has it; null stays null."""
+    """Texts (N,), plain or large strings, each as `escaped` has it; null stays null."""
+    import pyarrow as pa
     import pyarrow.compute as pc
 
+    quote, nothing = pa.scalar("'", texts.type), pa.scalar("", texts.type)
     runs = pc.and_not(pc.match_substring_regex(texts, FORMULA), pc.match_substring_regex(texts, NUMBER))
-    return pc.if_else(runs, pc.binary_join_element_wise("'", texts, ""), texts)
+    return pc.if_else(runs, pc.binary_join_element_wise(quote, texts, nothing), texts)

@@ -43,7 +43,9 @@ from lookalike.spreadsheets import escaped, escaped_all
 )
 def test_formulas_are_escaped_and_numbers_are_left(text: str, cell: str) -> None:
     assert escaped(text) == cell
-    assert escaped_all(pyarrow.array([text, None])).to_pylist() == [cell, None]
+    for kind in (pyarrow.string(), pyarrow.large_string()):
+        made = escaped_all(pyarrow.array([text, None], kind))
+        assert (made.to_pylist(), made.type) == ([cell, None], kind)
 
 
 signed = st.floats().map(str) | st.integers().map("{:+d}".format)
