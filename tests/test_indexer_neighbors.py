@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from lookalike.errors import InputError, LookalikeError
-from lookalike.indexer import blocks, hints, lists, neighbors, pairs, pairs_native
-from lookalike.indexer.blocks import Search
+from lookalike.indexer import blocks, hints, lists, pairs, pairs_native
+from lookalike.indexer.devices import CpuDevice
 from lookalike.indexer.neighbors import exact_neighbors
 from lookalike.indexer.ordered import Sorted, longest
 from lookalike.indexer.pairs import PairBuilder
@@ -120,8 +120,9 @@ def test_equals_the_double_loop_on_random_small_cases(first: int, monkeypatch: p
     for seed in range(first, first + 50):
         vectors, k, x, w, options = small_case(seed)
         expected = slow_lists(vectors, k, x, w)
-        searched = fast_lists(vectors, k, x, w, search=neighbors.on_cpu, **options)
-        assert same(searched, expected), f"seed {seed}, by search"
+        for devices in ([CpuDevice(2**20)], [CpuDevice(400, short=True, most=5), CpuDevice(90, most=6)]):
+            searched = fast_lists(vectors, k, x, w, devices=devices, **options)
+            assert same(searched, expected), f"seed {seed}, by {devices}"
         for kind in ("float32", "bfloat16", "prefix"):
             assert same(pair_lists(vectors, k, x, w, kind, **options)[0], expected), f"seed {seed}, {kind}"
 
@@ -136,7 +137,7 @@ def test_tiles_stripes_and_samples_do_not_matter(kind: str, memory: int, monkeyp
     rng = np.random.default_rng(8)
     vectors = unit(rng.normal(size=(900, 40)) * np.linspace(3, 0.1, 40))
     for x in (None, np.round(rng.normal(18, 0.5, 900), 3)):
-        expected = fast_lists(vectors, 25, x, 0.2, search=neighbors.on_cpu)
+        expected = fast_lists(vectors, 25, x, 0.2, devices=[CpuDevice(2**20)])
         found, builder = pair_lists(vectors, 25, x, 0.2, kind, memory)
         assert same(found, expected)
         assert builder is not None
@@ -286,7 +287,7 @@ def test_the_number_of_threads_of_a_build_does_not_matter(
     rng = np.random.default_rng(17)
     vectors = unit(rng.normal(size=(700, 12)))
     x = np.round(rng.normal(18, 0.5, 700), 2) if windowed else None
-    assert same(fast_lists(vectors, 12, x, 0.2), fast_lists(vectors, 12, x, 0.2, search=neighbors.on_cpu))
+    assert same(fast_lists(vectors, 12, x, 0.2), fast_lists(vectors, 12, x, 0.2, devices=[CpuDevice(2**20)]))
 
 
 @pytest.mark.parametrize("memory", [1, 30_000, 300_000, 2**30])
@@ -297,7 +298,7 @@ def test_block_sizes_do_not_matter(memory: int, most: int, monkeypatch: pytest.M
     x = np.round(rng.normal(18, 0.5, 300), 3)
     expected = fast_lists(vectors, 20, x, 0.25)
     monkeypatch.setattr(blocks, "MOST_QUERIES", most)
-    assert same(fast_lists(vectors, 20, x, 0.25, memory_bytes=memory, search=neighbors.on_cpu), expected)
+    assert same(fast_lists(vectors, 20, x, 0.25, memory_bytes=memory, devices=[CpuDevice(2**20)]), expected)
 
 
 @pytest.mark.parametrize("threads", [1, 3])
@@ -309,7 +310,7 @@ def test_the_number_of_threads_does_not_matter(threads: int) -> None:
     before = faiss.omp_get_max_threads()
     faiss.omp_set_num_threads(threads)
     try:
-        assert same(fast_lists(vectors, 12, None, 0.0, search=neighbors.on_cpu), slow_lists(vectors, 12, None, 0.0))
+        assert same(fast_lists(vectors, 12, None, 0.0, devices=[CpuDevice(2**20)]), slow_lists(vectors, 12, None, 0.0))
     finally:
         faiss.omp_set_num_threads(before)
 
@@ -356,7 +357,7 @@ def test_ties_go_to_the_lower_row_and_duplicates_come_first() -> None:
 
 def test_a_whole_set_of_one_vector_is_ranked_by_row() -> None:
     vectors = unit(np.tile(np.random.default_rng(0).normal(size=(1, 64)), (2500, 1)))
-    counted = sum(found.exhaustive for found in exact_neighbors(vectors, everyone(2500), 5, search=neighbors.on_cpu))
+    counted = sum(found.exhaustive for found in exact_neighbors(vectors, everyone(2500), 5, devices=[CpuDevice(2**20)]))
     assert counted == 2500
     rows, _ = fast_lists(vectors[:700], 5, None, 0)
     assert rows[0].tolist() == [1, 2, 3, 4, 5]
@@ -373,71 +374,11 @@ def test_near_ties_below_float32_resolution_are_ranked_exactly() -> None:
     assert same(fast_lists(vectors[:60], 7, None, 0), expected)
 
 
-def test_a_search_that_errs_more_than_is_proven_is_refused() -> None:
-    def wrong(queries: NDArray[Any], candidates: NDArray[Any], k: int) -> tuple[NDArray[Any], NDArray[Any]]:
-        score, place = neighbors.on_cpu(queries, candidates, k)
-        return score + np.float32(0.01), place
-
-    vectors = unit(np.random.default_rng(0).normal(size=(50, 8)))
-    with pytest.raises(Exception, match="proven error"):
-        list(exact_neighbors(vectors, everyone(50), 3, search=wrong))
-
-
-def gpu_or_skip() -> Search:
-    search, how = neighbors.fast_search()
-    if search is None:
-        pytest.skip(how)
-    return search
-
-
-@pytest.mark.gpu
-@pytest.mark.parametrize("first", range(0, 100, 50))
-def test_the_gpu_equals_the_double_loop(first: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    search = gpu_or_skip()
-    monkeypatch.setattr(blocks, "MARGIN", 1)
-    for seed in range(first, first + 50):
-        vectors, k, x, w, options = small_case(seed)
-        assert same(fast_lists(vectors, k, x, w, search=search, **options), slow_lists(vectors, k, x, w)), (
-            f"seed {seed}"
-        )
-
-
-@pytest.mark.gpu
-@pytest.mark.parametrize("k", [100, 1800, 2048, 2100, 2899])
-def test_the_gpu_equals_the_cpu_up_to_and_beyond_its_limit(k: int) -> None:
-    """Up to k = 2899 of 2900 objects; from about 1800 on, k and its margin are more than the GPU selects."""
-    search = gpu_or_skip()
-    rng = np.random.default_rng(1)
-    vectors = unit(rng.normal(size=(2900, 24)))
-    x = np.round(rng.normal(18, 0.5, 2900), 3)
-    assert same(fast_lists(vectors, k, x, 2.0, search=search), fast_lists(vectors, k, x, 2.0, search=neighbors.on_cpu))
-
-
-def test_what_the_gpu_cannot_select_goes_to_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The choice between the two, with faiss's GPU calls replaced: runs everywhere."""
-    asked: list[int] = []
-
-    def knn_gpu(resources: object, queries: Any, candidates: Any, k: int, metric: int) -> Any:
-        asked.append(k)
-        return neighbors.on_cpu(queries, candidates, k)
-
-    monkeypatch.setattr(neighbors.faiss, "StandardGpuResources", object, raising=False)
-    monkeypatch.setattr(neighbors.faiss, "get_num_gpus", lambda: 1, raising=False)
-    monkeypatch.setattr(neighbors.faiss, "knn_gpu", knn_gpu, raising=False)
-    monkeypatch.setattr(neighbors, "GPU_LIMIT", 50)
-    search, how = neighbors.fast_search()
-    assert "on the GPU for up to 50" in how
-    vectors = unit(np.random.default_rng(0).normal(size=(200, 8)))
-    for k in (3, 18, 60):  # 3 + 32 and 18 + 32 with one for the query itself, then beyond
-        assert same(fast_lists(vectors, k, None, 0, search=search), slow_lists(vectors, k, None, 0))
-    assert set(asked) == {36}
-
-
 def test_a_search_that_drops_the_last_place_is_completed() -> None:
     """The certificate must not trust the fast search to return more than it did."""
     vectors = unit(np.random.default_rng(3).normal(size=(200, 8)))
     x = np.round(np.random.default_rng(4).normal(18, 0.1, 200), 3)
-    assert same(fast_lists(vectors, 150, x, 0.05, search=neighbors.on_cpu), slow_lists(vectors, 150, x, 0.05))
+    assert same(fast_lists(vectors, 150, x, 0.05, devices=[CpuDevice(2**20)]), slow_lists(vectors, 150, x, 0.05))
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, 0.0, 3.0])

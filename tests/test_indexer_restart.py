@@ -15,15 +15,17 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from lookalike.errors import LockedError
 from lookalike.files import PARTIAL
-from lookalike.indexer import blocks, neighbors
+from lookalike.indexer import blocks, devices
 from lookalike.indexer.audit import verify
 from lookalike.indexer.collect import collect
+from lookalike.indexer.devices import CpuDevice
 from lookalike.indexer.index import BuildReport, Index, build_index
 from lookalike.indexer.unfinished import OPEN, PROGRESS, VERSION, WORK, saved_progress, unfinished
 
@@ -310,19 +312,19 @@ def test_other_memory_goes_on_from_the_finished_lists(stopped: Builds) -> None:
     assert stopped.rerun() == saved.done
 
 
-def test_a_build_by_search_goes_on_at_its_block(builds: Builds, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on a GPU, whose search is replaced by the CPU's."""
-    monkeypatch.setattr(neighbors, "fast_search", lambda: (neighbors.on_cpu, "by search"))
+def test_a_build_by_devices_goes_on_at_its_block(builds: Builds, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on GPUs, in whose place the CPU searches."""
+    monkeypatch.setattr(devices, "find_devices", lambda: ([CpuDevice(2**20), CpuDevice(2**20)], "by devices"))
     monkeypatch.setattr(blocks, "MOST_QUERIES", 64)
-    builds.memory = 2**22
+    builds.memory = 2**23
     whole, passed = blocks.BlockBuilder.block, 0
 
-    def stopping(self: blocks.BlockBuilder, start: int, stop: int) -> object:
+    def stopping(self: blocks.BlockBuilder, start: int, stop: int, best: Any) -> object:
         nonlocal passed
         passed += 1
         if passed == 9:
             raise KeyboardInterrupt
-        return whole(self, start, stop)
+        return whole(self, start, stop, best)
 
     monkeypatch.setattr(blocks.BlockBuilder, "block", stopping)
     with pytest.raises(KeyboardInterrupt):

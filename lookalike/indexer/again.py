@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.indexer.blocks import BlockBuilder
-from lookalike.indexer.neighbors import on_cpu
+from lookalike.indexer.devices import CpuDevice
 from lookalike.indexer.ordered import Found, Sorted
 from lookalike.indexer.windows import Ranges
 
@@ -29,4 +29,4 @@ def lists_again(
         some = without[start : start + step]
         yield Found(some, np.full((len(some), k), -1, np.int64), np.full((len(some), k), np.nan, np.float32), 0)
     if len(places):
-        yield from BlockBuilder(near, ranges, k, on_cpu, memory_bytes, length).at(places)
+        yield from BlockBuilder(near, ranges, k, [CpuDevice(memory_bytes // 4)], memory_bytes, length).at(places)

@@ -22,6 +22,7 @@ from lookalike.files import atomic_folder, check_parent, lock, write_point
 from lookalike.indexer.belongs import relative
 from lookalike.indexer.calibration import calibrate
 from lookalike.indexer.changed_lists import Change, ChangedLists
+from lookalike.indexer.devices import find_devices
 from lookalike.indexer.disk import check_room, full_disk
 from lookalike.indexer.grown_files import EMBEDDINGS, free_folder, sign, write_shard, write_vectors
 from lookalike.indexer.index import MEMORY_BYTES, describe, list_counts, next_version
@@ -29,7 +30,7 @@ from lookalike.indexer.keys import MOST
 from lookalike.indexer.lists_file import NEIGHBORS, ListWriter, file_bytes
 from lookalike.indexer.manifest import BelongsTo
 from lookalike.indexer.memory import working_bytes
-from lookalike.indexer.neighbors import exact_neighbors, fast_search
+from lookalike.indexer.neighbors import exact_neighbors
 from lookalike.indexer.ordered import Sorted, longest
 from lookalike.indexer.plan import DEFAULT_K, Plan, check_match
 from lookalike.indexer.store import Index, clean, publish, repair_hint, version_folder
@@ -336,10 +337,10 @@ class _Work:
 
     def _all_anew(self, writer: ListWriter, embeddings: Embeddings, within: Ranges, k: int, max_length: float) -> None:
         """Search all lists as a build does, which looks at each pair once for both."""
-        search, _ = fast_search()
+        devices, _ = find_devices()
         with progress("index", len(within.order), "objects", quiet=self.quiet) as advance:
             for found in exact_neighbors(
-                embeddings.vectors, within, k, memory_bytes=self.memory_bytes, search=search, max_length=max_length
+                embeddings.vectors, within, k, memory_bytes=self.memory_bytes, devices=devices, max_length=max_length
             ):
                 writer.write(found.rows, found.neighbor_row, found.similarity)
                 advance(len(found.rows))

@@ -139,17 +139,18 @@ def _build(
 ) -> Manifest:
     """Make a version's folder, complete or not at all, and return its manifest."""
     from lookalike.indexer.again import lists_again
-    from lookalike.indexer.neighbors import builder_of, fast_search
+    from lookalike.indexer.devices import find_devices
+    from lookalike.indexer.neighbors import builder_of
     from lookalike.indexer.ordered import longest
     from lookalike.indexer.resume import Saver, begin, finish
 
     max_length = longest(embeddings.vectors)
     n, window = len(embeddings), plan.window
     within = everyone(n) if window is None else ranges(window.values(samples), window.half_width)
-    search, how = fast_search()
+    devices, how = find_devices()
     notes.append(f"Searched {how}.")
     builder = builder_of(
-        embeddings.vectors, within, plan.k, memory_bytes=memory_bytes, search=search, max_length=max_length
+        embeddings.vectors, within, plan.k, memory_bytes=memory_bytes, devices=devices, max_length=max_length
     )
     folder = folder_of(out, plan.digest())
     check_room(out, file_bytes(n, plan.k) + 2 * builder.open_bytes, held=folder)
@@ -170,6 +171,7 @@ def _build(
                         saver.save()
                     advance(len(found.rows))
             saver.save()
+            notes += builder.notes
             counts = list_counts(writer.lengths(), plan.k, len(within.order))
             version = next_version(out)
             settings = {

@@ -86,7 +86,7 @@ class Sorted:
 
     def __init__(self, vectors: Vectors, order: Places, memory_bytes: int) -> None:
         self.order = order
-        self.dimensions = vectors.shape[1]
+        self.dimensions, self.dtype = vectors.shape[1], vectors.dtype
         self._held: Vectors | None = None
         if len(order) * vectors.shape[1] * vectors.itemsize <= memory_bytes:
             self._held = vectors[order]

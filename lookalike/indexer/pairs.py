@@ -98,6 +98,7 @@ class PairBuilder:
     """
 
     standing: Standing | None = None
+    notes: Sequence[str] = ()
     _begin = 0
 
     def __init__(self, near: Sorted, ranges: Ranges, k: int, scores: Scores, memory_bytes: int, length: float) -> None:
@@ -161,7 +162,8 @@ class PairBuilder:
         elif self.rolling:
             begin -= begin % self.step
         for start in range(begin, n, max(self.stripe, 1)):
-            yield from self._stripe(self.begun(start, min(start + self.stripe, n)))
+            for found in self._stripe(self.begun(start, min(start + self.stripe, n))):
+                yield _from(self._begin - (self.done - len(found.rows)), found)
 
     def _look_at_scores(self, n: int) -> None:
         """Whether the scores of a small tile keep their bound: of other pairs only those good enough are looked at.
@@ -287,6 +289,12 @@ class PairBuilder:
             )
             rows[short], values[short] = again
         return Found(self.near.order[start:stop], rows, values, len(short))
+
+
+def _from(first: int, found: Found) -> Found:
+    """A block's lists without those before its `first` one."""
+    some = slice(max(first, 0), None)
+    return Found(found.rows[some], found.neighbor_row[some], found.similarity[some], found.exhaustive)
 
 
 def threads() -> int:

@@ -134,6 +134,63 @@ def side_of(a: NDArray[np.float32], i: int, b: NDArray[np.float32], j: int, midd
 
 
 @native
+def similar(
+    a: NDArray[np.float32],
+    i: int,
+    b: NDArray[np.float32],
+    hits: NDArray[np.int64],
+    found: int,
+    error: float,
+    sums: NDArray[np.float64],
+    similarity: NDArray[np.float32],
+) -> None:
+    """Canonical similarities of a[i] and each b[hits[:found]]; one more of hits, sums and similarities is written."""
+    bits = similarity.view(np.uint32)
+    hits[found] = hits[found - 1]  # of three, a fourth is summed too
+    for n in range(0, found, TOGETHER):
+        if found - n > 2:
+            sums[n], sums[n + 1], sums[n + 2], sums[n + 3] = dots(
+                a, i, b, hits[n], hits[n + 1], hits[n + 2], hits[n + 3]
+            )
+        elif found - n == 2:
+            sums[n], sums[n + 1] = dots_of_two(a, i, b, hits[n], hits[n + 1])
+        else:
+            sums[n] = dot(a, i, b, hits[n])
+    for n in range(found):
+        similarity[n] = f32(sums[n] + error)
+        if similarity[n] != f32(sums[n] - error):
+            similarity[n] = rounded(a, i, b, hits[n])
+        if bits[n] == SIGN:
+            bits[n] = u32(0)  # −0 becomes 0
+
+
+@native
+def settle(
+    a: NDArray[np.float32],
+    b: NDArray[np.float32],
+    columns: NDArray[np.int64],
+    count: NDArray[np.int64],
+    error: float,
+    out: NDArray[np.float32],
+    begin: int,
+    end: int,
+) -> None:
+    """Canonical similarities of the vectors a[begin:end] with the first count[i] of b[columns[i]], to out (q, w).
+
+    error : bound of `dots`' error.
+    """
+    width = columns.shape[1] + TOGETHER
+    hits, sums = np.empty(width, np.int64), np.empty(width, np.float64)
+    similarity = np.empty(width, np.float32)
+    for i in range(begin, end):
+        found = count[i]
+        if found:
+            hits[:found] = columns[i, :found]
+            similar(a, i, b, hits, found, error, sums, similarity)
+            out[i, :found] = similarity[:found]
+
+
+@native
 def enter_tile(
     scores: NDArray[np.generic],
     a: NDArray[np.float32],
@@ -189,22 +246,7 @@ def enter_tile(
             if found == 0:
                 continue
             settled += found
-            hits[found] = hits[found - 1]  # of three, a fourth is summed too
-            for n in range(0, found, TOGETHER):
-                if found - n > 2:
-                    sums[n], sums[n + 1], sums[n + 2], sums[n + 3] = dots(
-                        a, i, b, hits[n], hits[n + 1], hits[n + 2], hits[n + 3]
-                    )
-                elif found - n == 2:
-                    sums[n], sums[n + 1] = dots_of_two(a, i, b, hits[n], hits[n + 1])
-                else:
-                    sums[n] = dot(a, i, b, hits[n])
-            for n in range(found):
-                similarity[n] = f32(sums[n] + error)
-                if similarity[n] != f32(sums[n] - error):
-                    similarity[n] = rounded(a, i, b, hits[n])
-                if bits[n] == SIGN:
-                    bits[n] = u32(0)  # −0 becomes 0
+            similar(a, i, b, hits, found, error, sums, similarity)
             if kept < len(value):
                 seen[kept, 0], seen[kept, 1], value[kept] = i, hits[0], similarity[0]
                 kept += 1
