@@ -15,19 +15,19 @@ from numpy.typing import NDArray
 from lookalike.coordinates import parse_angle
 from lookalike.datasets.table import clean_name
 from lookalike.errors import InputError
-from lookalike.files import atomic_path, file_output
+from lookalike.files import atomic_path, file_output, lock
 from lookalike.indexer.sky import SkyIndex
 from lookalike.indexer.store import Index
 from lookalike.positions import read_positions
 from lookalike.progress import progress
 from lookalike.provenance import WAYS_OUT, refuse_input
 from lookalike.samples import Samples
+from lookalike.spreadsheets import escaped_all
 
 AT_ONCE = 2**12  # rows of the table
 ENDINGS = (".csv", ".parquet")
 MATCHED, MISSED, NO_POSITION = "matched", "missed", "no position"
 SHARE = 50  # ids are looked up one by one where these are fewer than one in so many
-RISKY = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet takes for the beginning of a formula
 
 Rows = NDArray[np.int64]
 
@@ -74,15 +74,15 @@ def crossmatch(
     radius : an angle with its unit. matches : nearest objects of each row. k : of each of these the first stored
     neighbors. columns : the table's, to be carried along as `table_<name>`. out : .csv or .parquet, one line for each
     object: rank 0 is a match, ranks from 1 are its neighbors, and a row that has none has one line that says so.
-    InputError, NotFoundError, CorruptError as for `cone`.
+    InputError, NotFoundError, CorruptError as for `cone`; LockedError where another process writes `out`.
     """
     began = time.monotonic()
     out, degrees = file_output(Path(out)), parse_angle(radius)
-    if out.suffix not in ENDINGS:
+    if out.suffix.lower() not in ENDINGS:
         raise InputError(f"A crossmatch is written to {' or '.join(ENDINGS)}, but {out.name} was given.")
     refuse_input(out, [Path(table)])
     if out.exists() and not overwrite:
-        raise InputError(f"{out} is there already. {WAYS_OUT}")
+        raise InputError(f"{out} is there already and was left as it was. {WAYS_OUT}")
     if matches < 1:
         raise InputError(f"At least 1 object is taken for each row, but matches = {matches} was given.")
     index = Index(Path(folder))
@@ -97,8 +97,9 @@ def crossmatch(
     missed: list[int] = []
     lines = 0
     with (
+        lock(out),
         atomic_path(out) as temporary,
-        _writer(temporary, out.suffix, carried) as write,
+        _writer(temporary, out.suffix.lower(), carried) as write,
         progress("crossmatch", len(read), "rows", quiet=quiet) as advance,
     ):
         for start in range(0, len(read), AT_ONCE):
@@ -149,7 +150,7 @@ def _lines(
     """Matches (m,) with their neighbors, and the rows that have none, by row of the table, match and rank."""
     first = np.searchsorted(input_row, input_row)
     match = np.arange(len(input_row)) - first + 1
-    stored, similarity = index.checked(row, k)
+    stored, similarity = index.checked(row if k else row[:0], k)  # without neighbors no list is read
     neighbors = stored.astype(np.int64)  # (m, k)
     m, some = len(row), neighbors >= 0
     alone = np.setdiff1d(rows, input_row)
@@ -223,14 +224,8 @@ def _writer(path: Path, ending: str, carried: dict[str, NDArray[Any]]) -> Iterat
                     missing = values < 0 if name in optional else None
                     if kind in (number, pyarrow.float32()):
                         missing = np.isnan(values)
-                    if kind == text:
-                        values = [_cell(value) for value in values] if ending == ".csv" else list(values)
-                    arrays.append(pyarrow.array(values, kind, mask=missing))
+                    array = pyarrow.array(values.tolist() if kind == text else values, kind, mask=missing)
+                    arrays.append(escaped_all(array) if kind == text and ending == ".csv" else array)
                 writer.write_table(pyarrow.Table.from_arrays(arrays, schema=schema))
 
             yield write
-
-
-def _cell(value: str | None) -> str | None:
-    """A text as a CSV cell that a spreadsheet shows and does not run: `'` before what looks like a formula."""
-    return f"'{value}" if value is not None and value.startswith(RISKY) else value

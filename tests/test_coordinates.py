@@ -9,7 +9,7 @@ import re
 from fractions import Fraction
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from lookalike.coordinates import check_position, parse_angle, parse_position
@@ -168,13 +168,44 @@ def test_whatever_is_typed_is_a_position_in_range_or_an_error(text: str) -> None
             check_position(found.ra, found.dec)
 
 
-def test_it_agrees_with_astropy() -> None:
+sexagesimal = st.tuples(whole, whole, fraction).map(lambda parts: (f"{parts[0]:02d}", f"{parts[1]:02d}", parts[2]))
+
+
+@given(st.integers(0, 23), sexagesimal, st.sampled_from("+-"), st.integers(0, 89), sexagesimal)
+@example(0, ("00", "00", ""), "-", 90, ("00", "00", ""))
+@example(23, ("59", "59", "999999999999"), "+", 89, ("59", "59", "999999999999"))
+@example(12, ("00", "00", ""), "-", 0, ("30", "15", ""))
+def test_it_agrees_with_astropy(
+    hours: int, across: tuple[str, str, str], sign: str, degrees: int, along: tuple[str, str, str]
+) -> None:
     coordinates = pytest.importorskip("astropy.coordinates")
-    for text in ("10:00:24.5 -00:12:00.5", "23h59m59.9s -89d59m59s", "0:0:0.1 +0:0:0.1"):
-        other = coordinates.SkyCoord(text, unit=("hourangle", "deg"))
+    jparser = pytest.importorskip("astropy.coordinates.jparser")
+    h, d = f"{hours:02d}", f"{sign}{degrees:02d}"
+    m, s = across[0], f"{across[1]}.{across[2] or 0}"
+    arcmin, arcsec = along[0], f"{along[1]}.{along[2] or 0}"
+    known = coordinates.SkyCoord(f"{h}:{m}:{s} {d}:{arcmin}:{arcsec}", unit=("hourangle", "deg"))
+    unicode = d.replace("-", "−")
+    forms = [
+        (f"{h} {m} {s} {d} {arcmin} {arcsec}", known),
+        (f"{h}:{m}:{s}, {unicode}:{arcmin}:{arcsec}", known),
+        (f"{h}h{m}m{s}s {d}d{arcmin}m{arcsec}s", coordinates.SkyCoord(f"{h}h{m}m{s}s {d}d{arcmin}m{arcsec}s")),
+        (f"{float(known.ra.deg)!r} {float(known.dec.deg)!r}", known),
+        (f"{known.ra.deg:.20f}, {known.dec.deg:+.20f}", known),
+    ]
+    if len(across[2]) <= 3 and len(along[2]) <= 3:
+        named = f"J{h}{m}{s}{d}{arcmin}{arcsec}"
+        forms.append((named, jparser.to_skycoord(named)))
+    for text, other in forms:
         found = parse_position(text)
-        assert abs(found.ra - other.ra.deg) < 1e-12
-        assert abs(found.dec - other.dec.deg) < 1e-12
+        apart = abs(found.ra - other.ra.deg)
+        assert min(apart, 360 - apart) < 1e-12, text
+        assert abs(found.dec - other.dec.deg) < 1e-12, text
+
+
+@given(st.integers(24, 99), st.sampled_from(["{}:00:00 +1", "{} 00 00 +1 0 0", "{}h +1d", "J{}0000+010000"]))
+def test_a_whole_turn_or_more_is_refused_where_astropy_wraps_it(hours: int, form: str) -> None:
+    with pytest.raises(InputError, match=r"ra lies in \[0, 360\) deg or \[0, 24\) h"):
+        parse_position(form.format(hours))
 
 
 @pytest.mark.parametrize(

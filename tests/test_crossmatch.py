@@ -18,10 +18,12 @@ import pytest
 from lookalike import cone as cone_module
 from lookalike import crossmatch as crossmatch_module
 from lookalike.cone import cone
+from lookalike.coordinates import parse_angle
 from lookalike.crossmatch import crossmatch
 from lookalike.datasets.contract import Ledger
 from lookalike.datasets.table import read_table
-from lookalike.errors import InputError, NotFoundError
+from lookalike.errors import InputError, LockedError, NotFoundError
+from lookalike.files import lock
 from lookalike.indexer.index import build_index
 from lookalike.indexer.sky_build import build_sky
 from lookalike.indexer.sphere import separation
@@ -143,6 +145,29 @@ def test_each_row_gets_its_nearest_objects_and_their_neighbors(
     assert np.float32(lines[1]["similarity"]) == opened.similarity[0, 0]
 
 
+def test_texts_that_a_spreadsheet_would_run_are_escaped_in_csv_alone(index: Path, tmp_path: Path) -> None:
+    told = ["-2.5", "-x", "=1", "+1", "@a"]
+    text = "name,ra,dec\n" + "".join(f'"{name}",20,20\n' for name in ["a", *told])
+    table = write_csv(tmp_path / "t.csv", text)
+    for out, cells in (("o.CSV", ["-2.5", "'-x", "'=1", "+1", "'@a"]), ("o.parquet", told)):
+        crossmatch(index, table, tmp_path / out, radius="1arcsec", columns=["name"], quiet=True)
+        read = (tmp_path / out).rename(tmp_path / out.lower())
+        assert [line["table_name"] for line in lines_of(read)] == ["a", *cells]
+
+
+def test_an_output_that_another_writes_is_refused(index: Path, tmp_path: Path) -> None:
+    table = write_csv(tmp_path / "t.csv", TABLE)
+    with lock(tmp_path / "o.csv"), pytest.raises(LockedError, match="is being written by process"):
+        crossmatch(index, table, tmp_path / "o.csv", radius="1arcsec", quiet=True)
+    assert not (tmp_path / "o.csv").exists()
+
+
+def test_without_neighbors_no_list_is_read(index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Index, "stored", lambda *_: pytest.fail("a list was read"))
+    report = crossmatch(index, write_csv(tmp_path / "t.csv", TABLE), tmp_path / "o.csv", radius="2arcsec", quiet=True)
+    assert (report.matched, report.lines) == (3, 5)
+
+
 def test_large_tables_get_what_a_cone_for_each_row_gives(vector_set: Write, tmp_path: Path) -> None:
     rng = np.random.default_rng(4)
     ra, dec = rng.uniform(0, 2, 400), rng.uniform(-1, 1, 400)
@@ -161,6 +186,47 @@ def test_large_tables_get_what_a_cone_for_each_row_gives(vector_set: Write, tmp_
             assert (line["row"], line["separation_arcsec"]) == (nearest, away[nearest] * 3600)
         else:
             assert (line["status"], line["row"], line["id"]) == ("missed", None, None)
+
+
+@pytest.fixture(scope="module")
+def everywhere(
+    tmp_path_factory: pytest.TempPathFactory, vector_set_in: Callable[[Path], Write]
+) -> tuple[Path, Path, Any, Any]:
+    """An index and a table of positions at and about the poles and 0h, on one another, and over the whole sky."""
+    folder, rng = tmp_path_factory.mktemp("everywhere"), np.random.default_rng(5)
+    ra = [rng.uniform(0, 360, 40), rng.uniform(-1e-4, 1e-4, 20) % 360, rng.uniform(0, 360, 20), [0.0] * 4 + [180.0]]
+    dec = [np.rad2deg(np.arcsin(rng.uniform(-1, 1, 40))), rng.uniform(-1e-4, 1e-4, 20)]
+    dec += [np.sign(rng.normal(size=20)) * (90 - rng.uniform(0, 1e-4, 20)), [90.0, 90.0, -90.0, 0.0, 0.0]]
+    positions = np.array([np.concatenate(ra), np.concatenate(dec)])  # (2, N)
+    n = positions.shape[1]
+    embeddings, samples = vector_set_in(folder)(rng.normal(size=(n, 3)), {"ra": positions[0], "dec": positions[1]})
+    build_index(embeddings, samples, folder / "index", k=3, window=None, quiet=True)
+    build_sky(folder / "index", quiet=True)
+    text = "ra,dec\n" + "".join(f"{a!r},{d!r}\n" for a, d in positions.T.tolist())
+    text += "77.0,90\n200,-90\n0,-0.0\n359.99999999999994,1e-9\n180,0\n"
+    return folder / "index", write_csv(folder / "t.csv", text), *positions
+
+
+@pytest.mark.parametrize("radius", ["0arcsec", "0.5arcsec", "30deg", "180deg"])
+@pytest.mark.parametrize("matches", [1, 4, 200])
+def test_a_crossmatch_is_the_definition_over_the_whole_sky(
+    everywhere: tuple[Path, Path, Any, Any], tmp_path: Path, radius: str, matches: int
+) -> None:
+    folder, table, ra, dec = everywhere
+    crossmatch(folder, table, tmp_path / "o.parquet", radius=radius, matches=matches, quiet=True)
+    found: dict[int, list[tuple[int, float]]] = {}
+    for line in lines_of(tmp_path / "o.parquet"):
+        found.setdefault(line["input_row"], [])
+        if line["status"] == "matched":
+            assert line["match"] == len(found[line["input_row"]]) + 1
+            found[line["input_row"]].append((line["row"], line["separation_arcsec"]))
+    with table.open(newline="") as file:
+        asked = [(float(row["ra"]), float(row["dec"])) for row in csv.DictReader(file)]
+    assert sorted(found) == list(range(len(asked)))
+    for row, (across, along) in enumerate(asked):
+        away = separation(np.full(len(ra), across), np.full(len(ra), along), ra, dec)
+        inside = [i for i in np.lexsort((np.arange(len(ra)), away)).tolist() if away[i] <= parse_angle(radius)]
+        assert found[row] == [(i, away[i] * 3600) for i in inside[:matches]]
 
 
 @pytest.mark.parametrize("ending", [".csv", ".tsv", ".parquet", ".fits", ".vot", ".ecsv"])

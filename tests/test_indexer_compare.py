@@ -170,4 +170,5 @@ def test_the_command_and_what_it_refuses(two: tuple[Path, Path], command: Callab
 
 
 def test_no_cell_is_run_by_a_spreadsheet() -> None:
-    assert [module._cell(text) for text in ("-1", "+a", "o1", "")] == ["'-1", "'+a", "o1", ""]
+    block = module._Block(["-x"], np.array([[1.0]]), np.array([1.0]), [["+a", "b"]], [["-1"]], 0, 0)
+    assert list(module._rows(block)) == [["'-x", "1.000000", "1.000000", 2, 1, "'+a b", "-1"]]

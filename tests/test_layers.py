@@ -26,6 +26,7 @@ LAYERS = [
         "provenance",
         "progress",
         "sizes",
+        "spreadsheets",
         "proportions",
         "about",
         "events",

@@ -21,6 +21,7 @@ app = typer.Typer(
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 Files = Annotated[list[Path], typer.Argument(help="Samples files; several are the shards of one data set.")]
+IndexFolder = Annotated[Path, typer.Argument(help="Index folder.")]
 Out = Annotated[Path, typer.Option("--out", help="What to write.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an --out that holds something else.")]
 Samples = Annotated[
@@ -29,6 +30,11 @@ Samples = Annotated[
 Embeddings = Annotated[Path | None, typer.Option("--embeddings", help="Its embeddings file, if it moved.")]
 Checkpoint = Annotated[Path | None, typer.Option("--checkpoint", help="Its encoder's folder, if it moved.")]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of every random draw.")]
+
+
+def listed(text: str) -> list[str]:
+    """The names of an option such as --columns mag,size."""
+    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def say(text: str) -> None:

@@ -7,14 +7,14 @@ from typing import Annotated
 
 import typer
 
-from lookalike.cli.common import Json, Overwrite, Samples, app, say, show
+from lookalike.cli.common import IndexFolder, Json, Overwrite, Samples, app, listed, say, show
 from lookalike.errors import InputError
 from lookalike.wording import counted
 
 
 @app.command()
 def export(
-    index: Annotated[Path, typer.Argument(help="Index folder.")],
+    index: IndexFolder,
     *,
     ids: Annotated[
         Path | None, typer.Option(help="Objects to export: a file of ids, one a line, or a table with a column id.")
@@ -50,7 +50,7 @@ def export(
         ids=ids,
         k=k,
         min_similarity=min_similarity,
-        columns=[name.strip() for name in columns.split(",") if name.strip()],
+        columns=listed(columns),
         skip_unknown=skip_unknown,
         samples=samples,
         overwrite=overwrite,

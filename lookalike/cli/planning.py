@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json as jsonlib
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lookalike.cli.common import Json, app, say
+from lookalike.cli.common import Json, app
+from lookalike.sizes import parse_size
 from lookalike.wording import counted
+
+if TYPE_CHECKING:
+    from lookalike.indexer.planning import Plan
 
 
 @app.command()
@@ -24,7 +29,11 @@ def plan(
     ] = None,
     gpus: Annotated[int, typer.Option(help="GPUs to plan for, besides this machine's processors.")] = 0,
     tflops: Annotated[float | None, typer.Option(help="What each computes in float32 at its peak, in TFLOP/s.")] = None,
-    measure: Annotated[bool, typer.Option(help="Time small builds on this machine (some seconds).")] = True,
+    memory: Annotated[
+        str | None,
+        typer.Option(help="Memory the build keeps to, e.g. 64GiB (default: 1 GiB, and 320 B an object)."),
+    ] = None,
+    measure: Annotated[bool, typer.Option(help="Time small builds on this machine (seconds to a minute).")] = True,
     json: Json = False,
 ) -> None:
     """Say what an index would take: bytes of its files, products, hours, memory.
@@ -33,17 +42,18 @@ def plan(
     """
     from lookalike.errors import unknown
     from lookalike.indexer.planning import GPU_SHARE, measure_rates, read_sample
-    from lookalike.indexer.planning import plan as worked_out
+    from lookalike.indexer.planning import plan as estimate
 
     if dtype not in ("float32", "float16"):
         raise unknown("dtype", dtype, ("float32", "float16"))
-    sizes = {"window_fraction": window_fraction, "dtype": dtype, "gpus": gpus, "tflops": tflops}
-    found = worked_out(objects, dim, k, **sizes)  # type: ignore[arg-type]
+    worked_out = partial(
+        estimate, objects, dim, k, window_fraction=window_fraction, dtype=dtype, gpus=gpus, tflops=tflops,
+        budget=None if memory is None else parse_size(memory),
+    )  # fmt: skip
+    found = worked_out()
     if measure:
-        say("Timing small builds on this machine …")
         sample = None if vectors is None else read_sample(vectors, dim)
-        rates = measure_rates(dim, k, work=2.0 * found.pairs * dim, vectors=sample)
-        found = worked_out(objects, dim, k, **sizes, rates=rates)  # type: ignore[arg-type]
+        found = worked_out(rates=measure_rates(found, vectors=sample, quiet=json))
     if json:
         print(jsonlib.dumps(found.to_json()))
         return
@@ -54,10 +64,8 @@ def plan(
     print(f"  embeddings      {_bytes(found.embeddings_bytes)}")
     print(f"  neighbors       {_bytes(found.neighbors_bytes)}")
     print(f"  disk in all     {_bytes(found.disk_bytes)}, with a new version beside the one that is served")
-    print(f"  pairs           {found.pairs:.3g}, each looked at once: {found.flop:.3g} FLOP")
-    print(
-        f"  memory          {_bytes(found.memory_bytes_per_process)} for each building process, and what Python takes"
-    )
+    print(f"  pairs           {found.pairs:.3g}, scored {_times(found)}: {found.flop:.3g} FLOP")
+    print(f"  memory          {_bytes(found.memory_bytes_per_process)} for the building process, and what Python takes")
     if found.seconds is not None:
         print(f"  time            {_time(found.seconds)} on this machine (scores: {found.scores})")
     if gpus:
@@ -78,6 +86,14 @@ def _bytes(number: int) -> str:
     while size >= 1000 and len(units) > 1:
         size, units = size / 1000, units[1:]
     return f"{size:,.3g} {units[0]}"
+
+
+def _times(plan: Plan) -> str:
+    """How often a pair is scored, and what that takes."""
+    if plan.pairs_scored == plan.pairs:
+        return "once each"
+    times = plan.pairs_scored / plan.pairs
+    return f"{times:.2f} times each (once with {_bytes(plan.memory_bytes_once)} of memory)"
 
 
 def _time(seconds: float) -> str:

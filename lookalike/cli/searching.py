@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from lookalike.cli.common import Checkpoint, Embeddings, Json, Out, Samples, Seed, app, say, show
+from lookalike.cli.common import Checkpoint, Embeddings, Json, Out, Samples, Seed, app, listed, say, show
 from lookalike.cli.growing import add, refuse_of_a_build, take_out
 from lookalike.errors import InputError
 from lookalike.wording import counted, top_share
@@ -190,7 +190,7 @@ def search(
             "A --recipe is the whole question: only --columns, --max-overlap and --approximate go with it."
         )
     query = recipe if recipe is not None else Query(**asked)
-    names = [name.strip() for name in columns.split(",") if name.strip()]
+    names = listed(columns)
     found = answer(
         index,
         query,

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json as jsonlib
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from lookalike.cli.common import Json, Out, Overwrite, Samples, app, say, show
+from lookalike.cli.common import IndexFolder, Json, Out, Overwrite, Samples, app, listed, say, show
 from lookalike.wording import counted
 
-IndexFolder = Annotated[Path, typer.Argument(help="Index folder.")]
 LISTED = 12
 
 
@@ -23,7 +21,7 @@ def sky(index: IndexFolder, *, samples: Samples = None, json: Json = False) -> N
     """
     from lookalike.indexer.sky_build import build_sky
 
-    report = build_sky(index, samples=samples)
+    report = build_sky(index, samples=samples, quiet=json)
     if json:
         show(report.to_json(), json)
         return
@@ -51,10 +49,9 @@ def cone(
     """
     from lookalike.cone import cone as run
 
-    names = [name.strip() for name in columns.split(",") if name.strip()]
-    found = run(index, at, radius, limit=limit, columns=names, samples=samples)
+    found = run(index, at, radius, limit=limit, columns=listed(columns), samples=samples)
     if json:
-        print(jsonlib.dumps(found.to_json(), ensure_ascii=False, allow_nan=False))
+        show(found.to_json(), json)
         return
     center = found.center
     say(
@@ -92,7 +89,6 @@ def crossmatch(
     """
     from lookalike.crossmatch import crossmatch as run
 
-    names = [name.strip() for name in columns.split(",") if name.strip()]
     report = run(
         index,
         table,
@@ -102,9 +98,10 @@ def crossmatch(
         matches=matches,
         ra=ra,
         dec=dec,
-        columns=names,
+        columns=listed(columns),
         samples=samples,
         overwrite=overwrite,
+        quiet=json,
     )
     if json:
         show(report.to_json(), json)

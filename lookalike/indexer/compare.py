@@ -17,12 +17,12 @@ from lookalike.files import atomic_path, file_output
 from lookalike.indexer.overlap import Items, Matched, overlap_at, rank_biased_overlap
 from lookalike.indexer.store import Index
 from lookalike.progress import progress
+from lookalike.spreadsheets import escaped
 
 DEPTHS = (1, 10, 100)
 PERSISTENCE = 0.9
 BLOCK_BYTES = 2**25  # of one block's entries while they are compared
 BINS = 50
-RUN = ("=", "+", "-", "@")  # what a spreadsheet would take for a formula
 
 
 @dataclass(frozen=True)
@@ -185,7 +185,7 @@ class _Pair:
             told = ["" if np.isnan(value) else f"{value:.6f}" for value in figures]
             gained, lost = (self._names(items[place]) for items in (block.gained, block.lost))
             yield [
-                _cell(self._name(row)), *told, len(gained), len(lost), _cell(" ".join(gained)), _cell(" ".join(lost)),
+                escaped(self._name(row)), *told, len(gained), len(lost), escaped(" ".join(gained)), escaped(" ".join(lost)),
             ]  # fmt: skip
 
     def _names(self, items: Items) -> list[str]:
@@ -193,10 +193,6 @@ class _Pair:
 
     def _name(self, item: int) -> str:
         return str((self.ids_a[item] if item < self.a.n else self.ids_b[item - self.a.n]).decode())
-
-
-def _cell(text: str) -> str:
-    return f"'{text}" if text.startswith(RUN) else text
 
 
 def draw(report: Comparison, path: Path) -> None:

@@ -94,19 +94,21 @@ def export_lists(
     if out.exists() and not overwrite:
         raise InputError(f"{out} is there already and was left as it was. {WAYS_OUT}")
     rows = without = 0
-    with lock(out), atomic_path(out) as temporary:
-        with (
-            WRITERS[out.suffix.lower()](temporary, sheet) as writer,
-            progress("export", len(asked.wanted.rows), "objects", quiet=quiet) as advance,
-        ):
-            for block in _blocks(opened, asked):
-                writer.write(block)
-                rows += len(block.rank)
-                without += int((block.counts == 0).sum())
-                advance(len(block.counts))
-        if out.suffix.lower() == ".csv":
-            metadata_path(out).unlink(missing_ok=True)  # it must not describe another file, were this one killed here
-        if out.suffix.lower() == ".csv":
+    ending = out.suffix.lower()
+    with lock(out):
+        with atomic_path(out) as temporary:
+            with (
+                WRITERS[ending](temporary, sheet) as writer,
+                progress("export", len(asked.wanted.rows), "objects", quiet=quiet) as advance,
+            ):
+                for block in _blocks(opened, asked):
+                    writer.write(block)
+                    rows += len(block.rank)
+                    without += int((block.counts == 0).sum())
+                    advance(len(block.counts))
+            if ending == ".csv":  # what lies beside it must not describe another file, were this one killed here
+                metadata_path(out).unlink(missing_ok=True)
+        if ending == ".csv":
             write_metadata(out, sheet)
     seconds = time.monotonic() - began
     return ExportReport(out, len(asked.wanted.rows), rows, without, out.stat().st_size, seconds, asked.wanted.notes)

@@ -81,9 +81,10 @@ class Arrow:
         import pyarrow as pa
 
         self.sheet, keep = sheet, escape or (lambda texts: texts)
-        self.ids = keep(pa.array(sheet.ids).cast(pa.string()))
+        # Large: those of 42 million objects may be more than the 2 GiB that plain ones hold.
+        self.ids = keep(pa.array(sheet.ids, pa.large_binary()).cast(pa.large_string()))
         self.texts = {
-            name: keep(pa.array(values, pa.string()))
+            name: keep(pa.array(values, pa.large_string()))
             for name, values in sheet.values.items()
             if values.dtype.kind == "U"
         }
@@ -95,7 +96,7 @@ class Arrow:
         of_object = np.repeat(np.arange(len(rows.objects), dtype=np.int32), rows.counts)  # (m,)
         neighbors = pa.array(rows.neighbor).dictionary_encode()
         made = {
-            "id": pa.DictionaryArray.from_arrays(of_object, self.ids.take(pa.array(rows.objects))),
+            "id": pa.DictionaryArray.from_arrays(of_object, self.ids.take(pa.array(rows.objects)).cast(pa.string())),
             "neighbor_id": _texts(self.ids, neighbors),
             "rank": pa.array(rows.rank),
             "similarity": pa.array(rows.similarity),
@@ -112,4 +113,4 @@ def _texts(texts: Any, rows: Any) -> Any:
     """The texts of dictionary-encoded rows."""
     import pyarrow as pa
 
-    return pa.DictionaryArray.from_arrays(rows.indices, texts.take(rows.dictionary))
+    return pa.DictionaryArray.from_arrays(rows.indices, texts.take(rows.dictionary).cast(pa.string()))

@@ -17,11 +17,9 @@ from lookalike.attributes import set_texts
 from lookalike.files import write_json
 from lookalike.indexer.export_columns import Arrow, Rows, Sheet, Writer
 from lookalike.indexer.export_tables import FitsWriter, VotableWriter
+from lookalike.spreadsheets import escaped, escaped_all
 
 CSV_TYPES = {"f": "number", "i": "integer", "S": "string", "U": "string"}
-# A spreadsheet takes such a cell for a formula, unless all of it is a number.
-FORMULA = r"^[=+\-@\t\r]"
-NUMBER = r"^[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?$"
 CHUNK = 65536  # rows of an HDF5 column in one chunk
 
 
@@ -60,12 +58,12 @@ class ParquetWriter(Writer):
 class CsvWriter(Writer):
     """Commas, one header line, texts in quotes, an empty cell where undefined.
 
-    A text that a spreadsheet would run, since it begins with = + - @ tab or return and is no number, gets a ' before.
+    A text that a spreadsheet would run gets a ' before it.
     """
 
     def __init__(self, path: Path, sheet: Sheet) -> None:
         super().__init__(path, sheet)
-        self._arrow = Arrow(sheet, unrun)
+        self._arrow = Arrow(sheet, escaped_all)
         self._file: Any = None
 
     def write(self, rows: Rows) -> None:
@@ -74,7 +72,7 @@ class CsvWriter(Writer):
 
         table = self._arrow.table(rows)
         plain = [pa.string() if pa.types.is_dictionary(field.type) else field.type for field in table.schema]
-        names = unrun(pa.array(table.column_names)).to_pylist()
+        names = [escaped(name) for name in table.column_names]
         table = table.cast(pa.schema(zip(table.column_names, plain, strict=True))).rename_columns(names)
         if self._file is None:
             self._file = csv.CSVWriter(self.path, table.schema)
@@ -83,14 +81,6 @@ class CsvWriter(Writer):
     def __exit__(self, *failure: object) -> None:
         if self._file is not None:
             self._file.close()
-
-
-def unrun(texts: Any) -> Any:
-    """Texts (N,) of which those that a spreadsheet would run have a ' before them."""
-    import pyarrow.compute as pc
-
-    runs = pc.and_not(pc.match_substring_regex(texts, FORMULA), pc.match_substring_regex(texts, NUMBER))
-    return pc.if_else(runs, pc.binary_join_element_wise("'", texts, ""), texts)
 
 
 class Hdf5Writer(Writer):

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from threadpoolctl import threadpool_limits
+
 from lookalike.errors import InputError
 from lookalike.indexer.blocks import BlockBuilder
 from lookalike.indexer.devices import Device
@@ -17,6 +19,7 @@ from lookalike.indexer.scores import Scores, multiplies_bfloat16, scores_for
 from lookalike.indexer.windows import Ranges
 
 Builder = PairBuilder | BlockBuilder
+MEMORY_BYTES = 2**30
 
 
 def exact_neighbors(vectors: Vectors, ranges: Ranges, k: int, **options: Any) -> Iterator[Found]:
@@ -31,7 +34,7 @@ def builder_of(
     ranges: Ranges,
     k: int,
     *,
-    memory_bytes: int = 2**30,
+    memory_bytes: int = MEMORY_BYTES,
     devices: Sequence[Device] = (),
     max_length: float | None = None,
     scores: Scores | None = None,
@@ -57,18 +60,27 @@ def builder_of(
     return on_cpu()
 
 
-def pair_builder(
-    vectors: Vectors, ranges: Ranges, k: int, *, memory_bytes: int = 2**30, work: float | None = None
-) -> PairBuilder:
-    """The CPU's own way by itself, whose `tally` tells what it did; work : as `scores_for` takes it."""
-    near, length = Sorted(vectors, ranges.order, memory_bytes // 4), longest(vectors)
-    scores = scores_for(near, ranges, k, length, memory_bytes // 4, short=multiplies_bfloat16(), work=work)
-    return _pairs(near, ranges, k, memory_bytes, length, scores)
+def pair_builder(vectors: Vectors, ranges: Ranges, k: int, *, scores: Scores | None = None) -> PairBuilder:
+    """The CPU's own way by itself, whose `tally` tells what it did."""
+    near, length = Sorted(vectors, ranges.order, MEMORY_BYTES // 4), longest(vectors)
+    return _pairs(near, ranges, k, MEMORY_BYTES, length, scores)
+
+
+def planned_scores(vectors: Vectors, ranges: Ranges, k: int, *, work: float, room: int) -> Scores:
+    """The scores that a larger set than this sample of it is given; work, room : as `scores_for` takes them."""
+    near, length = Sorted(vectors, ranges.order, MEMORY_BYTES), longest(vectors)
+    return _scores(near, ranges, k, length, room, work)
 
 
 def _pairs(
     near: Sorted, ranges: Ranges, k: int, memory_bytes: int, length: float, scores: Scores | None
 ) -> PairBuilder:
     if scores is None:
-        scores = scores_for(near, ranges, k, length, memory_bytes // 4, short=multiplies_bfloat16())
+        scores = _scores(near, ranges, k, length, memory_bytes // 4)
     return PairBuilder(near, ranges, k, scores, memory_bytes, length)
+
+
+def _scores(near: Sorted, ranges: Ranges, k: int, length: float, room: int, work: float | None = None) -> Scores:
+    # Its products are small: on a busy machine threads that wait for each other took 28 s in place of half a second.
+    with threadpool_limits(1, user_api="blas"):
+        return scores_for(near, ranges, k, length, room, short=multiplies_bfloat16(), work=work)
