@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from numpy.typing import NDArray
 
 from lookalike.errors import CorruptError, InputError, NotFoundError
 from lookalike.indexer.approximate import Cells, build_approximate
-from lookalike.indexer.conditions import kept
+from lookalike.indexer.conditions import Placed, kept
 from lookalike.indexer.index import build_index
 from lookalike.indexer.live import prepared, ranking
 from lookalike.indexer.recipe import Recipe, fit_linear
@@ -177,6 +178,27 @@ def test_windows_that_cannot_be(searcher: Searcher, windows: list[str], at: dict
     with pytest.raises(InputError) as caught:
         searcher.neighbors("o1", 3, within=[Window.parse(text) for text in windows], at=at)
     assert rule in caught.value.message
+
+
+@given(
+    st.lists(st.none() | st.integers(0, 60).map(lambda i: i / 10), max_size=6),
+    st.lists(st.just(math.nan) | st.integers(0, 60).map(lambda i: i / 10), max_size=20),
+    st.sampled_from([0.0, 0.1, 0.7, 0.3]),
+)
+def test_a_window_around_several_values_is_within_its_half_width_of_any(
+    centers: list[float | None], values: list[float], half_width: float
+) -> None:
+    x = np.array(values, np.float64)
+    found = Placed(Window("mag", half_width), tuple(centers)).holds(x)
+    assert found.tolist() == [any(c is not None and abs(v - c) <= half_width for c in centers) for v in values]
+
+
+def test_a_window_around_thousands_of_values_takes_few_passes() -> None:
+    rng = np.random.default_rng(0)
+    centers, x = rng.normal(size=5000), rng.normal(size=50_000)
+    began = time.process_time()
+    assert Placed(Window("mag", 0.5), tuple(centers.tolist())).holds(x).any()
+    assert time.process_time() - began < 0.15  # a pass a center takes ten times that
 
 
 @given(st.sets(st.integers(0, 30)), st.sets(st.integers(0, 30)))
@@ -363,6 +385,8 @@ def test_recipes_of_other_indexes_and_broken_files_are_refused(searcher: Searche
         searcher.by_recipe(recipe(searcher, positives=["nobody"]))
     with pytest.raises(InputError, match="cancel out"):
         searcher.by_recipe(recipe(searcher, positives=["o20"], negatives=["o21"], beta=1.0))
+    with pytest.raises(InputError, match="cancel out"):  # the fit's weights are 0 but for rounding
+        searcher.by_recipe(recipe(searcher, positives=["o20", "o22"], negatives=["o21"], method="linear"))
     path = tmp_path / "r.json"
     with pytest.raises(NotFoundError, match="No such recipe"):
         Recipe.read(path)
