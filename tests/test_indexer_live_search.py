@@ -416,11 +416,11 @@ def test_the_recall_is_measured_told_and_true(large: Path) -> None:
     with pytest.raises(NotFoundError, match=r"no approximate stage; make one with `lookalike approximate"):
         searcher.by_vector(vector, 10, approximate=True)
     report = build_approximate(large, queries=300, target=0.9, quiet=True)
-    assert [one["k"] for one in report.recall] == [1, 10, 100, 1000]
+    assert [one.k for one in report.recall] == [1, 10, 100, 1000]
     assert 1 <= report.probes < report.cells
     answer = searcher.by_vector(vector, 10, approximate=True)
     assert answer.approximate is not None
-    assert answer.approximate["recall"] == report.recall[1]
+    assert answer.approximate["recall"] == report.recall[1].model_dump()
     assert answer.approximate["objects"] < searcher.n
     assert "recall@10 was" in answer.notes[-1]
     assert searcher.by_vector(vector, 10).approximate is None  # never unless asked for
@@ -433,7 +433,7 @@ def test_the_recall_is_measured_told_and_true(large: Path) -> None:
         shares.append(len(exact & near) / 100)
     told = report.recall[2]
     slack = 4 * np.std(shares) / math.sqrt(len(shares))
-    assert told["low"] - slack <= np.mean(shares) <= told["high"] + slack
+    assert told.low - slack <= np.mean(shares) <= told.high + slack
 
 
 def test_candidates_of_the_cells_are_ranked_exactly_within_the_conditions(large: Path) -> None:
@@ -446,7 +446,7 @@ def test_candidates_of_the_cells_are_ranked_exactly_within_the_conditions(large:
     inside = {j for j in range(searcher.n) if abs(mag[j] - 20.0) <= 1 and j != 3}
     looked: list[int] = []
     for place, cell in enumerate(cells.nearest(query)):
-        if place >= cells.about["probes"] and len(looked) >= 30:
+        if place >= cells.about.probes and len(looked) >= 30:
             break
         looked += [int(j) for j in cells.rows[cells.starts[cell] : cells.starts[cell + 1]] if int(j) in inside]
     assert listed(answer) == slow_ranking(searcher, query, looked, 30)
