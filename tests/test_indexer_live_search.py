@@ -244,15 +244,15 @@ def test_vectors_of_several_files_are_ranked_as_one_array() -> None:
 
 
 def test_float16_is_widened_exactly() -> None:
-    from lookalike.indexer.live_native import half_scores, half_scores_at
+    from lookalike.indexer.live_native import half_scores
 
     bits = np.arange(2**16, dtype=np.uint16)
     bits = bits[np.isfinite(bits.view(np.float16))]
     out, one = np.empty(len(bits), np.float32), np.ones(1, np.float32)
-    half_scores(bits[:, None], one, out)
+    half_scores(bits[:, None], None, one, out)
     assert (out == bits.view(np.float16).astype(np.float32)).all()
     back = np.arange(len(bits))[::-1].copy()
-    half_scores_at(bits[:, None], back, one, out)
+    half_scores(bits[:, None], back, one, out)
     assert (out[::-1] == bits.view(np.float16).astype(np.float32)).all()
 
 
