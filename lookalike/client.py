@@ -150,6 +150,7 @@ class Index(_Result):
     columns: dict[str, ColumnInfo]
     hashes: dict[str, str]
     audit: dict[str, Any] | None
+    approximate: dict[str, Any] | None = None  # an older service tells none
     limits: dict[str, int]
     software: str
 

@@ -141,14 +141,19 @@ def _folder(path: Path) -> dict[str, Any]:
 
 
 def _extras(index: Index) -> dict[str, Any]:
-    """What was added to the version later: the audit's report and the sky index, None where there is none.
+    """What was added to the version later: audit, sky index and approximate stage, None for what is not there.
 
     One that is damaged or of another index says only what its `problem` is, since the lists do not depend on it.
     """
+    from lookalike.indexer import approximate_report
     from lookalike.indexer.audit_report import kept
     from lookalike.indexer.sky import SkyIndex
 
     found: dict[str, Any] = {"audit": None, "sky": None}
+    try:
+        found["approximate"] = approximate_report.kept(index.folder, index.version, index.manifest.content_hash)
+    except CorruptError as error:
+        found["approximate"] = {"problem": error.message}
     try:
         report = kept(index.folder, index.version, index.manifest.content_hash)
         found["audit"] = None if report is None else report.to_json()

@@ -18,6 +18,7 @@ from lookalike.errors import LookalikeError
 from lookalike.info import ONNX, RECORD
 from lookalike.samples import KIND as SAMPLES
 from lookalike.samples import Samples
+from lookalike.sizes import size_text
 from lookalike.wording import counted
 
 Lines = dict[str, str]  # name → text, in the order shown
@@ -114,6 +115,7 @@ def _index(path: Path, found: Mapping[str, Any]) -> list[str]:
         "checkpoint": pictures or _belongs(encoder),
         "verified": _audit(found["audit"]),
         "sky": _sky(found["sky"]),
+        "approximate": _approximate(found["approximate"]),
         "content hash": _short(found["content_hash"]),
     }
     return [_aligned(lines)]
@@ -137,6 +139,19 @@ def _sky(found: Mapping[str, Any] | None) -> str:
     if "problem" in found:
         return f"cannot be used: {found['problem']}"
     return f"{counted(found['objects'], 'object')} to be found by position, {found['without_position']:,} have none"
+
+
+def _approximate(found: Mapping[str, Any] | None) -> str:
+    if found is None:
+        return "no such stage, so searches are exact; `lookalike approximate` makes one for large sets"
+    if "problem" in found:
+        return f"cannot be used: {found['problem']}"
+    measured = next(one for one in found["recall"] if one["k"] == found["k"])
+    return (
+        f"{found['probes']:,} of {counted(found['cells'], 'cell')} looked into, chosen for recall@{found['k']} "
+        f"{found['target']:g}: measured {measured['value']:.3f} ({measured['low']:.3f}–{measured['high']:.3f}) with "
+        f"{counted(measured['queries'], 'held-out query', 'held-out queries')}; {size_text(found['bytes'])}"
+    )
 
 
 def _checkpoint(path: Path, found: Mapping[str, Any]) -> list[str]:

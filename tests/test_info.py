@@ -102,6 +102,23 @@ def test_an_index_and_its_embeddings(toy_index: Path) -> None:
     assert line(embeddings, "vectors") == "3 dimensions, float32"
 
 
+def test_the_approximate_stage_is_told_with_its_recall(toy_index: Path, tmp_path: Path) -> None:
+    from lookalike.indexer.approximate import build_approximate
+
+    shutil.copytree(toy_index.parent, tmp_path / "toy")
+    index = tmp_path / "toy" / toy_index.name
+    assert line(summary(index), "approximate").startswith("no such stage, so searches are exact")
+    report = build_approximate(index, k=7, target=0.8, queries=50, quiet=True)
+    at = next(one for one in report.recall if one.k == 7)
+    assert line(summary(index), "approximate").startswith(
+        f"{report.probes} of {counted(report.cells, 'cell')} looked into, chosen for recall@7 0.8: "
+        f"measured {at.value:.3f} ({at.low:.3f}–{at.high:.3f}) with {at.queries} held-out queries; "
+    )
+    path = index / "extras" / "v000001" / "approximate.h5"
+    path.write_bytes(path.read_bytes()[:900])
+    assert "cannot be read" in line(summary(index), "approximate")
+
+
 @pytest.mark.parametrize("other", [{}, {"of a later version": 1}])
 def test_a_checkpoint_marks_what_is_not_the_default(tmp_path: Path, other: dict[str, int]) -> None:
     config = TrainConfig(temperature=0.3, queue=128, augment={"scaling": {"low": 0.8}})

@@ -26,6 +26,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from lookalike.errors import CorruptError, InputError, LookalikeError, NotFoundError
+from lookalike.indexer.approximate import build_approximate
 from lookalike.indexer.audit_report import AuditReport, Chosen
 from lookalike.indexer.index import build_index
 from lookalike.indexer.search import Searcher
@@ -205,6 +206,25 @@ def test_index_says_what_is_searched(api: httpx.Client, searcher: Searcher) -> N
 def test_the_audit_is_told_field_by_field() -> None:
     assert list(AuditAbout.model_fields) == list(AuditReport.model_fields)
     assert list(AuditChosen.model_fields) == list(Chosen.model_fields)
+
+
+def test_the_approximate_stage_appears_once_it_was_made_and_a_damaged_one_is_left_out(
+    own_index: Path, serving: Serving, caplog: pytest.LogCaptureFixture
+) -> None:
+    own = Searcher(own_index)
+    with running(serving, create_app(own)) as client:
+        assert client.get("/v1/index").json()["approximate"] is None
+        report = build_approximate(own_index, k=10, queries=50, quiet=True)
+        path = own_index / "extras" / "v000001" / "approximate.h5"
+        told = client.get("/v1/index").json()["approximate"]
+        assert told == report.to_json() | {"bytes": path.stat().st_size}
+        with h5py.File(path, "r+") as file:
+            file.attrs["about"] = json.dumps(report.to_json() | {"content_hash": "0" * 64})
+        assert client.get("/v1/index").json()["approximate"] is None
+        assert "describes another index" in caplog.text
+        for content in (b"", b"no HDF5", path.read_bytes()[:900]):
+            path.write_bytes(content)
+            assert client.get("/v1/index").json()["approximate"] is None
 
 
 def test_the_audit_of_this_very_index_appears_once_it_was_made(

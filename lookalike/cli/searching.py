@@ -260,7 +260,7 @@ def approximate(
         return
     print(f"{counted(report.n, 'object')} in {counted(report.cells, 'cell')}; a search looks into {report.probes:,}.")
     for one in report.recall:
-        print(f"recall@{one['k']:<5} {one['value']:.4f} ({one['low']:.4f}–{one['high']:.4f})")
+        print(f"recall@{one.k:<5} {one.value:.4f} ({one.low:.4f}–{one.high:.4f})")
 
 
 @app.command()

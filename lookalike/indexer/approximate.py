@@ -26,43 +26,24 @@ from lookalike.errors import CorruptError, InputError, NotFoundError
 from lookalike.files import atomic_path, lock
 from lookalike.hashing import content_hash
 from lookalike.indexer.answer import Used
+from lookalike.indexer.approximate_report import AGAIN, DAMAGE, ApproximateReport, Recall, stage_path
 from lookalike.indexer.conditions import kept
 from lookalike.indexer.live import ranking
-from lookalike.indexer.store import Index, extras_folder
+from lookalike.indexer.store import Index
 from lookalike.progress import progress
 from lookalike.proportions import wilson
 from lookalike.wording import counted
 
 KIND, SCHEMA = "lookalike approximate stage", 1
-FILE = "approximate.h5"
 ARRAYS = ("centers", "starts", "rows")
 AT = (1, 10, 100, 1000)  # the k that recall is measured at, as far as there are so many others
 LEARNED_FROM = 64  # objects for each center
 ROUNDS = 10  # of k-means
 CHOSEN_BY = 200  # objects that the number of cells is chosen by
 BLOCK_BYTES = 2**26
-AGAIN = "build it again with `lookalike approximate`."
 
 Rows = NDArray[np.int64]
 Cell = NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class ApproximateReport:
-    """What was built: cells, how many a search looks into for the target at k, and the measured recall at more k."""
-
-    version: str
-    content_hash: str
-    n: int
-    cells: int
-    probes: int
-    target: float
-    k: int
-    seed: int
-    recall: tuple[dict[str, Any], ...]
-
-    def to_json(self) -> dict[str, Any]:
-        return self.__dict__ | {"recall": list(self.recall)}
 
 
 @dataclass(frozen=True)
@@ -72,12 +53,12 @@ class Cells:
     centers: NDArray[np.float32]
     starts: Rows
     rows: NDArray[Any]
-    about: dict[str, Any]
+    about: ApproximateReport
 
     @classmethod
     def read(cls, index: Index) -> Cells:
         """That of an open index; NotFoundError where none was built, CorruptError for an altered or another's one."""
-        path = extras_folder(index.folder, index.version) / FILE
+        path = stage_path(index.folder, index.version)
         if not path.is_file():
             raise NotFoundError(
                 f"{index.folder} ({index.version}) has no approximate stage; make one with `lookalike approximate "
@@ -86,21 +67,18 @@ class Cells:
             )
         try:
             with h5py.File(path, "r", locking=False) as file:
+                about = ApproximateReport.of(path, file, index.version, index.manifest.content_hash)
                 arrays = {name: file[name][:] for name in ARRAYS}
-                about = json.loads(as_text(file.attrs["about"]))
                 recorded = as_text(file.attrs["content_hash"])
-        except (OSError, KeyError, RuntimeError, ValueError, TypeError, AttributeError) as error:
+        except DAMAGE as error:
             raise CorruptError(f"{path} cannot be read ({error}); {AGAIN}") from None
-        if content_hash(arrays, about) != recorded:
+        if content_hash(arrays, about.to_json()) != recorded:
             raise CorruptError(f"{path} was altered: its content hash is not the recorded one; {AGAIN}")
-        if about["content_hash"] != index.manifest.content_hash:
-            raise CorruptError(f"{path} describes another index than {index.version}; {AGAIN}")
         return cls(arrays["centers"], arrays["starts"], arrays["rows"], about)
 
     def nearest(self, query: NDArray[Any]) -> Cell:
         """All cells (C,), from the one nearest to the query (D,) on."""
-        order: Cell = np.argsort(-(self.centers @ query.astype(np.float32)), kind="stable")
-        return order
+        return _nearest_first(self.centers, query)
 
     def candidates(self, query: NDArray[Any], among: Rows | None, away: Rows, wanted: int) -> tuple[Rows, Used]:
         """Rows, in order, of the cells nearest to a query (D,), and what was looked at.
@@ -115,19 +93,15 @@ class Cells:
         found: list[Rows] = []
         count = cells = 0
         for cell in self.nearest(query).tolist():
-            if cells >= self.about["probes"] and count >= wanted:
+            if cells >= self.about.probes and count >= wanted:
                 break
             rows = np.sort(self.rows[self.starts[cell] : self.starts[cell + 1]].astype(np.int64))
             rows = kept(rows if fits is None else rows[fits[rows]], away)
             found.append(rows)
             count, cells = count + len(rows), cells + 1
         chosen = np.sort(np.concatenate(found))
-        used = Used(len(chosen), len(self.rows), cells, len(self.centers), self._recall(wanted))
-        return chosen, used
-
-    def _recall(self, k: int) -> dict[str, Any]:
-        measured = self.about["recall"]
-        return next((one for one in measured if one["k"] >= k), measured[-1])
+        recall = self.about.recall_at(wanted).model_dump()
+        return chosen, Used(len(chosen), len(self.rows), cells, len(self.centers), recall)
 
 
 def build_approximate(
@@ -174,7 +148,6 @@ def build_approximate(
         row_type = np.int32 if n < 2**31 else np.int64
         rows = np.argsort(cell_of, kind="stable").astype(row_type)
         starts = np.searchsorted(cell_of[rows], np.arange(C + 1))
-        made = Cells(centers, starts, rows, {})
 
         def ranks(of: Rows) -> NDArray[np.int64]:
             """How many cells have to be looked into for each true neighbor (q, largest k) of some objects."""
@@ -182,18 +155,30 @@ def build_approximate(
             for place, row in enumerate(of.tolist()):
                 true, _ = ranking(vectors, None, vectors[row], ks[-1] + 1, index.manifest.max_length)
                 true = true[true != row][: ks[-1]]
-                found[place] = np.argsort(made.nearest(vectors[row]))[cell_of[true]] + 1
+                found[place] = np.argsort(_nearest_first(centers, vectors[row]))[cell_of[true]] + 1
                 advance(1)
             return found
 
         probes = _fewest(ranks(tuning)[:, :k], target)
         reached = ranks(held_out) <= probes  # (q, largest k)
     report = ApproximateReport(
-        index.version, index.manifest.content_hash, n, C, probes, target, k, seed,
-        tuple(_recall(reached[:, :one], one) for one in ks),
-    )  # fmt: skip
-    _write(index, made, report)
+        version=index.version,
+        content_hash=index.manifest.content_hash,
+        n=n,
+        cells=C,
+        probes=probes,
+        target=target,
+        k=k,
+        seed=seed,
+        recall=tuple(_recall(reached[:, :one], one) for one in ks),
+    )
+    _write(index, Cells(centers, starts, rows, report))
     return report
+
+
+def _nearest_first(centers: NDArray[np.float32], query: NDArray[Any]) -> Cell:
+    order: Cell = np.argsort(-(centers @ query.astype(np.float32)), kind="stable")
+    return order
 
 
 def _drawn(n: int, queries: int, cells: int, seed: int) -> tuple[Rows, Rows, Rows]:
@@ -234,7 +219,7 @@ def _fewest(ranks: NDArray[np.int64], target: float) -> int:
     return int(ordered[math.ceil(target * len(ordered)) - 1])
 
 
-def _recall(reached: NDArray[np.bool_], k: int) -> dict[str, Any]:
+def _recall(reached: NDArray[np.bool_], k: int) -> Recall:
     """Recall@k over queries (q, k), with Wilson's 95 % interval of one trial a query.
 
     Neighbors of one query are found and missed together, so they are no trials of their own; the share of them varies
@@ -242,18 +227,17 @@ def _recall(reached: NDArray[np.bool_], k: int) -> dict[str, Any]:
     """
     value = float(reached.mean())
     share = wilson(value * len(reached), len(reached))
-    return {"k": k, "value": value, "low": share.low, "high": share.high, "queries": len(reached)}
+    return Recall(k=k, value=value, low=share.low, high=share.high, queries=len(reached))
 
 
-def _write(index: Index, cells: Cells, report: ApproximateReport) -> None:
+def _write(index: Index, cells: Cells) -> None:
     arrays: dict[str, NDArray[Any]] = {"centers": cells.centers, "starts": cells.starts, "rows": cells.rows}
-    about = report.to_json()
-    folder = extras_folder(index.folder, index.version)
+    about, path = cells.about.to_json(), stage_path(index.folder, index.version)
     with lock(index.folder):
         if not index.path.is_dir():
             raise NotFoundError(f"{index.folder} no longer holds {index.version}; build it again for the newest.")
-        folder.parent.mkdir(exist_ok=True)
-        with atomic_path(folder / FILE) as temporary, h5py.File(temporary, "w") as file:
+        path.parent.parent.mkdir(exist_ok=True)
+        with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
             for name, values in arrays.items():
                 file.create_dataset(name, data=values)
             digest = content_hash(arrays, about)

@@ -185,8 +185,13 @@ class _Pair:
             told = ["" if np.isnan(value) else f"{value:.6f}" for value in figures]
             gained, lost = (self._names(items[place]) for items in (block.gained, block.lost))
             yield [
-                escaped(self._name(row)), *told, len(gained), len(lost), escaped(" ".join(gained)), escaped(" ".join(lost)),
-            ]  # fmt: skip
+                escaped(self._name(row)),
+                *told,
+                len(gained),
+                len(lost),
+                escaped(" ".join(gained)),
+                escaped(" ".join(lost)),
+            ]
 
     def _names(self, items: Items) -> list[str]:
         return [self._name(item) for item in items[items >= 0].tolist()]

@@ -140,15 +140,12 @@ class _Reach:
 
 def _score(vectors: Any, rows: Rows | None, query: NDArray[np.float32], out: Similarities) -> None:
     """Float32 scores (n,) of the query (D,) with the vectors (n, D), or with those at `rows` (n,)."""
-    from lookalike.indexer.live_native import half_scores, half_scores_at, scores, scores_at
+    from lookalike.indexer.live_native import half_scores, scores
 
     if rows is not None and not isinstance(vectors, np.ndarray):  # of several files, each mapped by itself
         vectors, rows = vectors[rows], None
     plain = np.asarray(vectors)
-    half = plain.dtype == np.float16
-    if half:
-        plain = plain.view(np.uint16)
-    if rows is None:
-        (half_scores if half else scores)(plain, query, out)
+    if plain.dtype == np.float16:
+        half_scores(plain.view(np.uint16), rows, query, out)
     else:
-        (half_scores_at if half else scores_at)(plain, rows, query, out)
+        scores(plain, rows, query, out)

@@ -19,25 +19,15 @@ ONE = ONE_UP.view(np.float32)
 
 
 @native_sum
-def scores(vectors: NDArray[np.float32], query: NDArray[np.float32], out: NDArray[np.float32]) -> None:
-    """Dot products (n,) of vectors (n, D) with the query (D,)."""
+def scores(
+    vectors: NDArray[np.float32], rows: NDArray[np.int64] | None, query: NDArray[np.float32], out: NDArray[np.float32]
+) -> None:
+    """Dot products (n,) of vectors[rows], of (N, D), with the query (D,); of the first n vectors where rows is None."""
     # Unsigned, or each index would be checked for being negative, and the loop not be done in vectors.
     d = u64(vectors.shape[1])
     for n in range(u64(len(out))):
+        row = n if rows is None else u64(rows[n])  # decided when compiled, once for either type of rows
         total = f32(0)
-        for c in range(d):
-            total += vectors[n, c] * query[c]
-        out[n] = total
-
-
-@native_sum
-def scores_at(
-    vectors: NDArray[np.float32], rows: NDArray[np.int64], query: NDArray[np.float32], out: NDArray[np.float32]
-) -> None:
-    """Dot products (n,) of vectors[rows], of (N, D), with the query (D,)."""
-    d = u64(vectors.shape[1])
-    for n in range(u64(len(out))):
-        row, total = u64(rows[n]), f32(0)
         for c in range(d):
             total += vectors[row, c] * query[c]
         out[n] = total
@@ -55,24 +45,14 @@ def widened(bits: np.uint32) -> Any:
 
 
 @native_sum
-def half_scores(vectors: NDArray[np.uint16], query: NDArray[np.float32], out: NDArray[np.float32]) -> None:
-    """The same as `scores` of float16 vectors (n, D), given as their bits."""
-    d = u64(vectors.shape[1])
-    for n in range(u64(len(out))):
-        total = f32(0)
-        for c in range(d):
-            total += widened(u32(vectors[n, c])) * query[c]
-        out[n] = total
-
-
-@native_sum
-def half_scores_at(
-    vectors: NDArray[np.uint16], rows: NDArray[np.int64], query: NDArray[np.float32], out: NDArray[np.float32]
+def half_scores(
+    vectors: NDArray[np.uint16], rows: NDArray[np.int64] | None, query: NDArray[np.float32], out: NDArray[np.float32]
 ) -> None:
-    """The same as `scores_at` of float16 vectors (N, D), given as their bits."""
+    """The same as `scores` of float16 vectors (N, D), given as their bits."""
     d = u64(vectors.shape[1])
     for n in range(u64(len(out))):
-        row, total = u64(rows[n]), f32(0)
+        row = n if rows is None else u64(rows[n])
+        total = f32(0)
         for c in range(d):
             total += widened(u32(vectors[row, c])) * query[c]
         out[n] = total

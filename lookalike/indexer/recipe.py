@@ -30,6 +30,7 @@ Method = Literal["mean", "linear"]
 MOST, BYTES = 10_000, 2**24  # examples of either kind, and a file's length
 # The gradient that the fit ends at; its last step squares the error, so that float32 weights are settled.
 SETTLED = 1e-12
+LEAST = 1e-9  # a direction of smaller numbers is the rounding of examples that cancel out
 
 
 class RecipeWindow(Config):
@@ -107,7 +108,7 @@ class Recipe(Config):
         """The direction to search in (D,), of any length, from stored vectors (p, D) and (m, D) in order of rows."""
         good, bad = positives.astype(np.float64), negatives.astype(np.float64)
         found = fit_linear(good, bad) if self.method == "linear" else _mean(good, bad, self.beta)
-        if not found.any():
+        if np.abs(found).max() < LEAST:
             raise InputError("These examples cancel out: they point in no direction to search in.", code="zero_vector")
         return found
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,24 +11,19 @@ from numpy.typing import NDArray
 
 from lookalike.embeddings import Embeddings
 from lookalike.errors import InputError, unknown
-from lookalike.indexer.answer import Answer, Found, Result, Used, Value, plain, results
-from lookalike.indexer.approximate import Cells
+from lookalike.indexer.answer import Answer, Found, Result, Value, plain, results
 from lookalike.indexer.calibration import Calibration, random_shares
-from lookalike.indexer.candidates import Candidates
-from lookalike.indexer.conditions import Conditions, check_windows, kept
-from lookalike.indexer.footprints import DEFAULT_LIMIT, Footprints
-from lookalike.indexer.live import prepared, ranking
+from lookalike.indexer.conditions import Conditions, check_windows
+from lookalike.indexer.finding import Finder, Wanted
+from lookalike.indexer.footprints import DEFAULT_LIMIT
+from lookalike.indexer.live import prepared
 from lookalike.indexer.notes import too_few
 from lookalike.indexer.recipe import Recipe
-from lookalike.indexer.similarity import similarities
 from lookalike.indexer.store import Index
 from lookalike.indexer.windows import Window
 from lookalike.wording import counted
 
 __all__ = ["Answer", "Result", "Searcher"]
-
-Rows = NDArray[np.int64]
-NONE: Rows = np.empty(0, np.int64)
 
 
 class Searcher:
@@ -58,14 +52,11 @@ class Searcher:
         self.version, self.content_hash = self.index.version, self.index.manifest.content_hash
         self.n, self.k, self.window = self.index.n, self.index.k, self.index.window
         self.manifest: dict[str, Any] = self.index.manifest.model_dump(mode="json")
-        self.footprints, self.footprints_note = Footprints.of(self.samples, self.index.manifest.footprint_px)
+        self._finder = Finder(self.index, self.samples, embeddings)
+        self.footprints, self.footprints_note = self._finder.footprints, self._finder.footprints_note
         self.has_footprints = self.footprints is not None
         self.calibration = Calibration.of(self.index)
-        self._places = (embeddings, checkpoint)
-        self._lock = threading.Lock()
-        self._embeddings: Embeddings | None = None
-        self._approximate: Cells | None = None
-        self._candidates = Candidates(self.samples, self.window)
+        self._checkpoint = checkpoint
 
     def neighbors(
         self,
@@ -92,20 +83,19 @@ class Searcher:
         row = self.samples.row(id)
         k, capped = self._check(k, offset, columns, self.n - 1)
         conditions = self._conditions(within, at, [row], where)
-        usual = not at and within is None and where is None
-        found = self._from_stored(row, conditions, usual, offset + k, max_overlap)
+        wanted = Wanted(conditions, k, offset, max_overlap, approximate)
+        found = self._finder.stored(row, wanted, usual=not at and within is None and where is None)
         if found is None:
-            vector = self.embeddings().vectors[row]
-            found = self._search(vector, conditions, [row], [row], offset, offset + k, max_overlap, approximate)
+            found = self._finder.live(self.embeddings().vectors[row], wanted, [row], [row])
         query = {"id": id, "at": dict(at)} if at else {"id": id}
-        notes = (*capped, *too_few(found, conditions, offset + k, f"{id} has", at))
-        return self._answer(query, found, conditions, k, offset, columns, notes, max_overlap)
+        notes = (*capped, *too_few(found, conditions, wanted.last, f"{id} has", at))
+        return self._answer(query, wanted, found, columns, notes)
 
     def is_stored(self, id: str, k: int, *, offset: int = 0, max_overlap: float | None = None) -> bool:
         """Whether `neighbors` answers this from the stored list alone, without a live search."""
         row = self.samples.row(id)
         k, _ = self._check(k, offset, (), self.n - 1)
-        return self._from_stored(row, Conditions(), True, offset + k, max_overlap) is not None
+        return self._finder.stored(row, Wanted(Conditions(), k, offset, max_overlap), usual=True) is not None
 
     def by_vector(
         self,
@@ -130,12 +120,13 @@ class Searcher:
         k, capped = self._check(k, offset, columns, self.n)
         conditions, notes = self._of_vector(within, at, where)
         stored = self.embeddings()
-        wanted = prepared(vector, stored.dimensions, stored.vectors.dtype)
+        direction = prepared(vector, stored.dimensions, stored.vectors.dtype)
         excluded = sorted({self.samples.row(name) for name in exclude})
-        found = self._search(wanted, conditions, excluded, [], offset, offset + k, None, approximate)
-        asked = query if query is not None else {"vector_dimensions": len(wanted), "at": dict(at or {})}
-        notes = (*capped, *notes, *too_few(found, conditions, offset + k))
-        return self._answer(asked, found, conditions, k, offset, columns, notes)
+        wanted = Wanted(conditions, k, offset, None, approximate)
+        found = self._finder.live(direction, wanted, excluded)
+        asked = query if query is not None else {"vector_dimensions": len(direction), "at": dict(at or {})}
+        notes = (*capped, *notes, *too_few(found, conditions, wanted.last))
+        return self._answer(asked, wanted, found, columns, notes)
 
     def by_recipe(
         self,
@@ -166,12 +157,11 @@ class Searcher:
         conditions = self._conditions([w.window for w in recipe.windows], at, positives, recipe.where)
         vectors = self.embeddings().vectors
         vector = recipe.vector(vectors[positives], vectors[negatives])
-        wanted = prepared(vector, vectors.shape[1], vectors.dtype)
-        found = self._search(wanted, conditions, examples, positives, offset, offset + k, max_overlap, approximate)
+        wanted = Wanted(conditions, k, offset, max_overlap, approximate)
+        found = self._finder.live(prepared(vector, vectors.shape[1], vectors.dtype), wanted, examples, positives)
         whose = f"{recipe.positives[0]} has" if len(positives) == 1 else "The positives have"
-        notes = (*capped, *too_few(found, conditions, offset + k, whose, at))
-        asked = {"recipe": recipe.to_json()}
-        return self._answer(asked, found, conditions, k, offset, columns, notes, max_overlap, len(examples))
+        notes = (*capped, *too_few(found, conditions, wanted.last, whose, at))
+        return self._answer({"recipe": recipe.to_json()}, wanted, found, columns, notes, len(examples))
 
     def check(
         self,
@@ -187,7 +177,7 @@ class Searcher:
         self._check(k, 0, columns, self.n)
         self._of_vector(within, at, where)
         if approximate:
-            self._cells()
+            self._finder.cells()
 
     def object(self, id: str) -> dict[str, Value]:
         """Every catalog column of one object; undefined is None."""
@@ -198,127 +188,43 @@ class Searcher:
         """The id of a random object, the same for the same seed."""
         return self.samples.id(int(np.random.default_rng(seed).integers(self.n)))
 
-    def overlapping(self, row: int, limit: float = DEFAULT_LIMIT) -> Rows:
+    def overlapping(self, row: int, limit: float = DEFAULT_LIMIT) -> NDArray[np.int64]:
         """Rows whose footprint covers more than `limit` of that of `row`, without itself; none without footprints."""
-        return NONE if self.footprints is None else self.footprints.overlapping(row, limit)
+        return self._finder.overlapping(row, limit)
 
     def embeddings(self) -> Embeddings:
         """The vectors the index was built from, mapped at the first call."""
-        with self._lock:
-            if self._embeddings is None:
-                self._embeddings = self.index.open_embeddings(self._places[0])
-            return self._embeddings
+        return self._finder.embeddings()
 
     def checkpoint(self) -> Path:
         """The folder of the encoder that made the embeddings; NotFoundError ("no_checkpoint") where none was given."""
-        return self.index.checkpoint(self._places[1])
-
-    def _cells(self) -> Cells:
-        """The index's approximate stage, read at the first call; NotFoundError where none was built."""
-        with self._lock:
-            if self._approximate is None:
-                self._approximate = Cells.read(self.index)
-            return self._approximate
-
-    def _from_stored(
-        self, row: int, conditions: Conditions, usual: bool, last: int, max_overlap: float | None
-    ) -> Found | None:
-        """The first `last` of a stored list that may be returned; None where the list ends before, unlike the data.
-
-        usual : the conditions are the index's own window around the object's own value.
-        """
-        stored: Rows = self.index.stored(row)[0].astype(np.int64)  # (k,)
-        stored = stored[: int(np.searchsorted(stored < 0, True))]
-        over = self._overlap(row, stored, max_overlap)
-        meet = np.ones(len(stored), np.bool_)  # of the lists' own window, if nothing else was asked for
-        if not usual:
-            center = None if self.window is None else plain(self.samples.values(self.window.column, [row])[0])
-            if not conditions.lie_in(self.window, center):
-                return None
-            if conditions:
-                meet = self._candidates.meet(conditions, stored)
-        kept = np.flatnonzero(meet & ~over)[:last]
-        whole = len(stored) < self.k or len(stored) == self.n - 1  # there is no further candidate
-        if len(kept) < last and not whole:
-            return None
-        end = int(kept[-1]) if 0 < last == len(kept) else len(stored)
-        left_out = int((meet & over)[:end].sum())
-        return Found(stored[kept], self.index.stored(row)[1][kept], left_out, "stored")
-
-    def _search(
-        self,
-        query: NDArray[Any],
-        conditions: Conditions,
-        excluded: Sequence[int],
-        seen: Sequence[int],
-        offset: int,
-        last: int,
-        max_overlap: float | None,
-        approximate: bool,
-    ) -> Found:
-        """The `last` best of a query (D,) that meet the conditions and overlap none of the rows `seen`.
-
-        excluded : rows never to return, in order.
-        """
-        out = np.array(excluded, np.int64)
-        over = self._overlapping(seen, max_overlap)
-        over = over[~np.isin(over, out)]
-        if conditions and len(over):
-            over = over[self._candidates.meet(conditions, over)]
-        among = self._candidates.all(conditions)
-        away = np.union1d(out, over)
-        if among is not None:
-            among = kept(among, away)
-        count = self.n - len(away) if among is None else len(among)
-        if offset >= count:  # beyond the end: nothing is shown, so nothing need be ranked
-            return Found(NONE, np.empty(0, np.float32), len(over), "live", count)
-        used: Used | None = None
-        if approximate:
-            cells = self._cells()
-            among, used = cells.candidates(query, among, away, last)
-        rows, similarity = self._rank(among, away, query, last)
-        left_out = len(over)
-        if len(rows) == last and len(over):
-            of_over = similarities(self.embeddings().vectors, over, query)
-            left_out = int(((of_over > similarity[-1]) | ((of_over == similarity[-1]) & (over < rows[-1]))).sum())
-        return Found(rows, similarity, left_out, "live", count, used)
-
-    def _rank(self, among: Rows | None, away: Rows, query: NDArray[Any], last: int) -> tuple[Rows, NDArray[np.float32]]:
-        """The `last` best of some rows, or of all but those `away`, which are few: they are dropped afterwards."""
-        vectors, longest = self.embeddings().vectors, self.index.manifest.max_length
-        if among is not None:
-            return ranking(vectors, among, query, last, longest)
-        rows, similarity = ranking(vectors, None, query, last + len(away), longest)
-        stay = np.flatnonzero(~np.isin(rows, away))[:last]
-        return rows[stay], similarity[stay]
+        return self.index.checkpoint(self._checkpoint)
 
     def _answer(
         self,
         query: Mapping[str, Any],
+        wanted: Wanted,
         found: Found,
-        conditions: Conditions,
-        k: int,
-        offset: int,
         columns: Sequence[str],
         notes: tuple[str, ...],
-        max_overlap: float | None = None,
         examples: int = 1,
     ) -> Answer:
-        used, calibration = found.used, None if examples > 1 else self.calibration
-        shares = random_shares(calibration, self.window, conditions, found.similarity[offset:])
+        used, conditions = found.used, wanted.conditions
+        calibration = None if examples > 1 else self.calibration
+        shares = random_shares(calibration, self.window, conditions, found.similarity[wanted.offset :])
         return Answer(
-            self.version,
-            query,
-            tuple(placed.to_json() for placed in conditions.windows),
-            found.source,
-            k,
-            results(self.samples, found, offset, columns, shares),
-            offset,
-            found.left_out,
-            max_overlap,
-            notes if used is None else (*notes, used.words),
-            None if conditions.where is None else conditions.where.text,
-            None if used is None else used.to_json(),
+            index_version=self.version,
+            query=query,
+            windows=tuple(placed.to_json() for placed in conditions.windows),
+            source=found.source,
+            k=wanted.k,
+            results=results(self.samples, found, wanted.offset, columns, shares),
+            offset=wanted.offset,
+            left_out=found.left_out,
+            max_overlap=wanted.max_overlap,
+            notes=notes if used is None else (*notes, used.words),
+            where=None if conditions.where is None else conditions.where.text,
+            approximate=None if used is None else used.to_json(),
         )
 
     def _check(self, k: int, offset: int, columns: Sequence[str], most: int) -> tuple[int, tuple[str, ...]]:
@@ -335,29 +241,6 @@ class Searcher:
         there = f"{'is' if most == 1 else 'are'} only {counted(most, 'object')}"
         return most, (f"k = {k:,} was asked for, but there {there} to find: k = {most:,} was taken.",)
 
-    def _overlap(self, row: int, others: Rows, max_overlap: float | None) -> NDArray[np.bool_]:
-        """Which of the rows cover more than max_overlap of the query's footprint."""
-        if max_overlap is None:
-            return np.zeros(len(others), np.bool_)
-        if not 0 <= max_overlap <= 1:
-            raise InputError(f"max_overlap is a share from 0 to 1, but {max_overlap} was given.")
-        if self.footprints is None:
-            raise InputError(
-                "Overlaps need x and y in px of one picture, or ra and dec in deg with a pixel scale. "
-                + self.footprints_note,
-                code="no_footprints",
-            )
-        over: NDArray[np.bool_] = self.footprints.share(row, others) > max_overlap
-        return over
-
-    def _overlapping(self, seen: Sequence[int], max_overlap: float | None) -> Rows:
-        """Rows that cover more than max_overlap of the footprint of any of `seen`."""
-        if max_overlap is None or not seen:
-            return NONE
-        self._overlap(seen[0], NONE, max_overlap)  # refuses what cannot be asked
-        found: Rows = np.unique(np.concatenate([self.overlapping(row, max_overlap) for row in seen]))
-        return found
-
     def _conditions(
         self,
         within: Sequence[Window] | None,
@@ -368,7 +251,7 @@ class Searcher:
         """The windows asked for, else the index's, around `at` or the rows' own values; InputError for odd ones."""
         windows = within if within is not None else () if self.window is None else (self.window,)
         self.check_windows(windows, at or {})
-        return self._candidates.conditions(windows, at or {}, rows, where)
+        return self._finder.candidates.conditions(windows, at or {}, rows, where)
 
     def check_windows(self, windows: Sequence[Window], at: Mapping[str, float]) -> None:
         """InputError for windows that no search of this index can have, and for places in none of them."""

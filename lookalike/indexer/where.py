@@ -8,12 +8,12 @@
                 | column "is" [ "not" ] "null"
     op          = "<" | "<=" | ">" | ">=" | "=" | "==" | "!=" | "<>"; texts take the last four
     column      = a name of letters, digits, "_" and "." that begins with a letter or "_", or any name in `backquotes`
-    value       = a number, or a text in 'single' or "double" quotes, which is doubled to stand in it
+    value       = a number, or a text in 'single' or "double" quotes; a mark is doubled to stand in what it closes
 
 A value that is undefined (NaN, an infinity, a blank text) compares with nothing: such a comparison is neither true nor
 false, nor is its `not`, and only what is true passes, as in SQL. So `mag < 20` and `not mag < 20` both leave out what
 has no mag; `mag is null` finds it. Numbers are compared as float64 in columns of fractions, exactly in those of whole
-numbers.
+numbers, where one with a point or an exponent stands for the float64 nearest to it.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 from lookalike.errors import FEW, LISTED, InputError, unknown
 
 LENGTH, DEPTH, VALUES = 4000, 50, 1000  # characters of a filter, brackets and nots within each other, values of an in
+BLOCK_ROWS = 2**16  # judged at once: a filter has hundreds of comparisons, and each takes an array of their length
 
 Bools = NDArray[np.bool_]
 Lookup = Callable[[str], NDArray[Any]]  # the values (n,) of a column
@@ -44,9 +45,9 @@ OF_TEXT = ("=", "==", "!=", "<>")
 TURNED = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}
 KEYWORDS = ("and", "or", "not", "in", "is", "null")
 TOKEN = re.compile(
-    r"\s*(?:(?P<number>[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?(?![A-Za-z0-9_.]))"
+    r"\s*(?:(?P<number>[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?(?![A-Za-z0-9_.]))"
     r"|(?P<name>[A-Za-z_][A-Za-z0-9_.]*)"
-    r"|`(?P<quoted>[^`]*)`"
+    r"|(?P<quoted>`(?:[^`]|``)*`)"
     r"|(?P<text>'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\")"
     r"|(?P<sign><=|>=|<>|==|!=|[<>=(),]))"
 )
@@ -113,7 +114,12 @@ class Where:
 
     def holds(self, lookup: Lookup) -> Bools:
         """Where it is true (n,), of objects whose columns `lookup` gives as values (n,), each read once."""
-        return _judge(self._root, {name: lookup(name) for name in self.columns})[0]
+        values = {name: lookup(name) for name in self.columns}
+        found = np.empty(len(values[self.columns[0]]), np.bool_)
+        for start in range(0, len(found), BLOCK_ROWS):
+            rows = slice(start, start + BLOCK_ROWS)
+            found[rows] = _judge(self._root, {name: column[rows] for name, column in values.items()})[0]
+        return found
 
 
 class _Parser:
@@ -147,6 +153,8 @@ class _Parser:
                 raise self._wrong(at, rule)
             kind = str(found.lastgroup)
             text, start = found[kind], found.start(kind)
+            if kind == "quoted":
+                text = _unquoted(text)
             if kind == "name" and text.lower() in KEYWORDS:
                 kind, text = "keyword", text.lower()
             tokens.append(_Token(kind, text, start))
@@ -263,8 +271,7 @@ class _Parser:
         if token is None:
             raise self._expected(f"{'a text in quotes' if wants_text else 'a number'} to compare {column} with")
         if wants_text:
-            mark = token.text[0]
-            return token.text[1:-1].replace(mark * 2, mark)
+            return _unquoted(token.text)
         number = float(token.text)
         if not math.isfinite(number):
             raise self._wrong(token.start, f"{token.text} is beyond the numbers there are (float64)")
@@ -286,6 +293,11 @@ class _Parser:
         rest = _shown(self._text[start : start + 20])
         at = f"character {start + 1} (`{rest}`)" if rest else "its end"
         return f"The filter cannot be read at {at}"
+
+
+def _unquoted(text: str) -> str:
+    """What stands between two marks, a doubled one within it being one."""
+    return text[1:-1].replace(text[0] * 2, text[0])
 
 
 def _shown(text: str) -> str:
@@ -318,7 +330,7 @@ def _judge(node: _Node, values: Mapping[str, NDArray[Any]]) -> tuple[Bools, Bool
             held = _compared(values[column], op, value)
             defined = _defined(values[column])
         case _In(column, among):
-            held = np.logical_or.reduce([_compared(values[column], "=", value) for value in among])
+            held = _among(values[column], among)
             defined = _defined(values[column])
     return held & defined, ~held & defined
 
@@ -328,6 +340,19 @@ def _compared(values: NDArray[Any], op: str, value: Value) -> Bools:
         value = float(value)
     with np.errstate(invalid="ignore"):
         return np.asarray(OPS[op](values, value), np.bool_)
+
+
+def _among(values: NDArray[Any], among: tuple[Value, ...]) -> Bools:
+    """Which of a column's values (n,) are one of some others."""
+    if values.dtype.kind in "iu":  # what is no such number equals none
+        bounds = np.iinfo(values.dtype)
+        among = tuple(one for one in among if isinstance(one, int) and bounds.min <= one <= bounds.max)
+    if not among:
+        return np.zeros(len(values), np.bool_)
+    ordered = np.sort(np.array(among, None if values.dtype.kind == "U" else values.dtype))
+    place = np.minimum(np.searchsorted(ordered, values), len(ordered) - 1)
+    found: Bools = ordered[place] == values
+    return found
 
 
 def _defined(values: NDArray[Any]) -> Bools:

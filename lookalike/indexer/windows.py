@@ -106,8 +106,8 @@ class Window:
                 code="window_undefined",
             )
 
-    def inside(self, center: float, x: Values) -> NDArray[np.bool_]:
-        """Where |x − center| ≤ half-width, both on the window's scale; NaN is inside nothing."""
+    def inside(self, center: float | Values, x: Values) -> NDArray[np.bool_]:
+        """Where |x − center| ≤ half-width for values x (n,) and a center or (n,), on its scale; NaN is in nothing."""
         with np.errstate(over="ignore"):
             found: NDArray[np.bool_] = np.abs(x - center) <= self.half_width
         return found

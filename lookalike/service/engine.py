@@ -7,7 +7,8 @@ import hashlib
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 import PIL
@@ -17,12 +18,13 @@ import lookalike
 from lookalike.about import CATALOG
 from lookalike.augmentations import get_domain
 from lookalike.errors import CorruptError
-from lookalike.indexer.audit_report import kept
+from lookalike.indexer import approximate_report, audit_report
 from lookalike.indexer.search import Answer, Searcher
 from lookalike.indexer.windows import Window
 from lookalike.service.failures import BusyError, NotReadyError
 from lookalike.service.limits import Limits
 from lookalike.service.models import (
+    ApproximateAbout,
     AuditAbout,
     ById,
     ColumnAbout,
@@ -36,6 +38,7 @@ from lookalike.service.models import (
 from lookalike.service.pictures import Pictures
 
 log = logging.getLogger("lookalike.service")
+Added = TypeVar("Added")
 
 
 class Engine:
@@ -155,7 +158,10 @@ class Engine:
                 for name, column in self.samples.columns.items()
             },
             hashes=self._hashes(),
-            audit=self._audit(),
+            audit=None if (audit := self._added(audit_report.kept)) is None else AuditAbout(**audit.to_json()),
+            approximate=None
+            if (stage := self._added(approximate_report.kept)) is None
+            else ApproximateAbout.model_validate(stage),
             limits=self.limits,
             software=lookalike.__version__,
         )
@@ -176,14 +182,13 @@ class Engine:
             name: part["content_hash"] for name, part in parts.items() if part is not None
         }
 
-    def _audit(self) -> AuditAbout | None:
-        """What `lookalike verify` last found about this very version, None if nothing; it may come at any time."""
+    def _added(self, kept: Callable[[Path, str, str], Added | None]) -> Added | None:
+        """What was added to this very version since it was built, None if nothing was; it may come at any time."""
         try:
-            report = kept(self.searcher.folder, self.version, self.searcher.content_hash)
+            return kept(self.searcher.folder, self.version, self.searcher.content_hash)
         except CorruptError as error:
-            log.warning("the audit is left out: %s", error)
+            log.warning("what was added to the index is left out: %s", error)
             return None
-        return None if report is None else AuditAbout(**report.to_json())
 
     def _window(self, window: Window | None) -> WindowAbout | None:
         if window is None:

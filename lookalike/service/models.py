@@ -192,6 +192,31 @@ class AuditAbout(Model):
     notes: list[str]
 
 
+class RecallAbout(Model):
+    """Recall@k of the approximate stage over held-out objects, with Wilson's 95 % interval."""
+
+    k: int = Field(examples=[100])
+    value: float = Field(examples=[0.957])
+    low: float = Field(examples=[0.935])
+    high: float = Field(examples=[0.972])
+    queries: int = Field(examples=[500])
+
+
+class ApproximateAbout(Model):
+    """What `lookalike approximate` made for this very version: a first stage for searches of large sets."""
+
+    version: str = Field(examples=["v000001"])
+    content_hash: str = Field(description="of the index it is of")
+    n: int = Field(description="objects", examples=[1000000])
+    cells: int = Field(description="that the objects are divided among", examples=[1000])
+    probes: int = Field(description="cells a search looks into", examples=[12])
+    target: float = Field(description="recall that probes was chosen for", examples=[0.95])
+    k: int = Field(description="results that this recall is of", examples=[100])
+    seed: int = Field(examples=[0])
+    recall: list[RecallAbout]
+    bytes: int = Field(description="of the stage's file", examples=[6100000])
+
+
 class IndexAnswer(Model):
     """What is searched: the data, the index, and what one request may ask for."""
 
@@ -220,6 +245,9 @@ class IndexAnswer(Model):
     hashes: dict[str, str] = Field(description="content hash of index, embeddings, samples, checkpoint")
     audit: AuditAbout | None = Field(
         description="the last check against the definition; null where none was made of this version"
+    )
+    approximate: ApproximateAbout | None = Field(
+        description="the approximate first stage, its settings and measured recall; null where none was built"
     )
     limits: Limits
     software: str = Field(description="version of lookalike", examples=["0.1.0"])
