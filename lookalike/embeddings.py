@@ -71,9 +71,9 @@ class Embeddings:
         """The files of a folder in order; a file is its own only one."""
         return [stored.path for stored in self._stored]
 
-    def verify(self) -> None:
-        """Recompute the content hash; CorruptError, naming the file, if a byte was altered."""
-        found = read_through(self._stored)
+    def verify(self, look: Callable[[NDArray[Any]], None] = lambda block: None) -> None:
+        """Recompute the content hash; CorruptError, naming the file, if a byte was altered. look : sees each block."""
+        found = read_through(self._stored, look)
         if found.altered or found.content_hash != self.content_hash:
             path = found.altered[0] if found.altered else self.path
             raise CorruptError(f"{path} was altered: its content hash is not the recorded one; embed again.")

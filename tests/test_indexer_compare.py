@@ -50,6 +50,12 @@ def slow_rbo(a: Lists, b: Lists, p: float) -> float:
     return total + sum((1 - p) * p ** (d - 1) * tail for d in range(ell + 1, ell + 400))
 
 
+def slow_overlap(a: list[Any], b: list[Any], k: int) -> float:
+    """The share of the first k that both name, of the longer list's length where that is less."""
+    longer = min(k, max(len(a), len(b)))
+    return len(set(a[:k]) & set(b[:k])) / longer if longer else float("nan")
+
+
 def stored(folder: Path, name: str, rows: Any, vectors: Any, mag: Any) -> tuple[Path, Path]:
     """Embeddings and samples of objects named after their rows of a larger set."""
     folder.mkdir()
@@ -69,9 +75,7 @@ def test_agrees_with_the_definition(a: Lists, b: Lists, p: float, k: int) -> Non
     matched = Matched.of(one(a), one(b))
     found = rank_biased_overlap(matched, p)[0]
     assert found == pytest.approx(slow_rbo(a, b, p), abs=1e-9, nan_ok=True)
-    longer = min(k, max(len(a), len(b)))
-    wanted = len(set(a[:k]) & set(b[:k])) / longer if longer else float("nan")
-    assert overlap_at(matched, k)[0] == pytest.approx(wanted, nan_ok=True)
+    assert overlap_at(matched, k)[0] == pytest.approx(slow_overlap(a, b, k), nan_ok=True)
 
 
 def test_cases_by_hand() -> None:
@@ -112,11 +116,14 @@ def names(index: Path) -> dict[str, list[str]]:
 def test_indexes_are_matched_by_id(two: tuple[Path, Path], tmp_path: Path, monkeypatch: Any, block: int) -> None:
     monkeypatch.setattr(module, "BLOCK_BYTES", block)
     table = tmp_path / "t.csv"
-    report = compare(*two, depths=[1, 3, 5, 99], p=0.8, out=table, plot=tmp_path / "p.png", quiet=True)
+    report = compare(*two, depths=[1, 3, 5, 7, 99], p=0.8, out=table, plot=tmp_path / "p.png", quiet=True)
     a, b = names(two[0]), names(two[1])
     common = [f"o{row}" for row in range(10, 50)]
     assert (report.common, report.only_a, report.only_b, report.depth) == (40, 10, 10, 5)
-    assert list(report.overlap) == [1, 3, 5]
+    assert list(report.overlap) == [1, 3, 5]  # a's lists have no more
+    for depth, mean in report.overlap.items():
+        shares = [slow_overlap(a[name], b[name], depth) for name in common]
+        assert mean == pytest.approx(np.nanmean(shares))
     code = {name: place for place, name in enumerate(sorted({*a, *b}))}
     rbo = [slow_rbo([code[n] for n in a[name]], [code[n] for n in b[name]], 0.8) for name in common]
     assert report.rbo == pytest.approx(np.nanmean(rbo))
@@ -134,6 +141,7 @@ def test_indexes_are_matched_by_id(two: tuple[Path, Path], tmp_path: Path, monke
     assert (report.gained, report.gained_new) == (len(every), sum(int(other[1:]) >= 50 for other in every))
     gone = [other for name in common for other in a[name][:5] if other not in b[name][:5]]
     assert (report.lost, report.lost_gone) == (len(gone), sum(int(other[1:]) < 10 for other in gone))
+    assert report.unchanged == sum(set(a[name][:5]) == set(b[name][:5]) for name in common)
     with Image.open(tmp_path / "p.png") as picture:
         assert picture.size[0] > 600
     assert sum(report.histogram["rbo"]) == 40 - report.without

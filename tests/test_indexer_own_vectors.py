@@ -28,7 +28,7 @@ from lookalike.embeddings import Embeddings, normalize
 from lookalike.errors import CorruptError, InputError, LookalikeError, NotFoundError
 from lookalike.indexer.audit import verify
 from lookalike.indexer.collect import collect
-from lookalike.indexer.grow import append, retract
+from lookalike.indexer.grow import GrowSettings, append, retract
 from lookalike.indexer.index import Index
 from lookalike.indexer.own_vectors import _scaled, index_vectors
 from lookalike.indexer.search import Searcher
@@ -371,7 +371,7 @@ def test_own_vectors_grow_and_shrink_and_gc_keeps_what_they_need(own: Path) -> N
         Path(f"{name}.csv").write_text("\n".join([lines[0], *lines[1:][rows]]) + "\n")
     old = build(vectors="old.npy", catalog=Path("old.csv"))
     new = build("NEW", vectors="new.npy", catalog=Path("new.csv"))
-    grown = append(Path("I"), new.embeddings, new.samples, quiet=True)
+    grown = append(Path("I"), new.embeddings, new.samples, GrowSettings(quiet=True))
     assert (grown.version, grown.n) == ("v000002", N)
     assert verify(Path("I"), quiet=True).recall == 1.0
 
@@ -385,7 +385,7 @@ def test_own_vectors_grow_and_shrink_and_gc_keeps_what_they_need(own: Path) -> N
     assert f"inputs/{old.embeddings.name}" in removed
     assert files(Path("I/inputs")) == {old.samples[0].name}  # which the grown version still needs
     assert verify(Path("I"), quiet=True).recall == 1.0
-    shrunk = retract(Path("I"), names[20:35], quiet=True)
+    shrunk = retract(Path("I"), names[20:35], GrowSettings(quiet=True))
     assert shrunk.n == N - 15
     assert verify(Path("I"), quiet=True).recall == 1.0
     assert Searcher(Path("I")).neighbors(names[0], 5, columns=["label"]).results[0].columns["label"] == "round"

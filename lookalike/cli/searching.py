@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from lookalike.cli.common import Checkpoint, Embeddings, Json, Out, Samples, Seed, app, say, show
-from lookalike.cli.growing import grow
+from lookalike.cli.growing import add, refuse_of_a_build, take_out
 from lookalike.errors import InputError
 from lookalike.wording import counted, top_share
 
@@ -63,8 +63,17 @@ def index(
     budget = parse_size(memory)
     own = {"catalog": catalog, "id-column": id_column, "array": array, "dtype": dtype}
     if append or retract is not None:
-        of_a_build = {"window": window, "checkpoint": checkpoint, **own}
-        _make_sky(out, grow(embeddings, samples, out, k, budget, of_a_build, append, retract, data))
+        from lookalike.indexer.grow import GrowSettings
+
+        refuse_of_a_build({"window": window, "checkpoint": checkpoint, **own})
+        if append and retract is not None:
+            raise InputError("Objects are added (--append) or taken out (--retract), one after the other; give one.")
+        settings = GrowSettings(k=k, data=data, budget=budget)
+        if retract is None:
+            shards = add(out, embeddings, samples, settings)
+        else:
+            shards = take_out(out, retract, embeddings is not None or bool(samples), settings)
+        _make_sky(out, shards)
         return
     if embeddings is None:
         raise InputError("An index is built from embeddings or vectors; give their file.")

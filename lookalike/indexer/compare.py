@@ -57,13 +57,13 @@ class Comparison:
 
 @dataclass(frozen=True)
 class _Block:
-    ids: list[str]
+    """Some objects (q,) compared; gained and lost are items as `_Pair` numbers them, −1 between them."""
+
+    rows: Items  # of a
     overlap: NDArray[np.float64]  # (depths, q)
     rbo: NDArray[np.float64]  # (q,)
-    gained: list[list[str]]
-    lost: list[list[str]]
-    gained_new: int
-    lost_gone: int
+    gained: Items  # (q, l)
+    lost: Items  # (q, l)
 
 
 def compare(
@@ -78,12 +78,13 @@ def compare(
 ) -> Comparison:
     """Compare the stored lists of the objects two indexes share, matched by id.
 
-    depths : of the overlap; those beyond both indexes' k are left out. p : persistence of the rank-biased overlap.
-    out : a .csv of each object's figures and of the ids gained and lost, within the smaller k. plot : a .png.
+    depths : of the overlap; those beyond the smaller k are left out, since beyond it one index stored nothing.
+    p : persistence of the rank-biased overlap. out : a .csv of each object's figures and of the ids gained and lost,
+    within the smaller k. plot : a .png.
     Memory holds the ids of both and one block of lists. Errors: InputError, NotFoundError, CorruptError.
     """
     one, two = Index(Path(a)), Index(Path(b))
-    deepest = max(one.k, two.k)
+    deepest = min(one.k, two.k)
     if not depths or min(depths) < 1:
         raise InputError(f"Depths are whole numbers from 1 up, but {', '.join(map(str, depths)) or 'none'} was given.")
     depths = sorted({depth for depth in depths if depth <= deepest} or {deepest})
@@ -113,17 +114,11 @@ def compare(
             defined += (~np.isnan(values)).sum(axis=1)
             for place, row in enumerate(values):
                 histogram[place] += np.histogram(np.clip(row[~np.isnan(row)], 0, 1), BINS, (0, 1))[0]
-            totals["gained"] += sum(map(len, block.gained))
-            totals["lost"] += sum(map(len, block.lost))
-            totals["gained_new"] += block.gained_new
-            totals["lost_gone"] += block.lost_gone
-            totals["unchanged"] += sum(
-                not gain and not loss for gain, loss in zip(block.gained, block.lost, strict=True)
-            )
-            totals["without"] += int(np.isnan(block.rbo).sum())
+            for name, count in pair.counts(block).items():
+                totals[name] += count
             if table is not None:
-                table.writerows(_rows(block))
-            advance(len(block.ids))
+                table.writerows(pair.lines(block))
+            advance(len(block.rows))
     means = [float(s / n) if n else None for s, n in zip(sums, defined, strict=True)]
     labels = [*(f"overlap@{depth}" for depth in depths), "rbo"]
     report = Comparison(
@@ -147,6 +142,8 @@ class _Pair:
         self.rows_a, self.rows_b = rows_a[order], rows_b[order]
         self.number = a.n + np.arange(b.n)  # of b's rows: those of a where both have the object
         self.number[rows_b] = rows_a
+        self.stayed = np.zeros(a.n, np.bool_)
+        self.stayed[rows_a] = True
 
     def blocks(self) -> Iterator[_Block]:
         step = max(1, BLOCK_BYTES // (200 * (self.a.k + self.b.k)))
@@ -155,34 +152,47 @@ class _Pair:
             stored = self.b.checked(others)[0].astype(np.int64)
             a = self.a.checked(rows)[0].astype(np.int64)  # (q, k_a)
             b = np.where(stored < 0, -1, self.number[stored])  # (q, k_b)
-            yield self._compared([name.decode() for name in self.ids_a[rows]], a, b)
+            matched = Matched.of(a, b)
+            yield _Block(
+                rows,
+                np.array([overlap_at(matched, depth) for depth in self.depths]),
+                rank_biased_overlap(matched, self.p),
+                self._alone(b, matched.in_a),
+                self._alone(a, matched.in_b),
+            )
 
-    def _compared(self, ids: list[str], a: Items, b: Items) -> _Block:
-        matched = Matched.of(a, b)
-        within = Matched.of(a[:, : self.depth], b[:, : self.depth])
-        lost = np.where(within.in_b == 0, within.a, -1)
-        gained = np.where(within.in_a == 0, within.b, -1)
-        return _Block(
-            ids,
-            np.array([overlap_at(matched, depth) for depth in self.depths]),
-            rank_biased_overlap(matched, self.p),
-            [[self._name(item) for item in row[row >= 0].tolist()] for row in gained],
-            [[self._name(item) for item in row[row >= 0].tolist()] for row in lost],
-            int((gained >= self.a.n).sum()),
-            int((lost >= 0).sum() - np.isin(lost[lost >= 0], self.rows_a).sum()),
-        )
+    def _alone(self, lists: Items, rank: Items) -> Items:
+        """What the first `depth` of lists (q, k) name and those of the others do not, whose ranks of it are told."""
+        first, ranked = lists[:, : self.depth], rank[:, : self.depth]
+        return np.where((ranked == 0) | (ranked > self.depth), first, -1)
+
+    def counts(self, block: _Block) -> dict[str, int]:
+        """What a block adds to the totals of the same names."""
+        gained, lost = block.gained[block.gained >= 0], block.lost[block.lost >= 0]
+        return {
+            "gained": len(gained),
+            "lost": len(lost),
+            "gained_new": int((gained >= self.a.n).sum()),
+            "lost_gone": int((~self.stayed[lost]).sum()),
+            "unchanged": int(((block.gained < 0).all(axis=1) & (block.lost < 0).all(axis=1)).sum()),
+            "without": int(np.isnan(block.rbo).sum()),
+        }
+
+    def lines(self, block: _Block) -> Iterator[list[Any]]:
+        """A block's lines of the table; nothing where a figure is undefined."""
+        for place, row in enumerate(block.rows.tolist()):
+            figures = [*block.overlap[:, place], block.rbo[place]]
+            told = ["" if np.isnan(value) else f"{value:.6f}" for value in figures]
+            gained, lost = (self._names(items[place]) for items in (block.gained, block.lost))
+            yield [
+                _cell(self._name(row)), *told, len(gained), len(lost), _cell(" ".join(gained)), _cell(" ".join(lost)),
+            ]  # fmt: skip
+
+    def _names(self, items: Items) -> list[str]:
+        return [self._name(item) for item in items[items >= 0].tolist()]
 
     def _name(self, item: int) -> str:
         return str((self.ids_a[item] if item < self.a.n else self.ids_b[item - self.a.n]).decode())
-
-
-def _rows(block: _Block) -> Iterator[list[Any]]:
-    """A block's lines of the table; nothing where a figure is undefined."""
-    for place, name in enumerate(block.ids):
-        figures = [*block.overlap[:, place], block.rbo[place]]
-        told = ["" if np.isnan(value) else f"{value:.6f}" for value in figures]
-        gained, lost = block.gained[place], block.lost[place]
-        yield [_cell(name), *told, len(gained), len(lost), _cell(" ".join(gained)), _cell(" ".join(lost))]
 
 
 def _cell(text: str) -> str:

@@ -17,7 +17,7 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 def check_room(out: Path, needed: int, *, held: Path | None = None) -> None:
     """FullError where the disk of `out` has fewer bytes free than needed, less what the folder `held` has of them."""
     there = sum(path.stat().st_blocks * 512 for path in held.rglob("*") if path.is_file()) if held else 0
-    free = shutil.disk_usage(_existing(out)).free
+    free = shutil.disk_usage(existing(out)).free
     if free + there < needed:
         raise FullError(
             f"{out} needs {size_text(needed - there)} on its disk, but {size_text(free)} is free; make room there "
@@ -40,7 +40,7 @@ def full_disk(out: Path) -> Iterator[None]:
         ) from None
 
 
-def _existing(path: Path) -> Path:
+def existing(path: Path) -> Path:
     """The path, or the nearest folder above it that is there."""
     path = path.resolve()
-    return path if path.exists() else _existing(path.parent)
+    return path if path.exists() else existing(path.parent)

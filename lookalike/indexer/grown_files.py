@@ -2,7 +2,7 @@
 
 DATA/v000002/embeddings.h5     the vectors of the whole new set, every bit as it was stored
 DATA/v000002/NAME.h5           a samples shard that lost objects, under its old name, so that the order stays
-DATA/v000002/index.json        which index they were written for
+DATA/v000002/index.json        which index they were written for, and whether that has served them
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from lookalike.embeddings import Embeddings
 from lookalike.embeddings_writer import VectorsAbout, open_writer
 from lookalike.errors import InputError, LookalikeError
 from lookalike.files import lock, read_json, write_json
+from lookalike.indexer.ordered import FileRows
 from lookalike.samples import Samples
 from lookalike.samples_writer import write_samples
 
@@ -28,30 +29,32 @@ BLOCK_BYTES, MOST_ROWS = 2**24, 2**16  # written at once
 Advance = Callable[[int], None]
 
 
-def free_folder(data: Path, index: Path, version: str) -> Path:
-    """Where a version's files go; what a stopped run of this very index left there is removed, others are refused."""
-    folder = data / version
+def free(folder: Path, index: Path) -> None:
+    """Remove what a stopped run of this very index left where a version's files go; needs the folder's lock.
+
+    InputError where it holds anything else, files of a version that was served among it: another index may need them.
+    """
     if not folder.exists():
-        return folder
+        return
     try:
-        ours = read_json(folder / OWNER) == _owner(index, version)
+        ours = read_json(folder / OWNER) == _owner(index, folder.name, served=False)
     except LookalikeError:
         ours = False
     if not ours:
         raise InputError(
-            f"{folder} is to be written, but holds something else than this index's own files; choose another --data."
+            f"{folder} is to be written, but holds something else than a stopped run of this index left; choose "
+            "another --data."
         )
     shutil.rmtree(folder)
-    return folder
 
 
-def sign(folder: Path, index: Path, version: str) -> None:
-    """Say in a folder which index's files it holds."""
-    write_json(folder / OWNER, _owner(index, version))
+def sign(folder: Path, index: Path, version: str, *, served: bool) -> None:
+    """Say in a folder which index's files it holds, and whether that has served them."""
+    write_json(folder / OWNER, _owner(index, version, served=served))
 
 
-def _owner(index: Path, version: str) -> dict[str, str]:
-    return {"index": str(index.resolve()), "version": version}
+def _owner(index: Path, version: str, *, served: bool) -> dict[str, str | bool]:
+    return {"index": str(index.resolve()), "version": version, "served": served}
 
 
 def write_vectors(
@@ -64,13 +67,15 @@ def write_vectors(
     source, old = np.empty(len(samples), np.int64), np.empty(len(samples), np.int64)
     for which, (_, rows, now) in enumerate(parts):
         source[now], old[now] = which, rows
+    vectors = [embeddings.vectors for embeddings, _, _ in parts]
+    stored = [FileRows(one) if isinstance(one, np.memmap) else one for one in vectors]
     step = max(1, BLOCK_BYTES // (first.dimensions * first.vectors.itemsize))
     with lock(path), open_writer(path, samples.ids, about) as writer:
         for start in range(0, len(samples), step):
             block = np.empty((min(step, len(samples) - start), first.dimensions), first.vectors.dtype)
-            for which, (embeddings, _, _) in enumerate(parts):
+            for which, one in enumerate(stored):
                 mine = source[start : start + step] == which
-                block[mine] = embeddings.vectors[old[start : start + step][mine]]
+                block[mine] = one[old[start : start + step][mine]]
             writer.append(block)
             say(len(block))
 

@@ -36,7 +36,8 @@ class FileRows:
     """
 
     def __init__(self, mapped: np.memmap[Any, Any]) -> None:
-        self._file = os.open(str(mapped.filename), os.O_RDONLY)
+        self._name = str(mapped.filename)
+        self._file = os.open(self._name, os.O_RDONLY)
         weakref.finalize(self, os.close, self._file)
         self._offset, self._dtype, self._tail = mapped.offset, mapped.dtype, mapped.shape[1:]
         self._width = mapped.itemsize * int(np.prod(self._tail))
@@ -54,7 +55,7 @@ class FileRows:
             while len(view):
                 count = os.preadv(self._file, [view], place)
                 if not count:
-                    raise CorruptError("The embeddings were cut short while they were read; start again.")
+                    raise CorruptError(f"{self._name} was cut short while it was read; start again.")
                 place, view = place + count, view[count:]
         return out
 

@@ -16,7 +16,7 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from functools import cache
 
@@ -224,7 +224,7 @@ class PairBuilder:
                 while (block := next_of(t)) is not None:
                     work(block, self.held[t])
 
-        with _controller().limit(limits=1, user_api="blas"):  # threads of its own would get in each other's way
+        with one_blas_thread():  # threads of its own would get in each other's way
             in_parts(take, n, n)
 
     def _needed(self, start: int, stop: int) -> Similarities:
@@ -300,6 +300,12 @@ def _from(first: int, found: Found) -> Found:
 def threads() -> int:
     """How many of the machine's processors this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+
+
+def one_blas_thread() -> AbstractContextManager[object]:
+    """While it is entered, each matrix product is done by the thread that asks for it."""
+    limited: AbstractContextManager[object] = _controller().limit(limits=1, user_api="blas")
+    return limited
 
 
 @cache
