@@ -21,6 +21,14 @@ from typing import Any
 from lookalike.errors import CorruptError, InputError, LockedError, NotFoundError
 
 PARTIAL = ".partial"
+BEGINS = {
+    ".png": (b"\x89PNG",),
+    ".pdf": (b"%PDF",),
+    ".html": (b"<",),
+    ".htm": (b"<",),
+    ".svg": (b"<",),
+    ".json": (b"{",),
+}
 
 
 def natural_key(path: Path | str) -> tuple[tuple[int, int, str], ...]:
@@ -71,6 +79,21 @@ def file_output(path: Path) -> Path:
     if path.is_dir():
         raise InputError(f"A file is written here, but {path} is a folder.")
     check_parent(path)
+    return path
+
+
+def report_output(path: Path) -> Path:
+    """As `file_output`, for a page, plot or table made anew at each run: it replaces only a file of its own kind.
+
+    Kinds are told by a file's first bytes, so that no data are lost to a mistyped name.
+    """
+    path = file_output(path)
+    if path.is_file() and path.stat().st_size:
+        with path.open("rb") as file:
+            head = file.read(4096)
+        begins = BEGINS.get(path.suffix.lower())
+        if (b"\0" in head) if begins is None else not head.lstrip().startswith(begins):
+            raise InputError(f"{path} is there already and is no {path.suffix[1:].upper()} file; choose another name.")
     return path
 
 

@@ -115,7 +115,6 @@ def answer(
     query : the question, or the file of a recipe, whose own k then counts. save_recipe : where to write the question as
     a recipe once it is answered.
     """
-    from lookalike.files import file_output
     from lookalike.indexer.answer import check_names
     from lookalike.indexer.recipe import Recipe
     from lookalike.indexer.search import Searcher
@@ -124,7 +123,7 @@ def answer(
     recipe = Recipe.read(query) if isinstance(query, Path) else None
     searcher = Searcher(index, samples=samples, embeddings=embeddings, checkpoint=checkpoint)
     if save_recipe is not None:
-        file_output(save_recipe)
+        Recipe.check_output(save_recipe)
     if isinstance(query, Query) and (query.positives or save_recipe is not None):
         recipe = query.recipe(searcher, k)
     if isinstance(query, Query) and query.id is not None:

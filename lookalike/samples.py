@@ -369,7 +369,11 @@ def _about(stored: dict[str, Any]) -> About:
 def _check_same(path: Path, shard: _Header, first_path: Path, first: _Header) -> None:
     """InputError where two shards cannot be one data set."""
     if (shard.about, shard.shape, shard.dtype) != (first.about, first.shape, first.dtype):
-        raise InputError(f"{path} does not belong with {first_path}: bands, sizes or sources differ.")
+        one, two = ({**vars(each.about), "shape": each.shape, "dtype": each.dtype} for each in (first, shard))
+        differ = next(name for name in one if one[name] != two[name])
+        raise InputError(
+            f"{path} does not belong with {first_path}: its {differ} is {two[differ]!r}, not {one[differ]!r}."
+        )
     if set(shard.columns) != set(first.columns):
         odd = sorted(set(shard.columns) ^ set(first.columns))
         raise InputError(f"{path} and {first_path} have different catalog columns: {', '.join(odd)}.")

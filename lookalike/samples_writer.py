@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
@@ -17,6 +16,7 @@ from lookalike.attributes import set_texts
 from lookalike.errors import InputError
 from lookalike.files import atomic_path, file_output, lock, write_point
 from lookalike.hashing import ArrayHash, combine
+from lookalike.hdf5_output import Hdf5Output
 from lookalike.origins import Origins, Rows
 from lookalike.provenance import drop_record, refuse_loss
 from lookalike.samples import COUNT, KIND, KINDS, SCHEMA, count_missing, place
@@ -39,7 +39,7 @@ class SamplesWriter:
         if odd := [name for name in columns if "/" in name or "\0" in name or not name.strip(".")]:
             raise InputError(f"A catalog column has a name without '/', but {odd[0]!r} was given; rename it.")
         self.about, self.columns = about, dict(columns)
-        self._file = h5py.File(path, "w")
+        self._file = Hdf5Output(path)
         self._hashes: dict[str, ArrayHash] = {}
         self._kinds: dict[str, str] = {}
         self._missing = dict.fromkeys(self.columns, 0)
@@ -64,7 +64,8 @@ class SamplesWriter:
                   features (N, F) float32; None where nothing but the catalog is stored.
         rows    : where they come from, by which a repeated id is told.
         A column is float64, int64 or text from its first block on. Raises InputError for anything else, and for an
-        id that breaks the rule; one that occurs in two blocks is found when the file is closed.
+        id that breaks the rule; one that occurs in two blocks is found when the file is closed. OSError where the disk
+        is full.
         """
         check_objects(objects, self.about)
         if objects is not None and len(ids) != len(objects):
@@ -90,6 +91,7 @@ class SamplesWriter:
         self._pending_rows += len(ids)
         if self._pending_rows >= PENDING_ROWS:
             self._write_catalog()
+        self._file.check()
 
     def _storable(self, name: str, values: NDArray[Any]) -> NDArray[Any]:
         """A catalog column as HDF5 keeps it, of the kind its first block had."""
@@ -247,7 +249,7 @@ def _storable(name: str, values: NDArray[Any]) -> NDArray[Any]:
     return np.char.encode(values.astype(str), "utf-8")
 
 
-def _extend(file: h5py.File, where: str, values: NDArray[Any]) -> None:
+def _extend(file: Hdf5Output, where: str, values: NDArray[Any]) -> None:
     """Add rows to a growing data set; texts longer than all before need it copied to a wider type."""
     data = file[where]
     if values.dtype.itemsize > data.dtype.itemsize:

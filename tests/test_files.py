@@ -28,6 +28,7 @@ from lookalike.files import (
     natural_key,
     read_json,
     recover_folder,
+    report_output,
     write_json,
 )
 
@@ -283,6 +284,29 @@ def test_json_refuses_nan_and_names_a_broken_file(tmp_path: Path) -> None:
         path.write_bytes(text)
         with pytest.raises(CorruptError, match=r"x\.json is not the JSON document"):
             read_json(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "there", "kept"),
+    [
+        ("a.png", b"\x89PNG\r\n...", False),
+        ("a.png", b"\x89HDF\r\n...", True),
+        ("a.png", b"", False),
+        ("a.html", b"  <!doctype html>", False),
+        ("a.html", b"some notes", True),
+        ("a.json", b'{"schema": 1}', False),
+        ("a.csv", b"id,overlap\n", False),
+        ("a.csv", b"\x89HDF\r\n\x1a\n\0\0", True),
+    ],
+)
+def test_a_report_replaces_a_report_only(tmp_path: Path, name: str, there: bytes, kept: bool) -> None:
+    (tmp_path / name).write_bytes(there)
+    if kept:
+        with pytest.raises(InputError, match="choose another name"):
+            report_output(tmp_path / name)
+    else:
+        assert report_output(tmp_path / name) == (tmp_path / name).resolve()
+    assert report_output(tmp_path / f"new{name}").name == f"new{name}"
 
 
 def test_files_must_exist_once(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ command that needs it, so that `lookalike --help` answers at once.
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from typing import Any
@@ -71,7 +72,15 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing is left to fail at exit
         sys.exit(0)
     except OSError as error:
-        _fail(str(error), 1, debug)
+        _fail(_refused(error), 1, debug)
+
+
+def _refused(error: OSError) -> str:
+    """What the system refused, in words."""
+    if error.errno == errno.ENOSPC:
+        of_what = f", {error.filename} does not fit" if error.filename else ""
+        return f"The disk is full{of_what}; make room and run the same again."
+    return str(error)
 
 
 def _said(error: Any) -> str:

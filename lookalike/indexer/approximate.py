@@ -25,6 +25,7 @@ from lookalike.attributes import as_text, set_texts
 from lookalike.errors import CorruptError, InputError, NotFoundError
 from lookalike.files import atomic_path, lock
 from lookalike.hashing import content_hash
+from lookalike.hdf5_output import Hdf5Output
 from lookalike.indexer.answer import Used
 from lookalike.indexer.approximate_report import AGAIN, DAMAGE, ApproximateReport, Recall, stage_path
 from lookalike.indexer.conditions import kept
@@ -237,7 +238,7 @@ def _write(index: Index, cells: Cells) -> None:
         if not index.path.is_dir():
             raise NotFoundError(f"{index.folder} no longer holds {index.version}; build it again for the newest.")
         path.parent.parent.mkdir(exist_ok=True)
-        with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
+        with atomic_path(path) as temporary, Hdf5Output(temporary) as file:
             for name, values in arrays.items():
                 file.create_dataset(name, data=values)
             digest = content_hash(arrays, about)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.errors import InputError
-from lookalike.files import atomic_path, file_output
+from lookalike.files import atomic_path, report_output
 from lookalike.indexer.overlap import Items, Matched, overlap_at, rank_biased_overlap
 from lookalike.indexer.store import Index
 from lookalike.progress import progress
@@ -92,9 +92,9 @@ def compare(
         raise InputError(f"The persistence p lies above 0 and below 1, but {p} was given.")
     for path, ending in ((out, ".csv"), (plot, ".png")):
         if path is not None:
-            file_output(Path(path))
             if path.suffix.lower() != ending:
                 raise InputError(f"This is written as {ending}, but {str(path)!r} was given.")
+            report_output(Path(path))
     pair = _Pair(one, two, depths, p)
     if not len(pair.rows_a):
         raise InputError(f"Indexes are compared over the objects they share, but {a} and {b} have no id in common.")

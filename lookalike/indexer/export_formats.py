@@ -10,11 +10,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 
 from lookalike.attributes import set_texts
 from lookalike.files import write_json
+from lookalike.hdf5_output import Hdf5Output
 from lookalike.indexer.export_columns import Arrow, Rows, Sheet, Writer
 from lookalike.indexer.export_tables import FitsWriter, VotableWriter
 from lookalike.spreadsheets import escaped, escaped_all
@@ -90,7 +90,7 @@ class Hdf5Writer(Writer):
         super().__init__(path, sheet)
         texts = {name: np.char.encode(v, "utf-8") for name, v in sheet.values.items() if v.dtype.kind == "U"}
         self._values = sheet.values | texts
-        self._file = h5py.File(path, "w")
+        self._file = Hdf5Output(path)
         types = {"id": sheet.ids.dtype, "neighbor_id": sheet.ids.dtype, "rank": np.int32, "similarity": np.float32}
         for name in sheet.columns:
             dtype = types[name] if name in types else self._values[name].dtype
@@ -114,6 +114,7 @@ class Hdf5Writer(Writer):
             data = self._file[name]
             data.resize(len(data) + len(values), axis=0)
             data[len(data) - len(values) :] = values
+        self._file.check()
 
     def __exit__(self, *failure: object) -> None:
         self._file.close()

@@ -144,6 +144,7 @@ def _build(
     from lookalike.indexer.ordered import longest
     from lookalike.indexer.resume import Saver, begin, finish
 
+    embeddings.verify()  # a byte that was altered would be in every list of it
     max_length = longest(embeddings.vectors)
     n, window = len(embeddings), plan.window
     within = everyone(n) if window is None else ranges(window.values(samples), window.half_width)

@@ -22,7 +22,7 @@ def too_few(
             one = who.endswith(" has")
             return (
                 f"{who} no {name}, so {'it is' if one else 'they are'} in no window: `--at {name}=VALUE` on the "
-                f"command line places {'it' if one else 'them'} in one, and an index built without --window finds "
+                f"command line places {'it' if one else 'them'} in one, and `--within none` finds "
                 f"{'its' if one else 'their'} likes among all.",
             )
     if len(found.rows) >= last:

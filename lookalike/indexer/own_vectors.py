@@ -90,11 +90,15 @@ def is_vectors(path: Path) -> bool:
 
 def samples_of_ours(path: Path, samples: Sequence[Path] | None, own: Mapping[str, object]) -> Sequence[Path]:
     """The samples of an embeddings file of ours; InputError without them, or with an option for other vectors."""
+    if (path / "versions").is_dir():
+        raise InputError(f"An index is made of embeddings, but {path} is an index; give the embeddings it is of.")
     for name, value in own.items():
         if value is not None:
+            ours = path.suffix.lower() in (*HDF5, "")
+            way = "leave it out and give its --samples" if ours else "save them as one of these first"
             raise InputError(
                 f"--{name} is for vectors of your own ({', '.join(ENDINGS)}, but none of our files), "
-                f"but {path} was given; leave it out and give its --samples."
+                f"but {path} was given; {way}."
             )
     if not samples:
         raise InputError(f"{path} is indexed with the samples it was made from; give them with --samples.")

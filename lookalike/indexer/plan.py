@@ -89,7 +89,9 @@ def window_of(text: str | None, samples: Samples) -> tuple[Window | None, list[s
     if usual is None:
         names = " or ".join(usual_windows(samples))
         note = f"No window: the usual one of such objects is {names}, but no object has a value for it"
-        return None, [f"{note} (--window none: any object, as now)."] if names else []
+        if not names:
+            return None, ["No window: each object's neighbors are any others (--window COLUMN:HALF_WIDTH limits them)."]
+        return None, [f"{note} (--window none: any object, as now)."]
     note = f"Neighbors lie within the window {usual}, as is usual for such objects (--window none: any object)."
     return Window.parse(usual), [note]
 
@@ -160,7 +162,14 @@ def without_encoder(plan: Plan, current: Index | None) -> list[str]:
 
 def changed(plan: Plan, current: Index | None) -> list[str]:
     """What the version served so far answers otherwise: its window and k, and how to have them again."""
-    if current is None or (current.window == plan.window and current.k == plan.k):
+    if current is None:
+        return []
+    if current.manifest.samples.content_hash != plan.samples.content_hash:
+        return [
+            f"Version {current.version}, served until now, was of other samples ({counted(current.n, 'object')}); "
+            "`lookalike gc` keeps it for a while, and an index of its own has another --out."
+        ]
+    if current.window == plan.window and current.k == plan.k:
         return []
     before, now, again = [], [], []
     if current.window != plan.window:

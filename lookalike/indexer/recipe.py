@@ -23,7 +23,7 @@ from pydantic import Field, model_validator
 
 from lookalike.config import Config
 from lookalike.errors import InputError, NotFoundError
-from lookalike.files import write_json
+from lookalike.files import file_output, write_json
 from lookalike.indexer.windows import Window
 
 Method = Literal["mean", "linear"]
@@ -99,7 +99,20 @@ class Recipe(Config):
             raise InputError(f"{path} is no recipe of ours. {error.message}", code="invalid_recipe") from None
 
     def write(self, path: Path) -> None:
+        self.check_output(path, self)
         write_json(path, self.to_json())
+
+    @classmethod
+    def check_output(cls, path: Path, recipe: Recipe | None = None) -> None:
+        """InputError where another file than this recipe, or than any, would be lost to a recipe written to `path`."""
+        if not file_output(path).exists():
+            return
+        try:
+            other = cls.read(path)
+        except InputError:
+            raise InputError(f"{path} is there already and is no recipe; choose another name.") from None
+        if recipe is not None and other != recipe:
+            raise InputError(f"{path} holds another recipe already; choose another name, or remove it first.")
 
     def to_json(self) -> dict[str, Any]:
         return self.model_dump(mode="json", by_alias=True)

@@ -67,7 +67,11 @@ def read_current(folder: Path) -> tuple[str, str]:
     """The served version and its manifest's SHA-256; NotFoundError where nothing was ever published."""
     path = folder / CURRENT
     if not path.is_file():
+        if versions(folder):
+            raise NotFoundError(f"{folder} does not say which of its versions is served; {repair_hint(folder)}.")
         what = "has no finished version" if (folder / "versions").is_dir() else "is not an index folder"
+        if not folder.exists():
+            what = "does not exist"
         raise NotFoundError(f"{folder} {what}; make one with `lookalike index`.")
     value = read_json(path)
     try:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lookalike.attributes import as_text
 from lookalike.augmentations import DOMAINS
 from lookalike.errors import InputError, unknown
 from lookalike.samples import Samples
@@ -93,7 +94,9 @@ class Window:
     def of(self, column: NDArray[Any]) -> Values:
         """The window's values (N,) of its column's; InputError where these are texts."""
         if column.dtype.kind not in "fiub":
-            raise InputError(f"A window needs a column of numbers, but {self.column!r} holds text.")
+            row, text = next((r, t) for r, t in enumerate([*map(as_text, column), "no number"]) if not _is_number(t))
+            found = f", as {text!r} in row {row}" if row < len(column) else ""
+            raise InputError(f"A window needs a column of numbers, but {self.column!r} holds text{found}.")
         return self.scale(column)
 
     def refuse_undefined(self, x: Values) -> None:
@@ -161,6 +164,14 @@ def ranges(x: Values, half_width: float) -> Ranges:
 def everyone(n: int) -> Ranges:
     """The ranges without a window: each object's run is the whole set, in row order."""
     return Ranges(np.arange(n, dtype=np.int64), np.zeros(n, np.int64), np.full(n, n, np.int64))
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text or "nan")
+    except ValueError:
+        return False
+    return True
 
 
 def _first(start: Places, stop: Places, holds: Any) -> Places:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from lookalike.errors import InputError
-from lookalike.files import file_output
+from lookalike.files import file_output, report_output
 
 PAGES = (".html", ".htm")
 PICTURES = (".png", ".svg", ".pdf")
@@ -40,3 +40,4 @@ def check_output(what: str, path: Path, endings: Sequence[str], inputs: Iterable
         if name.suffix.lower() not in endings:
             leads = "" if name == path else f", which leads to {resolved},"
             raise InputError(f"{what} ends in {', '.join(endings)}, but {path}{leads} was given.")
+    report_output(path)

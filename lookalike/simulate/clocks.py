@@ -56,7 +56,7 @@ class Clocks:
             domain="image",
             bands=("gray",),
             origin="upper",
-            source=f"SIMULATED analog clocks, not photographs (lookalike simulate clocks, seed {seed})",
+            source="SIMULATED analog clocks, not photographs (lookalike simulate clocks)",
             license="drawn by a program, so nobody's data",
             survey={"name": "simulated", "simulated": True},
             preprocess=stored_as(size, "uint8", "exact" if size == SIZE else "resize"),

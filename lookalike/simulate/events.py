@@ -93,7 +93,7 @@ class Events:
             bands=tuple(PARTICLE),
             units=units(PARTICLE),
             layout="particles",
-            source=f"SIMULATED events, not recorded ones (Pythia 8; lookalike simulate events, seed {seed})",
+            source="SIMULATED events, not recorded ones (Pythia 8; lookalike simulate events)",
             license=LICENSE,
             survey={"algorithm": "anti-kT", "radius": RADIUS, "name": "simulated", "simulated": True},
         )

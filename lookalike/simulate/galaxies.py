@@ -85,7 +85,7 @@ class Galaxies:
             unit="nanomaggies",
             pixel_scale=LEGACY_PIXEL,
             origin="lower",
-            source=f"SIMULATED galaxies, not observations (lookalike simulate galaxies, seed {seed})",
+            source="SIMULATED galaxies, not observations (lookalike simulate galaxies)",
             license="drawn by a program, so nobody's data",
             survey={"name": "simulated", "simulated": True, "footprint": size},
             preprocess=stored_as(size, "float32", "crop"),

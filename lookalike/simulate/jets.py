@@ -86,7 +86,7 @@ class Jets:
             bands=BANDS,
             units=BAND_UNITS,
             layout="particles",
-            source=f"SIMULATED events, not recorded ones (Pythia 8; lookalike simulate jets, seed {seed})",
+            source="SIMULATED events, not recorded ones (Pythia 8; lookalike simulate jets)",
             license=LICENSE,
             survey={
                 "jets": 2,

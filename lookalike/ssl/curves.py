@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from lookalike.errors import InputError
-from lookalike.files import atomic_path, check_parent
+from lookalike.files import atomic_path, report_output
 from lookalike.ssl.log import read_log
 
 PLOT = "loss.png"
@@ -75,7 +75,7 @@ def check_copy(copy: Path | None) -> None:
         return
     if copy.suffix.lower() != ".png" or copy.is_dir():
         raise InputError(f"--plot is a .png file, but {str(copy)!r} was given.")
-    check_parent(copy)
+    report_output(copy)
 
 
 def _curve(axes: Any, steps: list[dict[str, Any]], name: str, label: str, color: str, scale: float = 1.0) -> None:
