@@ -13,7 +13,7 @@ import re
 import shutil
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from lookalike.indexer.index import BuildReport, Index, build_index
 from lookalike.indexer.unfinished import OPEN, PROGRESS, VERSION, WORK, saved_progress, unfinished
 
 Write = Callable[..., tuple[Path, list[Path]]]
+pytestmark = pytest.mark.usefixtures("faiss_on_one_thread")
 
 # What the killed process runs; the parent's test module cannot be imported by name there.
 BUILD = """
@@ -50,16 +51,6 @@ SAVES = [  # within one save, in the order in which they are passed
     "index.saved",
 ]
 ENDS = ["manifest.json.written", "index.complete", "index.placed", "index.version", "CURRENT.written", "index.current"]
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    import faiss
-
-    before = faiss.omp_get_max_threads()
-    faiss.omp_set_num_threads(1)
-    yield
-    faiss.omp_set_num_threads(before)
 
 
 Children = multiprocessing.context.ForkServerContext
