@@ -133,7 +133,7 @@ def test_a_file_that_was_replaced_is_not_read(tmp_path: Path) -> None:
 @pytest.mark.long
 @pytest.mark.parametrize(
     ("dtype", "n", "k", "window"),
-    [("float32", 200_000, 20, "mag:0.02"), ("float32", 200_000, 999, "mag:2.5"), ("float16", 400_000, 100, "mag:0.5")],
+    [("float32", 200_000, 20, "mag:0.02"), ("float32", 200_000, 999, "mag:2.5"), ("float16", 400_000, 100, "mag:0.2")],
     ids=["narrow", "wide", "float16"],
 )
 def test_a_build_keeps_to_its_memory_with_data_of_three_times_as_much(

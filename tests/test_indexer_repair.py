@@ -193,6 +193,16 @@ def test_repair_of_current(index: Path, how: str) -> None:
     assert Index(index).version == "v000002"
 
 
+@pytest.mark.parametrize("text", ["[]", "null", '{"schema_version": 9}', "{", "3"])
+def test_a_version_whose_manifest_is_none_is_passed_over(index: Path, text: str) -> None:
+    """Where CURRENT is lost, whatever became of the newest manifest: the whole version before it is served."""
+    (index / "CURRENT").unlink()
+    (index / "versions/v000002/manifest.json").write_text(text)
+    report = repair(index, quiet=True)
+    assert report.version == "v000001"
+    assert Index(index).version == "v000001"
+
+
 def test_what_cannot_be_repaired_says_to_build_again(index: Path, tmp_path: Path) -> None:
     kept = tmp_path / "kept"
     shutil.copytree(index, kept)

@@ -295,6 +295,29 @@ def test_another_software_version_begins_anew(stopped: Builds, monkeypatch: pyte
     assert report.content_hash == stopped.wanted
 
 
+def test_the_saved_open_lists_stay_until_others_are_counted(stopped: Builds, monkeypatch: pytest.MonkeyPatch) -> None:
+    (held,) = stopped.folder().glob(f"{OPEN}*")
+    first = held.rename(held.with_name(f"{OPEN}1.bin"))  # the name that the first save of a process takes
+    progress = stopped.folder() / PROGRESS
+    progress.write_text(progress.read_text().replace(held.name, first.name))
+    saved, before = progress.read_bytes(), first.read_bytes()
+
+    def stopping(path: Path, at: Any) -> str:
+        path.write_bytes(b"cut short")
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("lookalike.indexer.resume.write_standing", stopping)
+        with pytest.raises(KeyboardInterrupt):
+            stopped.build(save_seconds=0)
+    assert progress.read_bytes() == saved
+    assert first.read_bytes() == before
+    told = saved_progress(stopped.folder())
+    assert told is not None
+    assert told.open is not None
+    assert stopped.rerun() == told.open.asked > 0
+
+
 def test_other_memory_goes_on_from_the_finished_lists(stopped: Builds) -> None:
     saved = saved_progress(stopped.folder())
     assert saved is not None

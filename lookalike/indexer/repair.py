@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.errors import CorruptError, NotFoundError
+from lookalike.errors import CorruptError, LookalikeError, NotFoundError
 from lookalike.files import atomic_folder, lock, write_json
 from lookalike.hashing import combine
 from lookalike.indexer.belongs import Inputs
@@ -105,7 +105,7 @@ def _current(folder: Path) -> tuple[list[str], list[str]]:
     for version in reversed(versions(folder)):
         try:
             whole = Index(folder, version).intact()
-        except CorruptError:
+        except LookalikeError:  # a layout that is not read may be an altered one
             whole = False
         if whole:
             publish(folder, version)
