@@ -10,7 +10,7 @@ import os
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import h5py
 import numpy as np
@@ -118,7 +118,7 @@ class ListWriter:
             written = os.pwrite(self._file, left, place)
             place, left = place + written, left[written:]
 
-    def read(self, name: str, start: int, stop: int) -> NDArray[np.generic]:
+    def read(self, name: str, start: int, stop: int) -> NDArray[Any]:
         """Rows start..stop of an array, read rather than mapped: what is mapped counts as this process's memory."""
         shape = (stop - start, *self._shapes()[name][1:])
         out = np.empty(shape, self._types[name])
@@ -165,7 +165,7 @@ class ListWriter:
 
     def lengths(self) -> NDArray[np.int64]:
         """How many neighbors each list holds (N,)."""
-        found = [(self.read("neighbor_row", start, stop) >= 0).sum(axis=1) for start, stop in self.runs()]  # type: ignore[operator]
+        found = [(self.read("neighbor_row", start, stop) >= 0).sum(axis=1) for start, stop in self.runs()]
         return np.concatenate(found).astype(np.int64)
 
     def sync(self) -> None:
