@@ -185,7 +185,7 @@ def write_vector_set(folder: Path) -> Callable[..., tuple[Path, list[Path]]]:
         write_embeddings(
             folder / "embeddings.h5",
             samples.ids,
-            iter([vectors[rows]]),
+            (vectors[rows[first : first + 4096]] for first in range(0, len(rows), 4096)),
             dimensions=vectors.shape[1],
             dtype=dtype,
             made_from={"samples": samples.content_hash},
@@ -305,6 +305,17 @@ def one_thread(on_one_thread: Callable[[], contextlib.AbstractContextManager[Non
     """Let torch compute on one thread, on which its sums have one order."""
     with on_one_thread():
         yield
+
+
+@pytest.fixture
+def faiss_on_one_thread() -> Iterator[None]:
+    """Blocks as small as a test's lose more to a second thread than they gain, on a busy machine tenfold."""
+    import faiss
+
+    before = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(1)
+    yield
+    faiss.omp_set_num_threads(before)
 
 
 # Files that take longest. They come first, so that at the end no process is left alone with a long one.

@@ -10,6 +10,7 @@ import io
 import json
 import math
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -312,6 +313,32 @@ def test_altered_lists_are_a_typed_error(toy_index: Path, tmp_path: Path) -> Non
         opened.neighbor_row = rows
         with (index.path / "neighbors.h5").open("rb") as file, pytest.raises(CorruptError, match="was altered"):
             exporting._read(opened, file, np.array([9, 5]), 60)
+
+
+@pytest.mark.parametrize("k", [2, 60])
+def test_a_list_whose_checksum_is_wrong_is_not_exported(
+    toy_index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, k: int
+) -> None:
+    """Whichever byte of a list was altered: of a neighbor, a similarity, beyond the k asked for, or the checksum."""
+    monkeypatch.setattr(exporting, "BLOCK_ROWS", 20 * k)
+    whole, out = tmp_path / "whole", tmp_path / "lists.parquet"
+    shutil.copytree(toy_index.parent, whole)
+    index = Index(whole / "index")
+    (tmp_path / "some.txt").write_text("blob-003\nblob-150\n")
+    path = index.path / "neighbors.h5"
+    for name, place in (("neighbor_row", 0), ("similarity", 59), ("check", 0)):
+        stored = index.manifest.arrays[name]
+        at = stored.offset + 4 * (150 * int(np.prod(stored.shape[1:])) + place)
+        before = path.read_bytes()
+        path.write_bytes(before[:at] + bytes([before[at] ^ 1]) + before[at + 1 :])
+        for ids in (None, tmp_path / "some.txt"):
+            with pytest.raises(
+                CorruptError, match=r"row 150 in .*neighbors\.h5 was altered; `lookalike repair .*index`"
+            ):
+                export_lists(whole / "index", out, ids=ids, k=k, quiet=True)
+            assert not out.exists()
+        path.write_bytes(before)
+    assert export_lists(whole / "index", out, k=k, quiet=True).objects == 200
 
 
 def names_like_formulas(folder: Path) -> Path:

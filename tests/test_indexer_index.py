@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from lookalike.indexer.windows import usual_window
 from lookalike.samples import Samples
 
 Write = Callable[..., tuple[Path, list[Path]]]
+pytestmark = pytest.mark.usefixtures("faiss_on_one_thread")
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -51,17 +52,6 @@ def toy(n: int = 60, d: int = 8, seed: int = 0) -> tuple[Any, dict[str, Any]]:
     mag = np.round(rng.normal(20, 0.5, n), 3)
     mag[rng.random(n) < 0.05] = np.nan
     return rng.normal(size=(n, d)), {"mag": mag, "x": rng.uniform(0, 100, n), "y": rng.uniform(0, 100, n)}
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Blocks this small lose more to a second thread than they gain, on a busy machine tenfold."""
-    import faiss
-
-    before = faiss.omp_get_max_threads()
-    faiss.omp_set_num_threads(1)
-    yield
-    faiss.omp_set_num_threads(before)
 
 
 def leftovers(out: Path) -> list[str]:

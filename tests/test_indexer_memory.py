@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -35,7 +36,7 @@ def held():
     lines = (line.split(":") for line in open("/proc/self/status"))
     return {name: int(text.split()[0]) * 1024 for name, text in lines if name in ("VmRSS", "VmData")}
 
-embeddings, samples, out, budget, limited = sys.argv[1:]
+embeddings, samples, out, k, window, budget, limited = sys.argv[1:]
 before, peak, done = held(), {}, threading.Event()
 if limited == "limited":
     resource.setrlimit(resource.RLIMIT_DATA, (before["VmData"] + int(budget),) * 2)
@@ -49,7 +50,7 @@ watcher = threading.Thread(target=watch)
 watcher.start()
 try:
     report = lookalike.indexer.index.build_index(
-        Path(embeddings), [Path(samples)], Path(out), k=20, window="mag:0.02", budget=int(budget), quiet=True,
+        Path(embeddings), [Path(samples)], Path(out), k=int(k), window=window, budget=int(budget), quiet=True,
         save_seconds=2,
     )
 finally:
@@ -130,15 +131,26 @@ def test_a_file_that_was_replaced_is_not_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.long
-def test_a_build_keeps_to_its_memory_with_data_of_three_times_as_much(vector_set: Write, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("dtype", "n", "k", "window"),
+    [("float32", 200_000, 20, "mag:0.02"), ("float32", 200_000, 999, "mag:2.5"), ("float16", 400_000, 100, "mag:0.2")],
+    ids=["narrow", "wide", "float16"],
+)
+def test_a_build_keeps_to_its_memory_with_data_of_three_times_as_much(
+    vector_set: Write, tmp_path: Path, dtype: str, n: int, k: int, window: str
+) -> None:
     """Private and shared memory above the import baseline; once more with no more than that to be had."""
-    budget, n, d = 480 * 2**20, 200_000, 2048
+    budget, d = (480 if k == 20 else 500) * 2**20, 2048
     rng = np.random.default_rng(0)
-    embeddings, (samples,) = vector_set(rng.random((n, d), np.float32) - 0.5, {"mag": rng.uniform(0, 100, n)})
+    vectors, mag = rng.random((n, d), np.float32), rng.uniform(0, 100, n)
+    vectors -= 0.5
+    embeddings, (samples,) = vector_set(vectors, {"mag": mag}, dtype=dtype)
+    del vectors
     assert embeddings.stat().st_size > 3 * budget
     told = []
     for limited in ("free", "limited"):
-        arguments = [embeddings, samples, tmp_path / limited, budget, limited]
+        arguments = [embeddings, samples, tmp_path / limited, k, window, budget, limited]
+        began = time.monotonic()
         run = subprocess.run(
             [sys.executable, "-c", MEASURED, *map(str, arguments)],
             capture_output=True,
@@ -149,7 +161,8 @@ def test_a_build_keeps_to_its_memory_with_data_of_three_times_as_much(vector_set
         assert run.returncode == 0, run.stderr
         told.append(json.loads(run.stdout.splitlines()[-1]))
         resident, data = (told[-1][name] / 2**20 for name in ("VmRSS", "VmData"))
-        print(f"\n{limited}: {resident:.0f} MiB resident, {data:.0f} MiB of data, budget {budget / 2**20:.0f} MiB")
+        how = f"{limited}, {dtype}, k = {k}, {window}, {time.monotonic() - began:.0f} s"
+        print(f"\n{how}: {resident:.0f} MiB resident, {data:.0f} MiB of data, budget {budget / 2**20:.0f} MiB")
         assert told[-1]["VmRSS"] < budget
         assert told[-1]["VmData"] < budget
     assert told[0]["content_hash"] == told[1]["content_hash"]

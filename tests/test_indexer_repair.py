@@ -9,6 +9,7 @@ import json
 import random
 import shutil
 import time
+import zlib
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -24,7 +25,7 @@ from lookalike.files import lock
 from lookalike.indexer import lists_file
 from lookalike.indexer.audit import verify
 from lookalike.indexer.index import Index, build_index
-from lookalike.indexer.lists_file import ListWriter, checksum
+from lookalike.indexer.lists_file import ListWriter, checksums
 from lookalike.indexer.repair import repair
 from lookalike.indexer.search import Searcher
 from lookalike.indexer.store import publish
@@ -82,6 +83,19 @@ def test_every_altered_byte_of_a_list_is_noticed_where_it_is_read(index: Path) -
     assert Searcher(index).neighbors("o77", 3).source == "stored"
 
 
+@pytest.mark.parametrize("kind", ["<i4", "<i8"])
+def test_a_checksum_is_the_crc_of_the_row_its_neighbors_and_their_similarities(kind: str) -> None:
+    rng = np.random.default_rng(0)
+    for q, k in ((0, 3), (1, 1), (7, 5), (300, 64)):
+        rows = rng.integers(0, 2**40 if kind == "<i8" else 2**31, q)
+        neighbors, values = rng.integers(-1, 2**31 - 1, (q, k)).astype(kind), rng.random((q, k), np.float32)
+        slow = [
+            zlib.crc32(neighbors[place].tobytes() + values[place].tobytes(), int(row) % 2**32)
+            for place, row in enumerate(rows)
+        ]
+        assert checksums(rows, neighbors, values).tolist() == slow
+
+
 def test_a_list_in_anothers_place_is_noticed(index: Path) -> None:
     path = lists(index)
     with path.open("r+b") as file:
@@ -95,12 +109,15 @@ def test_a_list_in_anothers_place_is_noticed(index: Path) -> None:
         Searcher(index).neighbors("o6", 3)
 
 
-def test_some_lists_read_at_once_are_looked_at_too(index: Path) -> None:
+def test_some_lists_read_at_once_are_looked_at_too(index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = np.array([3, 9, 100])
     opened = Index(index)
-    neighbor_row, similarity = opened.checked(rows)
-    assert (neighbor_row == opened.neighbor_row[rows]).all()
-    assert similarity.tobytes() == opened.similarity[rows].tobytes()
+    monkeypatch.setattr("lookalike.indexer.store.BLOCK", 2 * K)
+    for k in (None, 4, K, K + 1):
+        neighbor_row, similarity = opened.checked(rows, k)
+        assert (neighbor_row == opened.neighbor_row[rows, :k]).all()
+        assert similarity.tobytes() == opened.similarity[rows, :k].tobytes()
+    assert opened.checked(rows[:0])[0].shape == (0, K)
     flip(lists(index), place(index, "similarity", 9) + 2)
     with pytest.raises(CorruptError, match="row 9 in"):
         Index(index).checked(rows)
@@ -174,6 +191,16 @@ def test_repair_of_current(index: Path, how: str) -> None:
     assert "CURRENT" in report.found[0]
     assert "is served" in report.done[0]
     assert Index(index).version == "v000002"
+
+
+@pytest.mark.parametrize("text", ["[]", "null", '{"schema_version": 9}', "{", "3"])
+def test_a_version_whose_manifest_is_none_is_passed_over(index: Path, text: str) -> None:
+    """Where CURRENT is lost, whatever became of the newest manifest: the whole version before it is served."""
+    (index / "CURRENT").unlink()
+    (index / "versions/v000002/manifest.json").write_text(text)
+    report = repair(index, quiet=True)
+    assert report.version == "v000001"
+    assert Index(index).version == "v000001"
 
 
 def test_what_cannot_be_repaired_says_to_build_again(index: Path, tmp_path: Path) -> None:
@@ -261,8 +288,8 @@ def test_damage_of_the_former_layout_needs_a_build(index: Path) -> None:
 
 def test_the_checksum_costs_little_beside_reading_a_list() -> None:
     """Of a list of 999 neighbors, on this machine: some microseconds, where an answer takes a millisecond."""
-    rows, values = np.arange(999, dtype="<i4"), np.linspace(1, 0, 999, dtype="<f4")
-    best = min(_timed(lambda: checksum(5, rows, values)) for _ in range(5))
+    row, rows, values = np.array([5]), np.arange(999, dtype="<i4")[None], np.linspace(1, 0, 999, dtype="<f4")[None]
+    best = min(_timed(lambda: checksums(row, rows, values)) for _ in range(5))
     print(f"\nchecksum of 999 neighbors: {best * 1e6:.1f} µs")
     assert best < 5e-4
 

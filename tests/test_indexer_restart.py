@@ -13,7 +13,7 @@ import re
 import shutil
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from lookalike.indexer.index import BuildReport, Index, build_index
 from lookalike.indexer.unfinished import OPEN, PROGRESS, VERSION, WORK, saved_progress, unfinished
 
 Write = Callable[..., tuple[Path, list[Path]]]
+pytestmark = pytest.mark.usefixtures("faiss_on_one_thread")
 
 # What the killed process runs; the parent's test module cannot be imported by name there.
 BUILD = """
@@ -50,16 +51,6 @@ SAVES = [  # within one save, in the order in which they are passed
     "index.saved",
 ]
 ENDS = ["manifest.json.written", "index.complete", "index.placed", "index.version", "CURRENT.written", "index.current"]
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    import faiss
-
-    before = faiss.omp_get_max_threads()
-    faiss.omp_set_num_threads(1)
-    yield
-    faiss.omp_set_num_threads(before)
 
 
 Children = multiprocessing.context.ForkServerContext
@@ -302,6 +293,29 @@ def test_another_software_version_begins_anew(stopped: Builds, monkeypatch: pyte
     report = stopped.build()
     assert not any("was stopped" in note for note in report.notes)
     assert report.content_hash == stopped.wanted
+
+
+def test_the_saved_open_lists_stay_until_others_are_counted(stopped: Builds, monkeypatch: pytest.MonkeyPatch) -> None:
+    (held,) = stopped.folder().glob(f"{OPEN}*")
+    first = held.rename(held.with_name(f"{OPEN}1.bin"))  # the name that the first save of a process takes
+    progress = stopped.folder() / PROGRESS
+    progress.write_text(progress.read_text().replace(held.name, first.name))
+    saved, before = progress.read_bytes(), first.read_bytes()
+
+    def stopping(path: Path, at: Any) -> str:
+        path.write_bytes(b"cut short")
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("lookalike.indexer.resume.write_standing", stopping)
+        with pytest.raises(KeyboardInterrupt):
+            stopped.build(save_seconds=0)
+    assert progress.read_bytes() == saved
+    assert first.read_bytes() == before
+    told = saved_progress(stopped.folder())
+    assert told is not None
+    assert told.open is not None
+    assert stopped.rerun() == told.open.asked > 0
 
 
 def test_other_memory_goes_on_from_the_finished_lists(stopped: Builds) -> None:

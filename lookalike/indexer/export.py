@@ -23,8 +23,8 @@ from lookalike.files import atomic_path, file_output, lock
 from lookalike.indexer.export_columns import OWN, Rows, Sheet
 from lookalike.indexer.export_formats import WRITERS, metadata_path, write_metadata
 from lookalike.indexer.export_ids import Wanted, wanted_rows
-from lookalike.indexer.lists_file import NEIGHBORS
-from lookalike.indexer.store import Index
+from lookalike.indexer.lists_file import ARRAYS, NEIGHBORS
+from lookalike.indexer.store import Index, repair_hint
 from lookalike.progress import progress
 from lookalike.provenance import WAYS_OUT, refuse_input
 from lookalike.samples import Samples
@@ -195,30 +195,37 @@ def _block(index: Index, file: BinaryIO, objects: NDArray[np.int64], asked: _Ask
 def _read(index: Index, file: BinaryIO, objects: NDArray[np.int64], k: int) -> tuple[NDArray[Any], NDArray[np.float32]]:
     """The first k of some lists (n, k): rows and similarities. Runs of lists are read, since a map's pages are held."""
     run = objects[-1] - objects[0] == len(objects) - 1 and bool((np.diff(objects) == 1).all())
-    if run:
-        rows, similarity = (_read_run(index, file, name, objects, k) for name in ("neighbor_row", "similarity"))
-    else:
-        rows, similarity = index.checked(objects, k)
+    rows, similarity = _read_run(index, file, objects, k) if run else index.checked(objects, k)
     if rows.size and (rows.max() >= index.n or rows.min() < -1):
         raise _altered(index)
     return rows, similarity
 
 
-def _read_run(index: Index, file: BinaryIO, name: str, objects: NDArray[np.int64], k: int) -> NDArray[Any]:
+def _read_run(
+    index: Index, file: BinaryIO, objects: NDArray[np.int64], k: int
+) -> tuple[NDArray[Any], NDArray[np.float32]]:
     """The first k of consecutive lists (n, k), so few whole lists at once that these are no more than a block."""
+    found = [np.empty((len(objects), k), index.manifest.arrays[name].dtype) for name in ARRAYS]
+    step = max(1, BLOCK_ROWS // index.k)
+    for start in range(0, len(objects), step):
+        part = objects[start : start + step]
+        lists = [_whole(index, file, name, part) for name in ARRAYS]
+        index.refuse_altered(part, *lists)
+        for out, whole in zip(found, lists, strict=True):
+            out[start : start + step] = whole[:, :k]
+    return found[0], found[1]
+
+
+def _whole(index: Index, file: BinaryIO, name: str, objects: NDArray[np.int64]) -> NDArray[Any]:
+    """Consecutive lists (n, K) as they are stored."""
     stored = index.manifest.arrays[name]
     dtype, width = np.dtype(stored.dtype), stored.shape[1]
-    found = np.empty((len(objects), k), dtype)
     file.seek(stored.offset + int(objects[0]) * width * dtype.itemsize)
-    step = max(1, BLOCK_ROWS // width)
-    for start in range(0, len(objects), step):
-        part = found[start : start + step]
-        read = np.fromfile(file, dtype, len(part) * width)
-        if len(read) < len(part) * width:
-            raise _altered(index)
-        part[:] = read.reshape(-1, width)[:, :k]
-    return found
+    read = np.fromfile(file, dtype, len(objects) * width)
+    if len(read) < len(objects) * width:
+        raise _altered(index)
+    return read.reshape(-1, width)
 
 
 def _altered(index: Index) -> CorruptError:
-    return CorruptError(f"{index.path / NEIGHBORS} was altered; `lookalike verify` says more.")
+    return CorruptError(f"{index.path / NEIGHBORS} was altered; {repair_hint(index.folder)}.")

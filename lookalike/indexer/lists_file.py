@@ -10,7 +10,7 @@ import os
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import h5py
 import numpy as np
@@ -40,9 +40,20 @@ class StoredArray(Config):
     sha256: str
 
 
-def checksum(row: int, neighbor_row: NDArray[np.integer], similarity: NDArray[np.float32]) -> int:
-    """CRC-32 of a list's stored bytes; it begins with the row, so that a list in another's place is noticed too."""
-    return zlib.crc32(similarity.data, zlib.crc32(neighbor_row.data, row & 0xFFFFFFFF))
+def checksums(rows: Rows, neighbor_row: NDArray[np.integer], similarity: NDArray[np.float32]) -> NDArray[np.uint32]:
+    """CRC-32 (q,) of the stored bytes of some lists (q, k), which are contiguous.
+
+    Each begins with the row of its list, so that a list in another's place is noticed too.
+    """
+    if not len(rows):
+        return np.empty(0, np.uint32)
+    first, second = neighbor_row.data.cast("B"), similarity.data.cast("B")
+    a, b = neighbor_row[0].nbytes, similarity[0].nbytes
+    begun = (
+        zlib.crc32(first[place * a : (place + 1) * a], row) for place, row in enumerate((rows & 0xFFFFFFFF).tolist())
+    )
+    whole = (zlib.crc32(second[place * b : (place + 1) * b], check) for place, check in enumerate(begun))
+    return np.fromiter(whole, np.uint32, len(rows))
 
 
 def row_type(n: int) -> np.dtype[np.signedinteger]:
@@ -95,9 +106,7 @@ class ListWriter:
         """Store the lists (q, k) of some rows (q,), −1 and NaN where one has ended, and their checksums."""
         neighbor_row = np.ascontiguousarray(neighbor_row, self._types["neighbor_row"])
         similarity = np.ascontiguousarray(similarity, self._types["similarity"])
-        check = np.array(
-            [checksum(int(row), *lists) for row, *lists in zip(rows, neighbor_row, similarity, strict=True)], "<u4"
-        )
+        check = checksums(rows, neighbor_row, similarity).astype("<u4", copy=False)
         for run in _runs(rows):
             self._put("neighbor_row", int(rows[run.start]), neighbor_row[run])
             self._put("similarity", int(rows[run.start]), similarity[run])
@@ -109,7 +118,7 @@ class ListWriter:
             written = os.pwrite(self._file, left, place)
             place, left = place + written, left[written:]
 
-    def read(self, name: str, start: int, stop: int) -> NDArray[np.generic]:
+    def read(self, name: str, start: int, stop: int) -> NDArray[Any]:
         """Rows start..stop of an array, read rather than mapped: what is mapped counts as this process's memory."""
         shape = (stop - start, *self._shapes()[name][1:])
         out = np.empty(shape, self._types[name])
@@ -152,12 +161,11 @@ class ListWriter:
 
     def _damaged(self, start: int, stop: int) -> NDArray[np.int64]:
         lists = (self.read("neighbor_row", start, stop), self.read("similarity", start, stop))
-        found = [checksum(row, *pair) for row, *pair in zip(range(start, stop), *lists, strict=True)]
-        return np.flatnonzero(self.read(CHECK, start, stop) != np.array(found, np.uint32))
+        return np.flatnonzero(self.read(CHECK, start, stop) != checksums(np.arange(start, stop), *lists))
 
     def lengths(self) -> NDArray[np.int64]:
         """How many neighbors each list holds (N,)."""
-        found = [(self.read("neighbor_row", start, stop) >= 0).sum(axis=1) for start, stop in self.runs()]  # type: ignore[operator]
+        found = [(self.read("neighbor_row", start, stop) >= 0).sum(axis=1) for start, stop in self.runs()]
         return np.concatenate(found).astype(np.int64)
 
     def sync(self) -> None:

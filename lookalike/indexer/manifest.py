@@ -62,6 +62,8 @@ def read_manifest(path: Path, digest: str | None) -> Manifest:
     if digest is not None and sha256_of(path) != digest:
         raise CorruptError(f"{path} was altered; {AGAIN}")
     values = read_json(path)
+    if not isinstance(values, dict):
+        raise CorruptError(f"{path} is not a manifest of ours; {AGAIN}")
     if values.get("schema_version") not in READS:
         raise InputError(
             f"{path} has schema {values.get('schema_version')}; this version reads {' and '.join(map(str, READS))}."

@@ -17,13 +17,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.errors import CorruptError, NotFoundError
+from lookalike.errors import CorruptError, LookalikeError, NotFoundError
 from lookalike.files import atomic_folder, lock, write_json
 from lookalike.hashing import combine
 from lookalike.indexer.belongs import Inputs
 from lookalike.indexer.calibration import take_over
 from lookalike.indexer.disk import check_room, full_disk
-from lookalike.indexer.lists_file import ARRAYS, CHECK, KIND, NEIGHBORS, SCHEMA, ListWriter, checksum, file_bytes
+from lookalike.indexer.lists_file import ARRAYS, CHECK, KIND, NEIGHBORS, SCHEMA, ListWriter, checksums, file_bytes
 from lookalike.indexer.manifest import MANIFEST, Manifest, StoredFile, read_manifest, sha256_of
 from lookalike.indexer.store import Index, number, publish, read_current, version_folder, versions
 from lookalike.indexer.windows import Window, everyone, ranges
@@ -105,7 +105,7 @@ def _current(folder: Path) -> tuple[list[str], list[str]]:
     for version in reversed(versions(folder)):
         try:
             whole = Index(folder, version).intact()
-        except CorruptError:
+        except LookalikeError:  # a layout that is not read may be an altered one
             whole = False
         if whole:
             publish(folder, version)
@@ -157,8 +157,7 @@ def _again(
                 for start, lists, check in _read(before / NEIGHBORS, manifest):
                     rows = np.arange(start, start + len(check))
                     writer.write(rows, *lists)
-                    sums = [checksum(int(row), *each) for row, *each in zip(rows, *lists, strict=True)]
-                    damaged += rows[np.array(sums, np.uint32) != check].tolist()
+                    damaged += rows[checksums(rows, *lists) != check].tolist()
                     advance(len(rows))
             if len(damaged) > max(1, MOST * manifest.n):
                 raise CorruptError(
@@ -201,7 +200,7 @@ def _read(path: Path, manifest: Manifest) -> Iterator[tuple[int, Lists, NDArray[
             if CHECK in manifest.arrays:
                 check = _run(file, manifest, CHECK, start, stop)
             else:
-                check = np.array([checksum(start + n, rows[n], similarity[n]) for n in range(stop - start)], "<u4")
+                check = checksums(np.arange(start, stop), rows, similarity)
             yield start, (rows, similarity), check
 
 

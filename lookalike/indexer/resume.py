@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +103,7 @@ class Saver:
     def __init__(self, folder: Path, writer: ListWriter, builder: Builder, seconds: float) -> None:
         self._folder, self._writer, self._builder, self._seconds = folder, writer, builder, seconds
         self.version = folder / VERSION
-        self._last, self._cost, self._number = time.monotonic(), 0.0, 0
+        self._last, self._cost = time.monotonic(), 0.0
         self._work = hashlib.sha256((folder / WORK).read_bytes()).hexdigest()
 
     def due(self) -> bool:
@@ -116,9 +116,8 @@ class Saver:
         write_point("index.flushed")
         held = None
         if builder.standing is not None:
-            self._number += 1
             # A name of its own: the one before is what counts until progress.json names this one.
-            name = f"{OPEN}{os.getpid()}-{self._number}.bin"
+            name = next(name for name in map(f"{OPEN}{{}}.bin".format, count(1)) if not (self._folder / name).exists())
             at, digest = builder.standing, write_standing(self._folder / name, builder.standing)
             held = SavedOpen(
                 file=name, sha256=digest, start=at.start, stop=at.stop, done=at.done, asked=at.asked, opened=at.opened

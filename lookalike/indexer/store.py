@@ -28,13 +28,14 @@ from numpy.typing import NDArray
 from lookalike.errors import CorruptError, NotFoundError
 from lookalike.files import PARTIAL, atomic_path, read_json
 from lookalike.indexer.belongs import Inputs
-from lookalike.indexer.lists_file import CHECK, NEIGHBORS, checksum
+from lookalike.indexer.lists_file import CHECK, NEIGHBORS, checksums
 from lookalike.indexer.manifest import MANIFEST, read_manifest, sha256_of
 from lookalike.indexer.unfinished import saved_progress
 from lookalike.indexer.windows import Window
 
 CURRENT_SCHEMA = 1
 CURRENT = "CURRENT"
+BLOCK = 2**20  # neighbors looked at together
 VERSION = re.compile(r"v\d{6,}")
 
 
@@ -148,18 +149,33 @@ class Index(Inputs):
 
     def stored(self, row: int) -> tuple[NDArray[Any], NDArray[np.float32]]:
         """The list of a row as stored, (k,) rows and similarities; CorruptError where any of its bytes was altered."""
-        neighbor_row, similarity = self.neighbor_row[row], self.similarity[row]
-        if self.check is not None and checksum(row, neighbor_row, similarity) != self.check[row]:
-            raise CorruptError(
-                f"The list of row {row} in {self.path / NEIGHBORS} was altered; {repair_hint(self.folder)}.",
-            )
-        return neighbor_row, similarity
+        neighbor_row, similarity = self.checked(np.array([row]))
+        return neighbor_row[0], similarity[0]
 
     def checked(self, rows: NDArray[np.int64], k: int | None = None) -> tuple[NDArray[Any], NDArray[np.float32]]:
         """The first k neighbors, or all, of some rows (q,) as stored, (q, k) each; CorruptError likewise."""
-        for row in rows.tolist():
-            self.stored(row)
-        return self.neighbor_row[rows, :k], self.similarity[rows, :k]
+        shape = len(rows), self.k if k is None else min(k, self.k)
+        found = np.empty(shape, self.neighbor_row.dtype), np.empty(shape, np.float32)
+        step = max(1, BLOCK // self.k)
+        for start in range(0, len(rows), step):
+            part = rows[start : start + step]
+            lists = self.neighbor_row[part], self.similarity[part]  # whole, since their checksums are of that
+            self.refuse_altered(part, *lists)
+            for out, whole in zip(found, lists, strict=True):
+                out[start : start + step] = whole[:, : shape[1]]
+        return found
+
+    def refuse_altered(
+        self, rows: NDArray[np.int64], neighbor_row: NDArray[Any], similarity: NDArray[np.float32]
+    ) -> None:
+        """CorruptError where a list (q, k) read for one of some rows (q,) is not the one its checksum is of."""
+        if self.check is None:  # the layout before had none
+            return
+        wrong = np.flatnonzero(checksums(rows, neighbor_row, similarity) != self.check[rows])
+        if len(wrong):
+            raise CorruptError(
+                f"The list of row {rows[wrong[0]]} in {self.path / NEIGHBORS} was altered; {repair_hint(self.folder)}."
+            )
 
     def _check_files(self) -> None:
         hint = repair_hint(self.folder)
