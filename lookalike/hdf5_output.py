@@ -15,7 +15,7 @@ from typing import Any
 import h5py
 
 
-class Hdf5Output(h5py.File):
+class Hdf5Output(h5py.File):  # type: ignore[misc]
     """A new HDF5 file, open for writing; OSError where the disk did not take it, from `check` and `close`."""
 
     def __init__(self, path: Path) -> None:

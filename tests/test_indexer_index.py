@@ -129,7 +129,7 @@ def test_7_no_chunk_is_dropped_whatever_its_name(vector_set: Write, tmp_path: Pa
         ("galaxy", {}, "the usual one of such objects is mag_r:0.5 or mag:0.5, but no object has a value for it "),
         ("galaxy", {"mag": np.full(60, np.nan)}, "mag_r:0.5 or mag:0.5, but no object has a value for it (--window no"),
         ("jet", {"pt": np.zeros(60)}, "log(pt):0.1 or m_jj:100, but no object has a value for it"),
-        ("image", {}, None),
+        ("image", {}, "are any others"),
     ],
 )
 def test_a_usual_window_that_cannot_be_is_said_once(
@@ -430,10 +430,10 @@ def test_8_many_killed_builds(vector_set: Write, tmp_path: Path) -> None:
 def test_a_first_build_that_is_killed_leaves_nothing_to_serve(vector_set: Write, tmp_path: Path) -> None:
     builds = KilledBuilds(vector_set, tmp_path)
     shutil.rmtree(builds.out)
-    for point in ("index.block:2", "index.version"):
+    for point, said in (("index.block:2", "has no finished version"), ("index.version", "lookalike repair")):
         child = builds.start(LOOKALIKE_KILL_AT=point)
         child.communicate(timeout=60)
-        with pytest.raises(NotFoundError, match="no finished version"):
+        with pytest.raises(NotFoundError, match=said):
             Index(builds.out)
     assert builds.build(builds.out, 12) == builds.wanted
     assert [path.name for path in (builds.out / "versions").iterdir()] == ["v000001"]

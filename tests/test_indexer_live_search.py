@@ -513,7 +513,12 @@ def test_the_command_takes_examples_windows_filters_and_recipes(
     assert "within mag ± 0.3 of mag = any of 2 values and within log(size) ± 0.4 of size = 3.0" in header
     assert header.endswith("such that kind = 'a', from a live search")
     alone = command("search", folder, "--id", "o5", "-k", "4", "--save-recipe", path, "--json")
-    by_recipe = command("search", folder, "--recipe", path, "--json")
+    assert alone.returncode == 2  # it holds another one
+    assert "another recipe" in alone.stderr
+    assert json.loads(path.read_text()) == written
+    for _ in range(2):
+        alone = command("search", folder, "--id", "o5", "-k", "4", "--save-recipe", tmp_path / "alone.json", "--json")
+    by_recipe = command("search", folder, "--recipe", tmp_path / "alone.json", "--json")
     assert json.loads(by_recipe.stdout)["results"] == json.loads(alone.stdout)["results"]
     everyone = json.loads(command("search", folder, "--id", "o5", "--within", "none", "--json", "-k", N).stdout)
     assert len(everyone["results"]) == N - 1

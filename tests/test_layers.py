@@ -18,6 +18,7 @@ LAYERS = [
         "errors",
         "files",
         "hashing",
+        "hdf5_output",
         "config",
         "coordinates",
         "wording",

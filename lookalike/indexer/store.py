@@ -69,7 +69,8 @@ def read_current(folder: Path) -> tuple[str, str]:
     path = folder / CURRENT
     if not path.is_file():
         if versions(folder):
-            raise NotFoundError(f"{folder} does not say which of its versions is served; {repair_hint(folder)}.")
+            hint = repair_hint(folder)
+            raise NotFoundError(f"{folder} has finished versions, but does not say which is served; {hint}.")
         what = "has no finished version" if (folder / "versions").is_dir() else "is not an index folder"
         if not folder.exists():
             what = "does not exist"
