@@ -140,6 +140,14 @@ class Joined:
     def __len__(self) -> int:
         return int(self._starts[-1])
 
+    def release(self) -> None:
+        """Let go of all parts; each is asked for again when it is needed."""
+        self._part.cache_clear()
+
+    def read_by(self, reader: Callable[[NDArray[Any]], Any]) -> Joined:
+        """The same array, of whose parts rows and runs are given by what `reader` makes of each."""
+        return Joined(np.diff(self._starts).tolist(), lambda part: reader(self._part(part)))
+
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         whole = np.array(self._run(0, len(self)))
         return whole if dtype is None else whole.astype(dtype, copy=False)

@@ -40,7 +40,7 @@ def natural_key(path: Path | str) -> tuple[tuple[int, int, str], ...]:
 
 def reading_order(path: Path) -> tuple[object, object]:
     """Sort key of the files of one data set: by name, then by the folder they lie in."""
-    return natural_key(path.name), natural_key(path)
+    return natural_key(path.name), natural_key(path.resolve())  # however their folders are spelled
 
 
 def existing_files(paths: list[Path]) -> list[Path]:

@@ -23,6 +23,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lookalike.errors import CorruptError, InputError, NotFoundError
+from lookalike.files import lock
 from lookalike.hashing import combine, content_hash
 from lookalike.indexer import audit_report, audit_rows
 from lookalike.indexer.audit import verify
@@ -61,6 +62,15 @@ def test_a_sound_index_passes_and_the_report_is_kept(index: Path) -> None:
     assert (kept["largest_difference"], kept["version"], kept["n"], kept["k"]) == (0.0, "v000001", 150, 20)
     assert kept["chosen"]["random"] == 100
     assert kept["chosen"]["without_value"] == 1
+
+
+def test_of_two_audits_at_once_one_is_kept(index: Path) -> None:
+    (index / "extras/v000001").mkdir(parents=True, exist_ok=True)
+    with lock(index / "extras/v000001/audit.json"):
+        report = verify(index, quiet=True)
+        assert report.recall == 1.0
+        assert "Another audit of this version" in report.notes[-1]
+        assert not (index / "extras/v000001/audit.json").exists()
 
 
 def test_at_least_a_hundred_rows_are_recomputed(index: Path) -> None:

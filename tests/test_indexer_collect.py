@@ -64,6 +64,9 @@ def test_the_served_version_is_kept_however_old(index: Path) -> None:
     publish(index, "v000003")
     shutil.rmtree(index / "versions/v000005")  # versions above the served one were never published, as far as is known
     done = collect(index, keep=2)
+    assert (done.kept, done.unfinished) == (("v000002", "v000003"), ("versions/v000004", "extras/v000004"))
+    assert versions(index) == [2, 3, 4]  # the next build of its plan only has to publish it
+    done = collect(index, keep=2, unfinished_days=0)
     assert done.kept == ("v000002", "v000003")
     assert versions(index) == [2, 3]
     assert Index(index).intact()

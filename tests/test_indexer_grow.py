@@ -497,6 +497,9 @@ def test_an_index_of_an_embeddings_folder_grows_and_shrinks(tmp_path: Path, chan
 
 def test_ids_come_from_a_list_or_a_file(tmp_path: Path) -> None:
     assert retracted_ids("a, b,,c") == ["a", "b", "c"]
+    for missing in ("nofile.txt", "some/ids"):
+        with pytest.raises(NotFoundError, match="No such file of ids"):
+            retracted_ids(missing)
     (tmp_path / "ids.txt").write_text("a\n\nb\n")
     assert retracted_ids(str(tmp_path / "ids.txt")) == ["a", "b"]
     (tmp_path / "odd").write_bytes(b"\xff\xfe")

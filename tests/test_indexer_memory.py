@@ -5,18 +5,21 @@ pytest tests/test_indexer_memory.py          (-m long for a build beyond its mem
 
 from __future__ import annotations
 
+import itertools
 import json
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lookalike.embeddings_folder import Joined
 from lookalike.errors import CorruptError, InputError
 from lookalike.indexer.memory import working_bytes
 from lookalike.indexer.ordered import FileRows, Sorted
@@ -119,6 +122,33 @@ def test_rows_read_from_the_file_are_those_that_are_mapped(tmp_path: Path, dtype
     assert read.run(10, 50).tobytes() == held.run(10, 50).tobytes()
     assert read.at(some).tobytes() == held.at(some).tobytes()
     assert read.canonical(some, 3).tobytes() == held.canonical(some, 3).tobytes()
+
+
+def test_files_that_make_one_array_are_neither_mapped_nor_held(tmp_path: Path) -> None:
+    """As the shards of an embeddings folder, whose maps would count as memory."""
+    rng = np.random.default_rng(1)
+    values = rng.normal(size=(90, 7)).astype("f4")
+    bounds = [0, 40, 40, 41, 90]
+    parts = list(itertools.pairwise(bounds))
+    for number, (start, stop) in enumerate(parts):
+        values[start:stop].tofile(tmp_path / str(number))
+    joined: Any = Joined(
+        [stop - start for start, stop in parts],
+        lambda part: (
+            np.memmap(tmp_path / str(part), "f4", "r", 0, (parts[part][1] - parts[part][0], 7))
+            if parts[part][1] > parts[part][0]
+            else values[:0]
+        ),
+    )
+    order = rng.permutation(90)
+    read, held = Sorted(joined, order, 0), Sorted(values, order, 2**20)
+    assert read.run(0, 90).tobytes() == held.run(0, 90).tobytes()
+    assert read.at(np.array([3, 80])).tobytes() == held.at(np.array([3, 80])).tobytes()
+    assert read.canonical(np.arange(90), 3).tobytes() == held.canonical(np.arange(90), 3).tobytes()
+    in_order = Sorted(joined, np.arange(90), 0)
+    assert in_order.run(35, 60).tobytes() == values[35:60].tobytes()
+    maps = Path("/proc/self/smaps").read_text().split(str(tmp_path))[1:]
+    assert sum(int(one.split("Rss:")[1].split()[0]) for one in maps) <= 4 * len(maps)  # KiB: the page that was compared
 
 
 def test_a_file_that_was_replaced_is_not_read(tmp_path: Path) -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from lookalike.config import Config
-from lookalike.errors import CorruptError, LookalikeError, NotFoundError
-from lookalike.files import read_json, write_json
+from lookalike.errors import CorruptError, LockedError, LookalikeError, NotFoundError
+from lookalike.files import lock, read_json, write_json
 from lookalike.indexer.store import extras_folder, read_current
 
 UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS)
@@ -53,7 +53,11 @@ def keep(report: AuditReport, folder: Path) -> AuditReport:
     try:
         extras = extras_folder(folder, report.version)
         extras.mkdir(parents=True, exist_ok=True)
-        write_json(extras / "audit.json", report.to_json())
+        with lock(extras / "audit.json"):
+            write_json(extras / "audit.json", report.to_json())
+    except LockedError:
+        note = "Another audit of this version was writing its report at the same time: this one was not kept."
+        return report.model_copy(update={"notes": (*report.notes, note)})
     except OSError as error:
         if error.errno not in UNWRITABLE:
             raise

@@ -11,7 +11,7 @@ from typing import Any
 from lookalike.errors import InputError
 from lookalike.files import PARTIAL, lock
 from lookalike.indexer.inputs import unneeded_inputs
-from lookalike.indexer.store import VERSION, extras_folder, number, read_current, version_folder, versions
+from lookalike.indexer.store import VERSION, extras_folder, number, read_current, unpublished, version_folder, versions
 from lookalike.indexer.unfinished import last_saved, unfinished
 
 KEEP = 2
@@ -40,7 +40,8 @@ def collect(folder: Path, *, keep: int = KEEP, unfinished_days: float = DAYS, dr
     """Remove all but the served version and the `keep` newest up to it, and what killed builds left.
 
     What was added to a version (extras) or is kept for it (inputs) goes with the last one that needs it.
-    unfinished_days : a stopped build that can be gone on with is kept for so long after it was last saved. Needs the
+    unfinished_days : a stopped build that can be gone on with, and one that was stopped just before its version was
+    served, is kept for so long after it was last saved. Needs the
     builder's lock (LockedError), so that none goes on meanwhile. A process that has a version open keeps it until it
     closes it. Errors: InputError for keep < 1; NotFoundError, CorruptError where the served version is not known.
     """
@@ -55,8 +56,13 @@ def collect(folder: Path, *, keep: int = KEEP, unfinished_days: float = DAYS, dr
         published = [name for name in versions(folder) if number(name) <= number(current)]
         kept = sorted({current, *published[-keep:]}, key=number)
         going = [path for path in unfinished(folder) if time.time() - last_saved(path) < unfinished_days * 86400]
+        if (newest := unpublished(folder)) is not None:  # finished, but killed just before it was served
+            done = version_folder(folder, newest)
+            if time.time() - done.stat().st_mtime < unfinished_days * 86400:
+                going += [done, extras_folder(folder, newest)]
         spared = {path for name in kept for path in (version_folder(folder, name), extras_folder(folder, name))}
         spared |= set(going)
+        going = [path for path in going if path.is_dir()]
         inside = [path for part in ("versions", "extras") for path in sorted((folder / part).glob("*"))]
         old = [path for path in inside if path not in spared and _ours(path)]
         old += unneeded_inputs(folder, kept)

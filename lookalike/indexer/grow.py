@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.embeddings import Embeddings
-from lookalike.errors import CorruptError, InputError
+from lookalike.errors import CorruptError, InputError, NotFoundError
 from lookalike.files import atomic_folder, check_parent, lock, write_point
 from lookalike.indexer.belongs import relative
 from lookalike.indexer.calibration import calibrate
@@ -141,6 +141,8 @@ def retract(out: Path, ids: Sequence[str], settings: GrowSettings = USUAL) -> Gr
 def retracted_ids(text: str) -> list[str]:
     """The ids of `--retract`: a file with one a line, or a list with commas between them."""
     path = Path(text)
+    if len(text) < 4096 and not path.exists() and ("/" in text or path.suffix in (".txt", ".csv", ".ids")):
+        raise NotFoundError(f"No such file of ids: {path}")
     if len(text) < 4096 and path.is_file():
         try:
             lines = path.read_text(encoding="utf-8").splitlines()

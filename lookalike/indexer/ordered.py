@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lookalike.embeddings_folder import Joined
 from lookalike.errors import CorruptError, InputError
 from lookalike.indexer.similarity import BLOCK_BYTES, Similarities, similarities
 from lookalike.indexer.windows import Places
@@ -40,13 +41,16 @@ class FileRows:
         self._file = os.open(self._name, os.O_RDONLY)
         weakref.finalize(self, os.close, self._file)
         self._offset, self._dtype, self._tail = mapped.offset, mapped.dtype, mapped.shape[1:]
+        self.shape, self.ndim, self.dtype, self.itemsize = mapped.shape, mapped.ndim, mapped.dtype, mapped.itemsize
         self._width = mapped.itemsize * int(np.prod(self._tail))
         some = np.linspace(0, len(mapped) - 1, 3).astype(np.int64) if len(mapped) else np.empty(0, np.int64)
         if self[some].tobytes() != mapped[some].tobytes():
             raise CorruptError(f"{mapped.filename} was replaced while it was read; start again.")
 
-    def __getitem__(self, rows: Places) -> Vectors:
+    def __getitem__(self, rows: Places | slice) -> Vectors:
         """Vectors (s, D) as stored; rows that follow each other are read at once."""
+        if isinstance(rows, slice):
+            rows = np.arange(*rows.indices(self.shape[0]))
         out = np.empty((len(rows), *self._tail), self._dtype)
         ends = np.flatnonzero(np.diff(rows) != 1) + 1
         for start, stop in zip([0, *ends], [*ends, len(rows)], strict=True):
@@ -60,8 +64,18 @@ class FileRows:
         return out
 
 
+def rows_of(vectors: Vectors) -> Any:
+    """What gives the rows of mapped vectors, in one file or in several, without mapping them; others themselves."""
+    if isinstance(vectors, np.memmap):
+        return FileRows(vectors)
+    return vectors.read_by(rows_of) if isinstance(vectors, Joined) else vectors
+
+
 def release(vectors: Vectors) -> None:
-    """Give a mapped file's pages back; they stay in the system's cache."""
+    """Give mapped files' pages back; they stay in the system's cache."""
+    if isinstance(vectors, Joined):
+        vectors.release()
+        return
     held = getattr(vectors, "_mmap", None)
     if held is not None and hasattr(mmap, "MADV_DONTNEED"):
         held.madvise(mmap.MADV_DONTNEED)
@@ -91,9 +105,9 @@ class Sorted:
         self._held: Vectors | None = None
         if len(order) * vectors.shape[1] * vectors.itemsize <= memory_bytes:
             self._held = vectors[order]
-        elif not isinstance(vectors, np.memmap) and bool((np.diff(order) == 1).all()) and len(order) == len(vectors):
+        elif not isinstance(vectors, np.memmap | Joined) and np.array_equal(order, np.arange(len(vectors))):
             self._held = vectors  # in memory already, and in order
-        self._file: Any = FileRows(vectors) if isinstance(vectors, np.memmap) else vectors
+        self._file: Any = rows_of(vectors)
         release(vectors)
 
     def run(self, start: int, stop: int) -> Vectors:

@@ -161,8 +161,8 @@ def _again(
                     advance(len(rows))
             if len(damaged) > max(1, MOST * manifest.n):
                 raise CorruptError(
-                    f"{counted(len(damaged), 'list')} of {manifest.n:,} in {before / NEIGHBORS} were altered: build "
-                    "the index again with `lookalike index`, which is faster then."
+                    f"{counted(len(damaged), 'list')} of {manifest.n:,} in {before / NEIGHBORS} were lost or altered: "
+                    "build the index again with `lookalike index`, which is faster then."
                 )
             if damaged:
                 _compute(folder, manifest, np.array(damaged), writer, samples, embeddings, memory_bytes)

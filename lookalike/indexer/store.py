@@ -72,8 +72,6 @@ def read_current(folder: Path) -> tuple[str, str]:
             hint = repair_hint(folder)
             raise NotFoundError(f"{folder} has finished versions, but does not say which is served; {hint}.")
         what = "has no finished version" if (folder / "versions").is_dir() else "is not an index folder"
-        if not folder.exists():
-            what = "does not exist"
         raise NotFoundError(f"{folder} {what}; make one with `lookalike index`.")
     value = read_json(path)
     try:
