@@ -64,14 +64,14 @@ class FileRows:
         return out
 
 
-def rows_of(vectors: Vectors) -> Any:
+def rows_of(vectors: Any) -> Any:
     """What gives the rows of mapped vectors, in one file or in several, without mapping them; others themselves."""
     if isinstance(vectors, np.memmap):
         return FileRows(vectors)
     return vectors.read_by(rows_of) if isinstance(vectors, Joined) else vectors
 
 
-def release(vectors: Vectors) -> None:
+def release(vectors: Any) -> None:
     """Give mapped files' pages back; they stay in the system's cache."""
     if isinstance(vectors, Joined):
         vectors.release()
