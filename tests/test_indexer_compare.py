@@ -169,6 +169,18 @@ def test_the_command_and_what_it_refuses(two: tuple[Path, Path], command: Callab
         compare(two[0], tmp_path / "x-index", quiet=True)
 
 
-def test_no_cell_is_run_by_a_spreadsheet() -> None:
-    block = module._Block(["-x"], np.array([[1.0]]), np.array([1.0]), [["+a", "b"]], [["-1"]], 0, 0)
-    assert list(module._rows(block)) == [["'-x", "1.000000", "1.000000", 2, 1, "'+a b", "-1"]]
+def test_no_cell_is_run_by_a_spreadsheet(tmp_path: Path) -> None:
+    """Ids may begin with a sign; numbers are left as they are."""
+    ids = ["+a", "-x", "-1", "b"]
+    samples = tmp_path / "samples.h5"
+    with write_samples(samples, About(domain="image", bands=("v",)), {}) as writer:
+        writer.append(ids, np.full((4, 1, 4, 4), 7, np.uint8), {})
+    for name, vectors in (("one", np.eye(4) + 0.1), ("two", np.eye(4)[::-1] + np.triu(np.ones((4, 4))))):
+        path = tmp_path / f"{name}.h5"
+        write_embeddings(path, Samples(samples).ids, iter([vectors]), dimensions=4)
+        build_index(path, [samples], tmp_path / name, k=1, window=None, quiet=True)
+    compare(tmp_path / "one", tmp_path / "two", out=tmp_path / "t.csv", quiet=True)
+    with (tmp_path / "t.csv").open(newline="") as file:
+        cells = [cell for line in list(csv.reader(file))[1:] for cell in line]
+    assert {"'+a", "'-x", "-1", "b"} <= set(cells)
+    assert not [cell for cell in cells if cell.startswith(("+", "=", "@")) or cell == "-x"]

@@ -126,8 +126,8 @@ def test_a_query_without_window_value_has_no_neighbors_and_says_why(searcher: Se
     answer = searcher.neighbors("o4", 5)
     assert answer.results == ()
     assert answer.notes == (
-        "o4 has no mag, so it is in no window: `--at mag=VALUE` on the command line places it in one, and an index "
-        "built without --window finds its likes among all.",
+        "o4 has no mag, so it is in no window: `--at mag=VALUE` on the command line places it in one, and `--within "
+        "none` finds its likes among all.",
     )
     assert answer.window == {"column": "mag", "log": False, "center": None, "half_width": WIDTH}
     found = searcher.by_vector(searcher.embeddings().vectors[4], 1)

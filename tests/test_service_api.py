@@ -162,7 +162,7 @@ def test_beyond_the_end_of_a_window_nothing_is_ranked(toy_index: Path, monkeypat
     own = Searcher(toy_index)
     before = own.neighbors("blob-012", 5, offset=150, max_overlap=0.1)
     assert own.neighbors("blob-012", 200).results[-1].rank < 150
-    monkeypatch.setattr(own, "_rank", None)
+    monkeypatch.setattr(own._finder, "_rank", None)
     after = own.neighbors("blob-012", 5, offset=150, max_overlap=0.1)
     assert (after.results, after.source, after.notes) == ((), "live", before.notes)
 
