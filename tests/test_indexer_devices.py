@@ -120,7 +120,7 @@ def test_scores_of_float16_keep_to_their_bound_and_need_it() -> None:
     """The bound covers rounding both vectors; without its share for that, it would not."""
     for seed, d in enumerate((1, 3, 64, 700)):
         vectors = unit(np.random.default_rng(seed).normal(size=(300, d)) ** 3)
-        part = CpuDevice(2**20, short=True).part(300, d)
+        part = CpuDevice(2**20).part(300, d, True)
         part.load(0, vectors)
         off = 0.0
         for query in range(20):
@@ -128,10 +128,10 @@ def test_scores_of_float16_keep_to_their_bound_and_need_it() -> None:
             off = max(
                 off, float(np.abs(score - similarities(vectors, np.arange(300), vectors[query]).astype(float)).max())
             )
-        bound = score_error(CpuDevice(0, short=True), d, longest(vectors), exact=False)
+        bound = score_error(CpuDevice(0, short=True), d, longest(vectors), stored_half=False)
         assert off <= bound < 2e-3
         if d > 1:
-            assert off > score_error(CpuDevice(0, short=True), d, longest(vectors), exact=True)
+            assert off > score_error(CpuDevice(0, short=True), d, longest(vectors), stored_half=True)
 
 
 class Wrong(CpuPart):
@@ -143,7 +143,7 @@ class Wrong(CpuPart):
 
 
 def test_a_device_that_errs_more_than_is_proven_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(CpuDevice, "part", lambda self, rows, d: Wrong(rows, d, short=False))
+    monkeypatch.setattr(CpuDevice, "part", lambda self, rows, d, half: Wrong(rows, d, half))
     vectors = unit(np.random.default_rng(0).normal(size=(50, 8)))
     with pytest.raises(LookalikeError, match="proven error"):
         list(exact_neighbors(vectors, everyone(50), 3, devices=[CpuDevice(2**20)]))
@@ -162,7 +162,7 @@ class Failing(CpuPart):
 
 
 def test_where_a_device_fails_the_cpu_goes_on_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(CpuDevice, "part", lambda self, rows, d: Failing(rows, d, short=False))
+    monkeypatch.setattr(CpuDevice, "part", lambda self, rows, d, half: Failing(rows, d, half))
     monkeypatch.setattr(Failing, "left", 3)
     monkeypatch.setattr(blocks, "MOST_QUERIES", 64)
     vectors = unit(np.random.default_rng(0).normal(size=(500, 8)))
@@ -179,7 +179,7 @@ def test_where_a_device_fails_the_cpu_goes_on_and_says_so(monkeypatch: pytest.Mo
 
 
 def test_a_failure_without_another_way_is_an_error_of_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(CpuDevice, "part", lambda self, rows, d: Failing(rows, d, short=False))
+    monkeypatch.setattr(CpuDevice, "part", lambda self, rows, d, half: Failing(rows, d, half))
     monkeypatch.setattr(Failing, "left", 0)
     vectors = unit(np.random.default_rng(0).normal(size=(50, 8)))
     near, within = Sorted(vectors, np.arange(50), 2**20), everyone(50)
@@ -191,7 +191,7 @@ def test_a_failure_without_another_way_is_an_error_of_one_line(monkeypatch: pyte
 # the GPU's own code
 
 
-def replaced(monkeypatch: pytest.MonkeyPatch, number: int, free: int = 2**30) -> list[Any]:
+def replaced(monkeypatch: pytest.MonkeyPatch, number: int, free: int = 2**30, *, short: bool = False) -> list[Any]:
     """GPUs whose memory is the CPU's and whose search is faiss's on the CPU; returns the sizes of the searches."""
     import faiss
     import faiss.contrib.torch_utils
@@ -208,7 +208,7 @@ def replaced(monkeypatch: pytest.MonkeyPatch, number: int, free: int = 2**30) ->
 
     class OnCpu(GpuDevice):
         def __init__(self, number: int) -> None:
-            super().__init__(number)
+            super().__init__(number, short=short)
             self.where = torch.device("cpu")
 
     monkeypatch.setattr(faiss, "knn_gpu", knn_gpu, raising=False)
@@ -224,20 +224,24 @@ def replaced(monkeypatch: pytest.MonkeyPatch, number: int, free: int = 2**30) ->
 
 
 @pytest.mark.parametrize("windowed", [False, True])
+@pytest.mark.parametrize(("dtype", "short"), [("float32", False), ("float32", True), ("float16", False)])
 @pytest.mark.parametrize("number", [1, 3])
-def test_the_gpus_code_finds_the_same_lists(number: int, windowed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = replaced(monkeypatch, number)
+def test_the_gpus_code_finds_the_same_lists(
+    number: int, dtype: str, short: bool, windowed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = replaced(monkeypatch, number, short=short)
     monkeypatch.setattr(blocks, "MOST_QUERIES", 100)
     monkeypatch.setattr(devices, "GPU_SHARE", 20_000 / 2**30)  # windows slide
     monkeypatch.setattr(devices, "LEAST_ROOM", 0)
     monkeypatch.setattr(devices, "MOVED", 999)
-    vectors = unit(np.random.default_rng(0).normal(size=(1200, 24)))
+    vectors = unit(np.random.default_rng(0).normal(size=(1200, 24)), dtype)
     x = magnitudes(1200) if windowed else None
     some, how = find_devices()
     assert how == "with faiss on " + ", ".join(f"Some GPU (GPU {n})" for n in range(number))
     assert same(lists(vectors, 25, x, devices=some), lists(vectors, 25, x))
     assert {device for device, _, _ in asked} == set(range(number))
-    assert {str(dtype) for _, dtype, _ in asked} == {"torch.float16"}
+    held = "float16" if short else dtype
+    assert {str(dtype) for _, dtype, _ in asked} == {f"torch.{held}"}
 
 
 def test_why_there_is_no_gpu_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -286,11 +290,12 @@ def test_gpus_find_more_neighbors_than_they_select(k: int) -> None:
 def test_gpus_keep_to_their_bound() -> None:
     for device in gpus_or_skip():
         for d in (3, 64, 512, 2048):
-            vectors = unit(np.random.default_rng(d).normal(size=(2000, d)))
-            part = device.part(2000, d)
-            part.load(0, vectors)
-            score, column = part.search(vectors[:50], 0, 2000, 2000)
-            bound = score_error(device, d, longest(vectors), exact=False)
-            for query in range(50):
-                truth = similarities(vectors, column[query], vectors[query]).astype(float)
-                assert np.abs(score[query] - truth).max() <= bound
+            for half in (False, True):
+                vectors = unit(np.random.default_rng(d).normal(size=(2000, d)), "float16" if half else "float32")
+                part = device.part(2000, d, half)
+                part.load(0, vectors.astype(np.float32))
+                score, column = part.search(vectors[:50].astype(np.float32), 0, 2000, 2000)
+                bound = score_error(device, d, longest(vectors), stored_half=half)
+                for query in range(50):
+                    truth = similarities(vectors, column[query], vectors[query]).astype(float)
+                    assert np.abs(score[query] - truth).max() <= bound

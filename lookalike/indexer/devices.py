@@ -51,31 +51,34 @@ class Part(Protocol):
 class Device(Protocol):
     """What holds parts; name : for people. most : neighbors it selects at once.
 
-    short : vectors are rounded to float16. unit : how far, relatively, it may be off for each number it adds.
+    short : vectors are rounded to float16 if they are not stored so.
+    unit, half_unit : how far, relatively, it may be off for each number it adds, products of float32 and of float16.
     """
 
     name: str
     most: int
     short: bool
     unit: float
+    half_unit: float
 
     def room(self) -> int:
         """Bytes of vectors it can hold now."""
 
-    def part(self, rows: int, dimensions: int) -> Part:
-        """Room for so many vectors."""
+    def part(self, rows: int, dimensions: int, half: bool) -> Part:
+        """Room for so many vectors, as float16 or float32."""
 
 
-def score_error(device: Device, dimensions: int, length: float, *, exact: bool) -> float:
-    """How far its scores can lie from the canonical similarity; exact : the vectors were stored as float16.
+def score_error(device: Device, dimensions: int, length: float, *, stored_half: bool) -> float:
+    """How far its scores can lie from the canonical similarity; stored_half : of vectors stored as float16.
 
     Each of two vectors of at most this length is off by HALF of each number or by HALF_STEP when it is rounded.
     """
-    if not device.short or exact:
-        return device.unit / U32 * float32_error(dimensions, length, length)
+    if stored_half or not device.short:
+        unit = device.half_unit if stored_half else device.unit
+        return unit / U32 * float32_error(dimensions, length, length)
     off = HALF * length + HALF_STEP * math.sqrt(dimensions)  # length of the rounding's error
     rounded = length + off
-    return device.unit / U32 * float32_error(dimensions, rounded, rounded) + (2 * length + off) * off * (1 + 1e-9)
+    return device.half_unit / U32 * float32_error(dimensions, rounded, rounded) + (2 * length + off) * off * (1 + 1e-9)
 
 
 @dataclass
@@ -87,19 +90,20 @@ class CpuDevice:
     most: int = 2**31
     name: str = "CPU"
     unit: float = U32
+    half_unit: float = U32
 
     def room(self) -> int:
         return self.bytes
 
-    def part(self, rows: int, dimensions: int) -> CpuPart:
-        return CpuPart(rows, dimensions, self.short)
+    def part(self, rows: int, dimensions: int, half: bool) -> CpuPart:
+        return CpuPart(rows, dimensions, half)
 
 
 class CpuPart:
-    """Vectors in memory, rounded to float16 where that is asked for."""
+    """Vectors in memory, as float32, whose numbers are those of float16 where these are asked for."""
 
-    def __init__(self, rows: int, dimensions: int, short: bool) -> None:
-        self.rows, self._short = rows, short
+    def __init__(self, rows: int, dimensions: int, half: bool) -> None:
+        self.rows, self._half = rows, half
         self._held = np.empty((rows, dimensions), np.float32)
 
     def load(self, column: int, vectors: Vectors) -> None:
@@ -125,18 +129,22 @@ class CpuPart:
         return score
 
     def _rounded(self, vectors: Vectors) -> Vectors:
-        return vectors.astype(np.float16).astype(np.float32) if self._short else vectors
+        return vectors.astype(np.float16).astype(np.float32) if self._half else vectors
 
 
 class GpuDevice:
-    """One GPU; vectors lie there as float16, are multiplied on its tensor cores and selected by faiss."""
+    """One GPU; vectors lie there as they are stored, float16 is multiplied by its tensor cores, faiss selects.
 
-    most, short, unit = GPU_LIMIT, True, GPU_UNIT
+    short is possible, at half the memory, but proves little of alike vectors: the bound is some 0.001 then.
+    """
 
-    def __init__(self, number: int) -> None:
+    most, unit, half_unit = GPU_LIMIT, U32, GPU_UNIT
+
+    def __init__(self, number: int, *, short: bool = False) -> None:
         import faiss
         import torch
 
+        self.short = short
         self.number, self.where = number, torch.device("cuda", number)
         self.name = f"{torch.cuda.get_device_name(number)} (GPU {number})"
         self.resources = faiss.StandardGpuResources()
@@ -147,24 +155,25 @@ class GpuDevice:
         free, _ = torch.cuda.mem_get_info(self.number)
         return int(GPU_SHARE * free)
 
-    def part(self, rows: int, dimensions: int) -> GpuPart:
-        return GpuPart(self, rows, dimensions)
+    def part(self, rows: int, dimensions: int, half: bool) -> GpuPart:
+        return GpuPart(self, rows, dimensions, half)
 
 
 class GpuPart:
     """Vectors in a GPU's memory."""
 
-    def __init__(self, device: GpuDevice, rows: int, dimensions: int) -> None:
+    def __init__(self, device: GpuDevice, rows: int, dimensions: int, half: bool) -> None:
         import torch
 
         self.rows, self._device, self._where = rows, device, device.where
-        self._held = torch.empty((rows, dimensions), dtype=torch.float16, device=self._where)
+        self._dtype = np.float16 if half else np.float32
+        self._held = torch.empty((rows, dimensions), dtype=torch.float16 if half else torch.float32, device=self._where)
 
     def load(self, column: int, vectors: Vectors) -> None:
         self._held[column : column + len(vectors)] = self._there(vectors)
 
     def move(self, column: int, count: int) -> None:
-        step = max(1, MOVED // (2 * self._held.shape[1]))
+        step = max(1, MOVED // (4 * self._held.shape[1]))
         for done in range(0, count, step):  # to the front only, so that nothing is overwritten before it was moved
             some = min(step, count - done)
             self._held[done : done + some] = self._held[column + done : column + done + some].clone()
@@ -202,7 +211,7 @@ class GpuPart:
     def _there(self, vectors: Vectors) -> Any:
         import torch
 
-        return torch.from_numpy(vectors.astype(np.float16)).to(self._where)
+        return torch.from_numpy(vectors.astype(self._dtype)).to(self._where)
 
 
 def find_devices() -> tuple[list[Device], str]:

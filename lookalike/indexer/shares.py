@@ -48,8 +48,9 @@ class Shares:
     def __init__(self, near: Sorted, devices: Sequence[Device], width: int, memory_bytes: int, length: float) -> None:
         n, d = len(near.order), near.dimensions
         self.near, self.width, self._needed = near, width, 0
-        exact = near.dtype == np.float16
-        self.error = max(score_error(device, d, length, exact=exact) for device in devices)
+        stored_half = near.dtype == np.float16
+        self.error = max(score_error(device, d, length, stored_half=stored_half) for device in devices)
+        half = [stored_half or device.short for device in devices]
         self._loaded = max(1, min(LOADED, memory_bytes // 8) // (4 * d))
         # So many that none is asked for more than its device can select.
         self.count = len(devices)
@@ -57,10 +58,10 @@ class Shares:
         while self._likely() > self._most and self.count < n:
             self.count += len(devices)
         each = self.count // len(devices)  # of a device
-        fit = [device.room() // each // (d * (2 if device.short else 4)) for device in devices]
+        fit = [device.room() // each // (d * (2 if half[t] else 4)) for t, device in enumerate(devices)]
         with _failing():
             self.shares = [
-                _Share(number, size, devices[t].part(max(1, min(size, fit[t])), d))
+                _Share(number, size, devices[t].part(max(1, min(size, fit[t])), d, half[t]))
                 for number in range(self.count)
                 for t, size in [(number % len(devices), len(range(number, n, self.count)))]
             ]
