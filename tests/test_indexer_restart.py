@@ -118,9 +118,11 @@ class Builds:
         child.start()
         return child
 
-    def kill(self, *, at: str | None = None, after: float = 0) -> bool:
-        """Kill a build at a named point or after some seconds; whether it was not yet done."""
+    def kill(self, *, at: str | None = None, after: float = 0, saved: bool = False) -> bool:
+        """Kill a build at a named point or some seconds after its start or first save; whether it was not yet done."""
         child = self.start(at or "")
+        while saved and child.is_alive() and not unfinished(self.out):
+            time.sleep(0.0005)
         child.join(120 if at else after)
         hung = at is not None and child.is_alive()
         child.kill()
@@ -223,7 +225,8 @@ def test_many_killed_builds(
     landed, named = 0, builds.gone_on
     whole = builds.whole()
     while landed < 10:
-        landed += builds.kill(after=rng.uniform(0, whole))
+        late = rng.random() < 0.7  # for a process takes longer to start than its small build does
+        landed += builds.kill(after=rng.uniform(0, whole / 30 if late else whole), saved=late)
         if rng.random() < 0.5:  # else the next build meets what this one left, and is killed as well
             builds.rerun()
     builds.rerun()
