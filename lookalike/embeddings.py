@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.attributes import as_text
-from lookalike.embeddings_folder import Joined, Manifest, Shard, read_manifest
+from lookalike.embeddings_folder import Joined, Manifest, Shard, read_manifest, release
 from lookalike.embeddings_writer import DTYPES, KIND, SCHEMA, normalize, write_embeddings
 from lookalike.errors import CorruptError, InputError, NotFoundError
 from lookalike.hashing import ArrayHash, combine
@@ -71,9 +71,9 @@ class Embeddings:
         """The files of a folder in order; a file is its own only one."""
         return [stored.path for stored in self._stored]
 
-    def verify(self, look: Callable[[NDArray[Any]], None] = lambda block: None) -> None:
-        """Recompute the content hash; CorruptError, naming the file, if a byte was altered. look : sees each block."""
-        found = read_through(self._stored, look)
+    def verify(self) -> None:
+        """Recompute the content hash; CorruptError, naming the file, if a byte was altered."""
+        found = read_through(self._stored)
         if found.altered or found.content_hash != self.content_hash:
             path = found.altered[0] if found.altered else self.path
             raise CorruptError(f"{path} was altered: its content hash is not the recorded one; embed again.")
@@ -168,6 +168,7 @@ def read_through(
             for hashes in (mine, whole):
                 hashes["embedding"].update(block)
             look(block)
+            release(block)  # what is mapped counts as memory
         try:
             for hashes in (mine, whole):
                 hashes["id"].update(file.ids)

@@ -9,6 +9,7 @@ Each shard is a whole embeddings file of its samples file, and can be read and m
 from __future__ import annotations
 
 import functools
+import mmap
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -199,3 +200,13 @@ class Joined:
                 part = int(part_of[places[0]])
                 out[places] = self._part(part)[rows[places] - self._starts[part]]
         return out
+
+
+def release(vectors: Any) -> None:
+    """Give mapped files' pages back; they stay in the system's cache."""
+    if isinstance(vectors, Joined):
+        vectors.release()
+        return
+    held = getattr(vectors, "_mmap", None)
+    if held is not None and hasattr(mmap, "MADV_DONTNEED"):
+        held.madvise(mmap.MADV_DONTNEED)

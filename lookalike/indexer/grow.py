@@ -32,7 +32,7 @@ from lookalike.indexer.lists_file import NEIGHBORS, ListWriter, file_bytes
 from lookalike.indexer.manifest import BelongsTo
 from lookalike.indexer.memory import working_bytes
 from lookalike.indexer.neighbors import exact_neighbors
-from lookalike.indexer.ordered import Sorted, longest, release
+from lookalike.indexer.ordered import Sorted, longest
 from lookalike.indexer.plan import DEFAULT_K, Plan, check_match
 from lookalike.indexer.store import Index, clean, publish, read_current, repair_hint, version_folder
 from lookalike.indexer.windows import Places, Ranges, Window, everyone, ranges
@@ -203,7 +203,7 @@ class _Work:
             raise InputError(f"The new set's files are written to a folder, but {data} is a file.")
         if not index.intact():
             raise CorruptError(f"{index.path} was altered; {repair_hint(out)}.")
-        embeddings.verify(release)  # what is mapped counts as memory
+        embeddings.verify()
         return cls(out, index, samples, embeddings, data, settings, began)
 
     def check_alike(self, fresh: Embeddings) -> None:
@@ -221,7 +221,7 @@ class _Work:
                 "that one.",
                 code="other_checkpoint",
             )
-        fresh.verify(release)
+        fresh.verify()
 
     def publish(self, shards: list[Path] | None, change: Change, fresh: Embeddings | None) -> GrowReport:
         """Write the new set's files and the version, and serve it; on any failure what was written goes.

@@ -141,10 +141,10 @@ def _build(
     from lookalike.indexer.again import lists_again
     from lookalike.indexer.devices import find_devices
     from lookalike.indexer.neighbors import builder_of
-    from lookalike.indexer.ordered import longest, release
+    from lookalike.indexer.ordered import longest
     from lookalike.indexer.resume import Saver, begin, finish
 
-    embeddings.verify(release)  # a byte that was altered would be in every list of it
+    embeddings.verify()  # a byte that was altered would be in every list of it
     max_length = longest(embeddings.vectors)
     n, window = len(embeddings), plan.window
     within = everyone(n) if window is None else ranges(window.values(samples), window.half_width)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mmap
 import os
 import weakref
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.embeddings_folder import Joined
+from lookalike.embeddings_folder import Joined, release
 from lookalike.errors import CorruptError, InputError
 from lookalike.indexer.similarity import BLOCK_BYTES, Similarities, similarities
 from lookalike.indexer.windows import Places
@@ -69,16 +68,6 @@ def rows_of(vectors: Any) -> Any:
     if isinstance(vectors, np.memmap):
         return FileRows(vectors)
     return vectors.read_by(rows_of) if isinstance(vectors, Joined) else vectors
-
-
-def release(vectors: Any) -> None:
-    """Give mapped files' pages back; they stay in the system's cache."""
-    if isinstance(vectors, Joined):
-        vectors.release()
-        return
-    held = getattr(vectors, "_mmap", None)
-    if held is not None and hasattr(mmap, "MADV_DONTNEED"):
-        held.madvise(mmap.MADV_DONTNEED)
 
 
 def longest(vectors: Vectors) -> float:
