@@ -226,7 +226,12 @@ def _record(path: Path, found: Mapping[str, Any]) -> list[str]:
 
 
 def _inside(encoder: Mapping[str, Any]) -> str:
-    """The stem of a ResNet, the widths of an mlp or of a set encoder."""
+    """The stem of a ResNet, the widths of an mlp or of a set encoder; whether half of its embedding is untrained."""
+    half = ", half of the embedding untrained" if encoder.get("untrained_half") else ""
+    return _layers(encoder) + half
+
+
+def _layers(encoder: Mapping[str, Any]) -> str:
     if mlp := encoder.get("mlp"):
         return " → ".join(map(str, (mlp["features"], *mlp["hidden"], mlp["dimensions"])))
     if of_set := encoder.get("set"):

@@ -22,7 +22,7 @@ onnxruntime = pytest.importorskip("onnxruntime", reason="needs the extra onnx")
 pytest.importorskip("onnxscript", reason="needs the extra onnx")
 
 
-def checkpoint(folder: Path, layout: str) -> Path:
+def checkpoint(folder: Path, layout: str, *, untrained_half: bool = False) -> Path:
     torch.manual_seed(0)
     features = layout == "features"
     about = About(
@@ -35,7 +35,10 @@ def checkpoint(folder: Path, layout: str) -> Path:
     of_set = None
     if not features:
         of_set = SetShape(features=preprocess.numbers, particle=(16, 24), hidden=(24,), dimensions=16)
-    encoder = Encoder(EncoderConfig(name="mlp" if features else "set", channels=1, projection=8, mlp=mlp, set=of_set))
+    shapes = {"mlp": mlp, "set": of_set, "untrained_half": untrained_half}
+    encoder = Encoder(
+        EncoderConfig.checked({"name": "mlp" if features else "set", "channels": 1, "projection": 8} | shapes)
+    )
     folder.mkdir()
     config = CheckpointConfig(
         encoder=encoder.config, preprocess=preprocess, domain="event", bands=about.bands, train={}
@@ -44,12 +47,12 @@ def checkpoint(folder: Path, layout: str) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("layout", ["features", "particles"])
-def test_the_file_computes_what_embedding_does(tmp_path: Path, layout: str) -> None:
-    folder = checkpoint(tmp_path / "checkpoint", layout)
+@pytest.mark.parametrize(("layout", "half"), [("features", False), ("particles", False), ("particles", True)])
+def test_the_file_computes_what_embedding_does(tmp_path: Path, layout: str, half: bool) -> None:
+    folder = checkpoint(tmp_path / "checkpoint", layout, untrained_half=half)
     report = export_onnx(folder, tmp_path / "e.onnx")
     assert report.difference < 1e-4
-    assert report.dimensions == 16
+    assert report.dimensions == (32 if half else 16)
     name = "records" if layout == "features" else "particles"
     assert name in report.input
     encoder, config = load_encoder(folder)

@@ -27,6 +27,7 @@ class TinyEncoder(Encoder):
             nn.Conv2d(3, width, 3, bias=False), SubBatchNorm2d(width), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()
         )
         self.head = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, projection))
+        self.untrained_half = None
 
 
 def tiny(K: int, B: int = 8, **options: float) -> tuple[MoCo, Tensor, Tensor]:

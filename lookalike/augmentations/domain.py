@@ -91,6 +91,7 @@ class Domain:
     turns         : (settings) -> whether a picture turned by any angle, and mirrored, shows the same object.
     pace          : how long encoders learn by default, where not as long as those of pictures.
     orientations  : over how many a small set of what turns is described by default; 1 where eight gain nothing.
+    half_untrained : kinds of encoder (resnet, mlp, set) whose embedding is by default half that of an untrained one.
     bank          : (samples, settings, seed, epoch) -> what `view` takes of other objects of the set, if anything;
                     training reads that of its seed and epoch 0, an evaluation one of its own.
     draw          : (one object (*shape) in stored units, about, stretch, size in px) -> a picture for people.
@@ -112,4 +113,5 @@ class Domain:
     turns: Callable[[Any], bool] = never
     pace: Pace | None = None
     orientations: Literal[1, 8] = 8
+    half_untrained: tuple[str, ...] = ()
     bank: ReadBank = no_bank

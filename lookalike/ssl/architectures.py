@@ -50,6 +50,7 @@ class EncoderConfig(Config):
 
     orientations : 8 to describe a picture by the mean over its four quarter turns, each mirrored and not, which no
     turn or mirror image of that kind changes; 1 to describe it as it is stored.
+    untrained_half : whether half of the embedding is that of another such encoder, which is never trained.
     """
 
     name: str = "resnet18"
@@ -59,12 +60,13 @@ class EncoderConfig(Config):
     mlp: MlpShape | None = None
     set: SetShape | None = None
     orientations: Literal[1, 8] = 1
+    untrained_half: bool = False
 
     @model_serializer(mode="wrap")
     def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """What came later is left out where it is not used, so that a ResNet is hashed as it was before."""
         values: dict[str, Any] = handler(self)
-        unused = {"mlp": None, "set": None, "orientations": 1}
+        unused = {"mlp": None, "set": None, "orientations": 1, "untrained_half": False}
         return {name: v for name, v in values.items() if name not in unused or v != unused[name]}
 
     def takes(self, channels: int, numbers: int) -> bool:

@@ -22,6 +22,7 @@ def _by_data() -> dict[str, str]:
     *encoders, last = sorted({domain.default_encoder for domain in DOMAINS.values()})
     mlp, of_set = MlpSettings(), SetSettings()
     paced = [(domain.name, domain.pace) for domain in DOMAINS.values() if domain.pace]
+    halved = ", ".join(f"{domain.name} {kind}" for domain in DOMAINS.values() for kind in domain.half_untrained)
     return {
         "encoder": f"{', '.join(encoders)} or {last}, by the domain",
         "small_stem": f"for views below {SMALL_VIEW} px",
@@ -37,6 +38,7 @@ def _by_data() -> dict[str, str]:
         "compile": "no",
         "sub_batches": "batch/32, at least 2",
         "orientations": f"8 up to N = {defaults.SMALL:,} where turned views are the same object (jets aside), else 1",
+        "untrained_half": f"for {halved} encoders",
         "mlp": f"hidden {' '.join(map(str, mlp.hidden))}, dimensions {mlp.dimensions}, of the encoder mlp",
         "set": f"particle {' '.join(map(str, of_set.particle))}, hidden {' '.join(map(str, of_set.hidden))}, "
         f"dimensions {of_set.dimensions}, of the encoder set",

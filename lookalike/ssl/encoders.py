@@ -20,6 +20,7 @@ from lookalike.ssl.architectures import ENCODERS, MLP, RESNET, SET, EncoderConfi
 from lookalike.ssl.layers import SubBatchNorm2d, use_fast_convolutions
 from lookalike.ssl.mlp import Mlp
 from lookalike.ssl.sets import SetEncoder
+from lookalike.ssl.untrained_half import UntrainedHalf
 
 __all__ = ["ENCODERS", "RESNETS", "Encoder", "EncoderConfig", "parameter_shapes"]
 
@@ -43,7 +44,8 @@ class Encoder(nn.Module):
 
     config : which ResNet, how many bands, whether the stem suits small pictures (3×3 stride 1 without pooling,
              so that a 32-px view keeps 32 px into the first block; about 8 times the work), and the
-             projection's length. Of an mlp or a set encoder: how many numbers it is given, and its widths.
+             projection's length. Of an mlp or a set encoder: how many numbers it is given, and its widths. Whether
+             its embedding has an untrained half.
     """
 
     def __init__(self, config: EncoderConfig) -> None:
@@ -57,12 +59,14 @@ class Encoder(nn.Module):
             )
         self.config = config
         build = {RESNET: _resnet, MLP: _mlp, SET: _set}[kind_of(config.name)]
-        self.backbone, self.dimensions = build(config)  # D
+        self.backbone, trained = build(config)
         self.head = nn.Sequential(
-            nn.Linear(self.dimensions, self.dimensions),
+            nn.Linear(trained, trained),
             nn.ReLU(inplace=True),
-            nn.Linear(self.dimensions, config.projection),
+            nn.Linear(trained, config.projection),
         )
+        self.untrained_half = UntrainedHalf(build(config)[0], trained) if config.untrained_half else None
+        self.dimensions = trained if self.untrained_half is None else 2 * trained  # D
         self.to(memory_format=torch.channels_last)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -81,8 +85,9 @@ class Encoder(nn.Module):
         """The same of the pictures as they lie; what training sees, and an eighth of the work."""
         if self.config.name in RESNETS:
             x = x.contiguous(memory_format=torch.channels_last)
-        embedding = self.backbone(x)  # (B, D)
-        return embedding, F.normalize(self.head(embedding), dim=1)
+        trained = self.backbone(x)  # (B, D), or (B, D/2) where the other half is untrained
+        embedding = trained if self.untrained_half is None else self.untrained_half(x, trained)
+        return embedding, F.normalize(self.head(trained), dim=1)
 
     def set_sub_batches(self, sub_batches: int) -> None:
         """Into how many parts batch norm divides a training batch."""

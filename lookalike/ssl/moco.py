@@ -85,9 +85,10 @@ class MoCo(nn.Module):
 
     @torch.no_grad()
     def _momentum_update_key_encoder(self) -> None:
-        """θ_k <- m θ_k + (1 − m) θ_q  (equation 2)."""
+        """θ_k <- m θ_k + (1 − m) θ_q  (equation 2); what is not trained is the same in both, and stays so."""
         for q, k in zip(self.encoder_q.parameters(), self.encoder_k.parameters(), strict=True):
-            k.mul_(self.m).add_(q, alpha=1 - self.m)
+            if q.requires_grad:
+                k.mul_(self.m).add_(q, alpha=1 - self.m)
 
     @torch.no_grad()
     def _dequeue_and_enqueue(self, keys: Tensor) -> None:

@@ -75,6 +75,7 @@ class Plan:
             small_stem=bool(self.config.small_stem),
             projection=self.config.projection,
             orientations=self.config.orientations,
+            untrained_half=self.config.untrained_half,
             mlp=mlp and MlpShape(**mlp.model_dump(), features=features),
             set=of_set and SetShape(**of_set.model_dump(), features=features),
         )
@@ -139,6 +140,7 @@ def make_plan(
         processes=processes,
         turns=domain.orientations == 8 and domain.turns(augment),
         pace=domain.pace,
+        half_untrained=domain.half_untrained,
     )
     plan = Plan(samples, domain, augment, preprocess, settled, notes)
     notes += [*_undefined(samples, plan.columns), *_describe(settled, len(samples), preprocess), *grown]
@@ -209,6 +211,7 @@ def _describe(config: SettledConfig, objects: int, preprocess: Seen) -> list[str
         widths = " → ".join(map(str, (*config.set.hidden, config.set.dimensions)))
         inside = f"of {preprocess.numbers - 1} → {' → '.join(map(str, config.set.particle))} → {widths} numbers"
     turned = " Embedded as the mean over eight orientations." if config.orientations == 8 else ""
+    turned += " Half of the embedding is that of another such encoder, which is never trained." * config.untrained_half
     one, more = "that is left over, another each time, waits", "that are left over, others each time, wait"
     rest = f" (the {counted(left, one, more)} for the next epoch)" if left else ""
     return [

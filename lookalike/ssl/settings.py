@@ -25,7 +25,8 @@ from lookalike.ssl.defaults import (
 SMALL_VIEW = 32
 
 
-_OF_OLD: dict[str, Any] = {"orientations": 1, "compile": False}  # what trainings did before these were settings
+# What trainings did before these were settings.
+_OF_OLD: dict[str, Any] = {"orientations": 1, "compile": False, "untrained_half": False}
 
 
 class TrainConfig(Config):
@@ -55,6 +56,7 @@ class TrainConfig(Config):
     orientations: Literal[1, 8] | None = (
         None  # averaged over when embedding; 8 for small sets of what has no up or down
     )
+    untrained_half: bool | None = None  # half of the embedding is never trained: of collision events as particles
     mlp: MlpSettings | None = None  # widths of the encoder mlp; none of another
     set: SetSettings | None = None  # widths of the encoder set; none of another
     augment: dict[str, Any] = Field(default_factory=dict)  # changes to the domain's own settings
@@ -75,6 +77,7 @@ class SettledConfig(TrainConfig):
     compile: bool
     sub_batches: int
     orientations: Literal[1, 8]
+    untrained_half: bool
 
 
 def resolved(
@@ -88,13 +91,14 @@ def resolved(
     turns: bool = False,
     pace: Pace | None = None,
     kinds: tuple[str, ...] = (RESNET, MLP),
+    half_untrained: tuple[str, ...] = (),
 ) -> SettledConfig:
     """The same settings with every open value filled in for N = `objects` and views of `view_size` px.
 
     precision : what the device multiplies fast. processes : how many share a batch, each with equally many of batch
     norm's parts. turns : whether an object turned or mirrored is the same object.
     pace : of a domain whose encoders learn for another time than those of pictures.
-    kinds : the kinds of encoder that take these data.
+    kinds : the kinds of encoder that take these data. half_untrained : those with an untrained half.
     InputError where the data are too few for the batch or the queue.
     """
     encoder = config.encoder or _usual(default_encoder, kinds)
@@ -139,6 +143,7 @@ def resolved(
         "compile": False,
         "sub_batches": sub_batches,
         "orientations": default_orientations(objects) if turns else 1,
+        "untrained_half": kind in half_untrained,
     }
     chosen = {name: value for name, value in config.model_dump().items() if value is not None}
     return SettledConfig.checked(by_data | chosen)

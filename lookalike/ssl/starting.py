@@ -76,6 +76,8 @@ class Start:
         decided: dict[str, Any] = {"encoder": encoder.name, "small_stem": encoder.small_stem}
         if encoder.mlp is not None:
             decided["mlp"] = MlpSettings(hidden=encoder.mlp.hidden, dimensions=encoder.mlp.dimensions)
+        if encoder.untrained_half:
+            decided["untrained_half"] = True
         for name, value in decided.items():
             given = getattr(config, name)
             if given not in (None, value):

@@ -97,13 +97,13 @@ class Trainer:
         ).to(self.device)
         self.query = shared(self.moco.encoder_q, world)
         self.optimizer = torch.optim.SGD(
-            self.moco.encoder_q.parameters(),
+            (parameter for parameter in self.moco.encoder_q.parameters() if parameter.requires_grad),
             lr=config.lr,
             momentum=config.sgd_momentum,
             weight_decay=config.weight_decay,
             fused=True,
         )
-        for parameter in self.moco.encoder_q.parameters():
+        for parameter in self.optimizer.param_groups[0]["params"]:
             # Zeros give the step that torch takes without a buffer; a first step that overflows would leave it unset.
             self.optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter, requires_grad=False)
         self.scaler = LossScaler(self.device, on=config.precision == "float16")
@@ -275,7 +275,8 @@ class Trainer:
         """Every tensor besides encoder_q that the next step depends on, by name; changing one changes the run."""
         state = {f"encoder_k.{name}": tensor for name, tensor in self.moco.encoder_k.state_dict().items()}
         for name, parameter in self.moco.encoder_q.named_parameters():
-            state[f"momentum.{name}"] = self.optimizer.state[parameter]["momentum_buffer"]
+            if parameter.requires_grad:
+                state[f"momentum.{name}"] = self.optimizer.state[parameter]["momentum_buffer"]
         return state | {"queue": self.moco.queue, "queue_ptr": self.moco.queue_ptr} | self.scaler.state
 
 
