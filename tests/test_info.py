@@ -396,6 +396,9 @@ def test_a_set_encoder_is_described_by_its_widths(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").write_bytes(b"")
     (tmp_path / "config.json").write_text(json.dumps(config))
     assert line(summary(tmp_path), "encoder") == "set, 2 → 8 of each particle → 6 → 6 → 256"
+    config["encoder"]["untrained_half"] = True  # type: ignore[index]
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert line(summary(tmp_path), "encoder").endswith("→ 256, half of the embedding untrained")
     assert in_brief(describe(tmp_path))[1] == "set, particles of 2 numbers, 0 epochs on 0 objects"
 
 

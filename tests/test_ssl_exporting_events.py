@@ -35,10 +35,8 @@ def checkpoint(folder: Path, layout: str, *, untrained_half: bool = False) -> Pa
     of_set = None
     if not features:
         of_set = SetShape(features=preprocess.numbers, particle=(16, 24), hidden=(24,), dimensions=16)
-    shapes = {"mlp": mlp, "set": of_set, "untrained_half": untrained_half}
-    encoder = Encoder(
-        EncoderConfig.checked({"name": "mlp" if features else "set", "channels": 1, "projection": 8} | shapes)
-    )
+    shape = {"name": "mlp", "mlp": mlp} if features else {"name": "set", "set": of_set}
+    encoder = Encoder(EncoderConfig(channels=1, projection=8, untrained_half=untrained_half, **shape))
     folder.mkdir()
     config = CheckpointConfig(
         encoder=encoder.config, preprocess=preprocess, domain="event", bands=about.bands, train={}
