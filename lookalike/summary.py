@@ -238,6 +238,8 @@ def _layers(encoder: Mapping[str, Any]) -> str:
         each = " → ".join(map(str, (of_set["features"] - 1, *of_set["particle"])))
         return f"{each} of each particle → {' → '.join(map(str, (*of_set['hidden'], of_set['dimensions'])))}"
     turned = f", mean over {encoder['orientations']} orientations" if encoder.get("orientations", 1) > 1 else ""
+    if places := encoder.get("places"):
+        turned += f", {places['grid']} × {places['grid']} places of stage {places['stage']}"
     return f"{'small-image' if encoder.get('small_stem') else 'standard'} stem{turned}"
 
 

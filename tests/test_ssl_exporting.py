@@ -22,9 +22,10 @@ from lookalike.installing import install_extra
 from lookalike.onnx_files import read_about
 from lookalike.provenance import read_record, recorded_hash
 from lookalike.ssl import exporting
+from lookalike.ssl.architectures import EncoderConfig, Places
 from lookalike.ssl.checkpoint import CheckpointConfig, load_encoder, save_encoder
 from lookalike.ssl.embed import embed_objects
-from lookalike.ssl.encoders import Encoder, EncoderConfig
+from lookalike.ssl.encoders import Encoder
 from lookalike.ssl.exporting import TOLERANCE, export_onnx
 
 onnx = pytest.importorskip("onnx", reason="the extra onnx is not installed")
@@ -44,12 +45,18 @@ def checkpoint(
     *,
     small: bool = False,
     orientations: Literal[1, 8] = 1,
+    places: Places | None = None,
     train: dict[str, Any] | None = None,
 ) -> Path:
     """An encoder with batch-norm statistics unlike a new one's."""
     torch.manual_seed(0)
     about = EncoderConfig(
-        name="resnet10", channels=len(preprocess.bands), small_stem=small, projection=16, orientations=orientations
+        name="resnet10",
+        channels=len(preprocess.bands),
+        small_stem=small,
+        projection=16,
+        orientations=orientations,
+        places=places,
     )
     encoder = Encoder(about)
     with torch.no_grad():
@@ -116,6 +123,14 @@ def test_eight_orientations_are_in_the_file(tmp_path: Path) -> None:
     found = computed(tmp_path / "o.onnx", images)
     compare(found, embed_objects(images, *load_encoder(folder)))
     compare(computed(tmp_path / "o.onnx", np.rot90(images, 1, (2, 3)).copy()), found)
+
+
+@pytest.mark.parametrize("places", [Places(stage=1, grid=4), Places(stage=2, grid=2)])  # of maps of 6 and 3 px
+def test_places_are_in_the_file(tmp_path: Path, places: Places) -> None:
+    folder = checkpoint(tmp_path / "checkpoint", SCALED, places=places)
+    export_onnx(folder, tmp_path / "p.onnx")
+    images = np.random.default_rng(3).integers(0, 256, (4, 2, 24, 24)).astype(np.uint8)
+    compare(computed(tmp_path / "p.onnx", images), embed_objects(images, *load_encoder(folder)))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "uint8"])

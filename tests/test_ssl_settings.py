@@ -6,7 +6,7 @@ import pytest
 
 from lookalike.augmentations import get_domain
 from lookalike.errors import InputError
-from lookalike.ssl.architectures import MlpSettings
+from lookalike.ssl.architectures import MlpSettings, Places
 from lookalike.ssl.settings import TrainConfig, refuse_changes, resolved, trained_with
 
 
@@ -34,6 +34,7 @@ def test_open_settings_are_filled_in_by_the_data() -> None:
         compile=True,
         orientations=8,
         untrained_half=True,
+        places=Places(stage=3, grid=5),
     )
     config = resolved(given, objects=2103, view_size=96, default_encoder="resnet18", precision="bfloat16")
     assert config.model_dump() == given.model_dump()
@@ -117,6 +118,7 @@ OUTSIDE = {
     "projection": [("1", "must be at least 2"), ("4097", "must be at most 4096")],
     "orientations": [("4", "must be 1 or 8"), ("0", "must be 1 or 8")],
     "untrained_half": [("half", "must be true or false")],
+    "places": [("3", "must hold named values")],
     "mlp": [("3", "must hold named values")],
     "set": [("3", "must hold named values")],
     "augment": [("3", "must hold named values")],
@@ -142,7 +144,7 @@ def test_on_resume_only_epochs_may_grow() -> None:
     for name, value in {"seed": 1, "lr": 0.1, "queue": 128, "momentum": 0.5, "augment": {"a": 1}}.items():
         with pytest.raises(InputError, match=f"only the number of epochs may change, but {name} was"):
             refuse_changes(stored, TrainConfig.checked({"epochs": 10, name: value}))
-    del stored["mlp"], stored["orientations"], stored["untrained_half"]  # as before there were any
+    del stored["mlp"], stored["orientations"], stored["untrained_half"], stored["places"]  # as before there were any
     refuse_changes(stored, TrainConfig())
     assert trained_with(stored).orientations == 1
     assert trained_with(stored).untrained_half is False

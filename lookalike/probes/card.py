@@ -52,6 +52,8 @@ def card(
     seen, encoder = config.preprocess, config.encoder
     stem = "" if encoder.mlp or encoder.set else f", {'3×3' if encoder.small_stem else '7×7'} stem"
     turned = f" It describes a picture by the mean over {n} orientations." if (n := encoder.orientations) > 1 else ""
+    if places := encoder.places:
+        turned += f" It describes it by {places.grid} × {places.grid} places of its stage {places.stage}."
     turned += " Half of its embedding is that of another such encoder, never trained." * encoder.untrained_half
     scale = "not known" if seen.pixel_scale is None else f"{seen.pixel_scale:g} arcsec/px"
     shape = f"{len(seen.bands)} bands ({', '.join(seen.bands)}), at least {seen.size} × {seen.size} px"

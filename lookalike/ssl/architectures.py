@@ -45,11 +45,19 @@ class SetShape(SetSettings):
     features: Annotated[int, Field(ge=2)]
 
 
+class Places(Config):
+    """Which stage of a ResNet, 1 to 4, describes a picture, and over how many places a side its maps are averaged."""
+
+    stage: Annotated[int, Field(ge=1, le=4)] = 2
+    grid: Annotated[int, Field(ge=1, le=16)] = 4
+
+
 class EncoderConfig(Config):
     """What is needed to build an encoder before its weights are loaded; `mlp` and `set` for just these encoders.
 
     orientations : 8 to describe a picture by the mean over its four quarter turns, each mirrored and not, which no
     turn or mirror image of that kind changes; 1 to describe it as it is stored.
+    places : a ResNet's description keeps where things are; None for the mean over the last stage's maps.
     untrained_half : whether half of the embedding is that of another such encoder, which is never trained.
     """
 
@@ -61,12 +69,13 @@ class EncoderConfig(Config):
     set: SetShape | None = None
     orientations: Literal[1, 8] = 1
     untrained_half: bool = False
+    places: Places | None = None
 
     @model_serializer(mode="wrap")
     def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """What came later is left out where it is not used, so that a ResNet is hashed as it was before."""
         values: dict[str, Any] = handler(self)
-        unused = {"mlp": None, "set": None, "orientations": 1, "untrained_half": False}
+        unused = {"mlp": None, "set": None, "orientations": 1, "untrained_half": False, "places": None}
         return {name: v for name, v in values.items() if name not in unused or v != unused[name]}
 
     def takes(self, channels: int, numbers: int) -> bool:

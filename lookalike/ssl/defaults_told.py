@@ -6,7 +6,7 @@ from typing import Any
 
 from lookalike.augmentations import DOMAINS
 from lookalike.ssl import defaults
-from lookalike.ssl.architectures import MlpSettings, SetSettings
+from lookalike.ssl.architectures import MlpSettings, Places, SetSettings
 from lookalike.ssl.settings import SMALL_VIEW, TrainConfig
 
 
@@ -20,7 +20,7 @@ def told() -> dict[str, str]:
 def _by_data() -> dict[str, str]:
     """The settings that follow from data, domain and machine."""
     *encoders, last = sorted({domain.default_encoder for domain in DOMAINS.values()})
-    mlp, of_set = MlpSettings(), SetSettings()
+    mlp, of_set, places = MlpSettings(), SetSettings(), Places()
     paced = [(domain.name, domain.pace) for domain in DOMAINS.values() if domain.pace]
     halved = ", ".join(f"{domain.name} {kind}" for domain in DOMAINS.values() for kind in domain.half_untrained)
     return {
@@ -39,6 +39,7 @@ def _by_data() -> dict[str, str]:
         "sub_batches": "batch/32, at least 2",
         "orientations": f"8 up to N = {defaults.SMALL:,} where turned views are the same object (jets aside), else 1",
         "untrained_half": f"for {halved} encoders",
+        "places": f"none; stage {places.stage}, grid {places.grid} where one of the two is given",
         "mlp": f"hidden {' '.join(map(str, mlp.hidden))}, dimensions {mlp.dimensions}, of the encoder mlp",
         "set": f"particle {' '.join(map(str, of_set.particle))}, hidden {' '.join(map(str, of_set.hidden))}, "
         f"dimensions {of_set.dimensions}, of the encoder set",

@@ -19,6 +19,7 @@ from lookalike.errors import InputError, unknown
 from lookalike.ssl.architectures import ENCODERS, MLP, RESNET, SET, EncoderConfig, kind_of
 from lookalike.ssl.layers import SubBatchNorm2d, use_fast_convolutions
 from lookalike.ssl.mlp import Mlp
+from lookalike.ssl.places import by_place, length
 from lookalike.ssl.sets import SetEncoder
 from lookalike.ssl.untrained_half import UntrainedHalf
 
@@ -59,14 +60,15 @@ class Encoder(nn.Module):
             )
         self.config = config
         build = {RESNET: _resnet, MLP: _mlp, SET: _set}[kind_of(config.name)]
-        self.backbone, trained = build(config)
+        self.backbone, width = build(config)
         self.head = nn.Sequential(
-            nn.Linear(trained, trained),
+            nn.Linear(width, width),
             nn.ReLU(inplace=True),
-            nn.Linear(trained, config.projection),
+            nn.Linear(width, config.projection),
         )
-        self.untrained_half = UntrainedHalf(build(config)[0], trained) if config.untrained_half else None
-        self.dimensions = trained if self.untrained_half is None else 2 * trained  # D
+        described = width if config.places is None else length(self.backbone, config.places)
+        self.untrained_half = UntrainedHalf(build(config)[0], described) if config.untrained_half else None
+        self.dimensions = 2 * described if config.untrained_half else described  # D
         self.to(memory_format=torch.channels_last)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -85,9 +87,18 @@ class Encoder(nn.Module):
         """The same of the pictures as they lie; what training sees, and an eighth of the work."""
         if self.config.name in RESNETS:
             x = x.contiguous(memory_format=torch.channels_last)
-        trained = self.backbone(x)  # (B, D), or (B, D/2) where the other half is untrained
-        embedding = trained if self.untrained_half is None else self.untrained_half(x, trained)
-        return embedding, F.normalize(self.head(trained), dim=1)
+        features, embedding = self._described(self.backbone, x)  # (B, width), (B, D or D/2)
+        if self.untrained_half is not None:
+            _, untrained = self._described(self.untrained_half.untrained, x)
+            embedding = self.untrained_half(embedding, untrained)  # (B, D)
+        return embedding, F.normalize(self.head(features), dim=1)
+
+    def _described(self, backbone: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
+        """What the head is given, and what an object is described by."""
+        if self.config.places is not None:
+            return by_place(backbone, x, self.config.places)
+        features = backbone(x)  # (B, width)
+        return features, features
 
     def set_sub_batches(self, sub_batches: int) -> None:
         """Into how many parts batch norm divides a training batch."""
@@ -122,6 +133,7 @@ def _resnet(config: EncoderConfig) -> tuple[nn.Module, int]:
 
 def _mlp(config: EncoderConfig) -> tuple[nn.Module, int]:
     """An mlp, and the length D of its last layer."""
+    _refuse_places(config)
     if config.mlp is None:
         raise InputError("An mlp is built for so many numbers of each object, but mlp.features was not given.")
     if config.small_stem:
@@ -131,11 +143,17 @@ def _mlp(config: EncoderConfig) -> tuple[nn.Module, int]:
 
 def _set(config: EncoderConfig) -> tuple[nn.Module, int]:
     """A set encoder, and the length D of its last layer."""
+    _refuse_places(config)
     if config.set is None:
         raise InputError("A set encoder is built for so many numbers of each particle, but none were given.")
     if config.small_stem:
         raise InputError("A stem is a ResNet's: a set encoder has none, so small_stem must be false.")
     return SetEncoder(config.set), config.set.dimensions
+
+
+def _refuse_places(config: EncoderConfig) -> None:
+    if config.places is not None:
+        raise InputError(f"Places are of a ResNet's maps: the encoder {config.name} has none.")
 
 
 def parameter_shapes(config: EncoderConfig) -> dict[str, tuple[int, ...]]:

@@ -76,6 +76,7 @@ class Plan:
             projection=self.config.projection,
             orientations=self.config.orientations,
             untrained_half=self.config.untrained_half,
+            places=self.config.places,
             mlp=mlp and MlpShape(**mlp.model_dump(), features=features),
             set=of_set and SetShape(**of_set.model_dump(), features=features),
         )
@@ -210,6 +211,8 @@ def _describe(config: SettledConfig, objects: int, preprocess: Seen) -> list[str
     if config.set is not None:
         widths = " → ".join(map(str, (*config.set.hidden, config.set.dimensions)))
         inside = f"of {preprocess.numbers - 1} → {' → '.join(map(str, config.set.particle))} → {widths} numbers"
+    places = config.places
+    by_place = f" Described by {places.grid} × {places.grid} places of stage {places.stage}." if places else ""
     turned = " Embedded as the mean over eight orientations." if config.orientations == 8 else ""
     turned += " Half of the embedding is that of another such encoder, which is never trained." * config.untrained_half
     one, more = "that is left over, another each time, waits", "that are left over, others each time, wait"
@@ -220,5 +223,5 @@ def _describe(config: SettledConfig, objects: int, preprocess: Seen) -> list[str
         f"{counted(config.batch_size, 'object')}{rest}; queue K = {config.queue:,}, "
         f"momentum m = {config.momentum:.4g}, temperature T = {config.temperature:g}, "
         f"lr {config.lr:.4g} × {config.batch_size}/256, batch norm over {counted(config.sub_batches or 0, 'part')}, "
-        f"in {config.precision}, seed {config.seed}.{turned}",
+        f"in {config.precision}, seed {config.seed}.{by_place}{turned}",
     ]

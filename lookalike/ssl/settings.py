@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import ceil
 from typing import Any, Literal
 
 from pydantic import Field
@@ -9,7 +10,7 @@ from pydantic import Field
 from lookalike.augmentations.domain import Pace
 from lookalike.config import Config
 from lookalike.errors import CorruptError, InputError, unknown
-from lookalike.ssl.architectures import ENCODERS, MLP, RESNET, SET, MlpSettings, SetSettings, kind_of
+from lookalike.ssl.architectures import ENCODERS, MLP, RESNET, SET, MlpSettings, Places, SetSettings, kind_of
 from lookalike.ssl.defaults import (
     default_batch,
     default_epochs,
@@ -57,6 +58,7 @@ class TrainConfig(Config):
         None  # averaged over when embedding; 8 for small sets of what has no up or down
     )
     untrained_half: bool | None = None  # half of the embedding is never trained: of collision events as particles
+    places: Places | None = None  # a ResNet's stage, and the grid its maps are averaged over; none: mean of the last
     mlp: MlpSettings | None = None  # widths of the encoder mlp; none of another
     set: SetSettings | None = None  # widths of the encoder set; none of another
     augment: dict[str, Any] = Field(default_factory=dict)  # changes to the domain's own settings
@@ -113,6 +115,8 @@ def resolved(
             raise InputError(f"The settings {name} are of the encoder {name}, but the encoder is {encoder}.")
     if kind != RESNET and config.small_stem:
         raise InputError(f"A stem is a ResNet's: the encoder {encoder} has none, but small_stem = true was given.")
+    if kind != RESNET and config.places is not None:
+        raise InputError(f"Places are of a ResNet's maps: the encoder {encoder} has none, but places were given.")
     if objects < 2:
         raise InputError("Contrastive training tells objects apart, so it needs at least 2, but there is only one.")
     B = default_batch(objects) if config.batch_size is None else config.batch_size
@@ -146,7 +150,21 @@ def resolved(
         "untrained_half": kind in half_untrained,
     }
     chosen = {name: value for name, value in config.model_dump().items() if value is not None}
-    return SettledConfig.checked(by_data | chosen)
+    settled = SettledConfig.checked(by_data | chosen)
+    if settled.places is not None:
+        _check_places(settled.places, view_size, settled.small_stem)
+    return settled
+
+
+def _check_places(places: Places, size: int, small_stem: bool) -> None:
+    """InputError where a stage's maps of pictures of so many px have fewer rows than the grid."""
+    halved = places.stage - 1 + (0 if small_stem else 2)  # how often: each stage but the first, the stem, its pooling
+    side = ceil(size / 2**halved)
+    if places.grid > side:
+        raise InputError(
+            f"Stage {places.stage} of this ResNet makes maps of {side} × {side} of a view of {size} px, so "
+            f"places.grid is at most {side}, but {places.grid} was given."
+        )
 
 
 def _usual(default: str, kinds: tuple[str, ...]) -> str:
@@ -184,7 +202,8 @@ def refuse_changes(stored: dict[str, Any], given: TrainConfig) -> None:
     CorruptError where one of them is not there.
     """
     stored = _OF_OLD | stored
-    missing = [name for name in TrainConfig.model_fields if stored.get(name) is None and name not in (MLP, SET)]
+    optional = (MLP, SET, "places")
+    missing = [name for name in TrainConfig.model_fields if stored.get(name) is None and name not in optional]
     if missing:
         raise CorruptError(
             f"The checkpoint does not say with which {', '.join(missing)} it was trained, so it cannot be resumed; "

@@ -85,6 +85,8 @@ class Start:
                     f"The weights of {self.path.name} decide the encoder: theirs has {name} = {value}, but {given} was "
                     "given. Leave it out, or start from other weights."
                 )
+        if config.places is None:
+            decided["places"] = encoder.places  # which another may be given for: no weight depends on it
         return config.model_copy(update=decided)
 
     def fitted(self, wanted: EncoderConfig, preprocess: Preprocess) -> tuple[dict[str, Tensor], list[str]]:

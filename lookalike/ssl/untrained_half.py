@@ -18,8 +18,9 @@ from lookalike.ssl.mlp import SubBatchNorm1d
 class UntrainedHalf(nn.Module):
     """What an untrained encoder says of an object, beside what the trained one does.
 
-    untrained : an encoder (B, …) -> (B, D), which stays as it is. Each half is standardized by what training has seen
-                of it and scaled to length 1, so that a cosine is the mean of both halves'. Nothing here has a gradient.
+    untrained : an encoder of descriptions (B, D), which stays as it is. Each half is standardized by what training has
+                seen of it and scaled to length 1, so that a cosine is the mean of both halves'. Nothing here has a
+                gradient.
     """
 
     def __init__(self, untrained: nn.Module, dimensions: int) -> None:
@@ -35,8 +36,8 @@ class UntrainedHalf(nn.Module):
         return self
 
     @torch.no_grad()
-    def forward(self, x: Tensor, trained: Tensor) -> Tensor:
-        """The encoder's input and the trained embedding (B, D) -> both halves (B, 2·D) float32."""
-        halves = ((self.of_trained, trained), (self.of_untrained, self.untrained(x)))
+    def forward(self, trained: Tensor, untrained: Tensor) -> Tensor:
+        """Both encoders' descriptions (B, D) -> (B, 2·D) float32."""
+        halves = ((self.of_trained, trained), (self.of_untrained, untrained))
         # Of unit vectors: what batch norm adds to a variance is small next to any direction's that counts.
         return torch.cat([F.normalize(norm(F.normalize(half.float(), dim=1)), dim=1) for norm, half in halves], dim=1)
