@@ -79,6 +79,11 @@ def _compiled(loop: Loop, loose: set[str]) -> Loop:
     return cast(Loop, compiled)
 
 
+def threads() -> int:
+    """How many of the machine's processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+
+
 def in_parts(work: Callable[[slice], object], count: int, threads: int) -> None:
     """Do work(part) for parts that make up 0 … count, in so many threads, this one among them.
 

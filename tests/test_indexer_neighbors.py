@@ -70,7 +70,8 @@ def pair_lists(
     elif kind == "bfloat16":
         scores = BFloat16(near, length)
     else:
-        scores = Prefix(near, principal(near)[:, : max(1, vectors.shape[1] // 3)], length)
+        directions, m = principal(near), max(1, vectors.shape[1] // 3)
+        scores = Prefix(near, directions[:, :m], length, directions[:, : 2 * m] if n % 2 else None)
     builder = PairBuilder(near, within, k, scores, memory_bytes, length)
     for found in builder.blocks():
         rows[found.rows], values[found.rows] = found.neighbor_row, found.similarity
@@ -168,6 +169,21 @@ def test_the_bounds_of_scores_hold() -> None:
         over = short.tile(near, 0, 200, 0, 200, Room()) - exact.astype(np.float64)
         assert over.min() >= -short.error
         assert m < 40 or over.max() < 5e-3
+
+
+def test_places_are_scored_as_in_a_tile() -> None:
+    """And what is told about similarities is about right, by however many directions."""
+    vectors = unit(np.random.default_rng(11).normal(size=(90, 24)) * np.geomspace(1, 1e-3, 24))
+    near, length, places = Sorted(vectors, np.arange(90)[::-1], 2**30), longest(vectors), np.array([3, 50, 51, 89])
+    directions = principal(near)
+    kinds: list[Scores] = [Float32(24, length), BFloat16(near, length), Prefix(near, directions[:, :4], length)]
+    kinds.append(Prefix(near, directions[:, :4], length, directions[:, :12]))
+    exact = vectors[::-1] @ vectors[::-1].T
+    for scores in kinds:
+        tile = scores.tile(near, 0, 90, 20, 80, Room()).astype(np.float64)
+        some = scores.some(near, places, 20, 80, Room()).astype(np.float64)
+        np.testing.assert_allclose(some, tile[places], rtol=0.01 if scores.name == "bfloat16" else 1e-5, atol=1e-6)
+        np.testing.assert_allclose(scores.of(near, 10, 30, places), exact[10:30, places], atol=0.02)
 
 
 @pytest.mark.parametrize("kind", ["float32", "bfloat16", "prefix"])

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from lookalike.bench.index_vectors import Vectors, describe, field_vectors, given_vectors, random_vectors
 from lookalike.errors import InputError
 from lookalike.indexer.neighbors import pair_builder
-from lookalike.indexer.pairs import threads
 from lookalike.indexer.similarity import similarities
 from lookalike.indexer.windows import Ranges, everyone, ranges
+from lookalike.native import threads
 from lookalike.progress import progress
 
 CASES = ((128, 100), (512, 999), (2048, 999))  # (D, k)

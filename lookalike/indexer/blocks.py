@@ -20,12 +20,12 @@ from lookalike.errors import LookalikeError
 from lookalike.indexer.devices import Device, DeviceError
 from lookalike.indexer.keys import END, entries_of, keys_of
 from lookalike.indexer.ordered import Found, Sorted, Vectors
-from lookalike.indexer.pairs import PairBuilder, Standing, threads
+from lookalike.indexer.pairs import PairBuilder, Standing
 from lookalike.indexer.pairs_native import settle
 from lookalike.indexer.shares import Candidates, Shares
 from lookalike.indexer.similarity import SAFETY, U64, Similarities, gamma
 from lookalike.indexer.windows import Places, Ranges
-from lookalike.native import in_parts
+from lookalike.native import in_parts, threads
 from lookalike.wording import counted
 
 MARGIN = 32  # neighbors looked for beyond k, at least

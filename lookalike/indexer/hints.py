@@ -9,7 +9,7 @@ import numpy as np
 from lookalike.indexer.lists import Lists
 from lookalike.indexer.ordered import Sorted
 from lookalike.indexer.pairs_native import enter_tile
-from lookalike.indexer.scores import Float32, Room, Scores, product
+from lookalike.indexer.scores import Room, Scores
 from lookalike.indexer.similarity import Similarities
 from lookalike.indexer.windows import Places, Ranges
 
@@ -64,7 +64,7 @@ def needed(near: Sorted, ranges: Ranges, scores: Scores, k: int, start: int, sto
 
 
 def by_themselves(
-    near: Sorted, ranges: Ranges, k: int, places: Places, scores: Float32, error: float
+    near: Sorted, ranges: Ranges, k: int, places: Places, scores: Scores, error: float
 ) -> tuple[Places, Similarities]:
     """Rows and similarities (s, k) of the lists of some places, −1 and NaN where one ends, by all of their windows.
 
@@ -78,10 +78,10 @@ def by_themselves(
     for c in range(int(low.min()), int(high.max()), PIECE):
         d = min(c + PIECE, int(high.max()))
         candidates = near.run(c, d)
-        score = product(queries, candidates, room)
+        score = scores.some(near, places, c, d, room)
         # The object itself splits its window in two.
         for first, last in ((low, places), (places + 1, high)):
-            floor, never = scores.floor(lists.floor(0, n)), np.full(d - c, scores.never)
+            floor, never = scores.floor(lists.floor(0, n)), np.full(d - c, scores.never, score.dtype)
             enter_tile(
                 score, queries, candidates, np.clip(first, c, d) - c, np.clip(last, c, d) - c, floor, never, error,
                 slots, slots, rows, near.order[c:d], 1, lists.keys, lists.count, lists.worst, k, NONE, NOTHING,

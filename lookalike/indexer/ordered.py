@@ -72,9 +72,10 @@ def rows_of(vectors: Any) -> Any:
 
 def longest(vectors: Vectors) -> float:
     """An upper bound of all lengths; InputError names rows that are not normalized, zero or not finite."""
-    most, step = 0.0, max(1, 2**20 // vectors.shape[1])
+    most, step = 0.0, max(1, 2**17 // vectors.shape[1])  # a block that a processor holds close by
     for start in range(0, len(vectors), step):
-        release(vectors)
+        if start % (8 * step) == 0:
+            release(vectors)
         block = vectors[start : start + step].astype(np.float64)
         length = np.sqrt(np.einsum("nd,nd->n", block, block))
         bad = np.flatnonzero(~(np.abs(length - 1) <= LENGTH_TOLERANCE))

@@ -12,7 +12,6 @@ of two stripes are scored twice.
 
 from __future__ import annotations
 
-import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -29,10 +28,10 @@ from lookalike.indexer.hints import by_themselves, needed
 from lookalike.indexer.lists import Lists, room
 from lookalike.indexer.ordered import Found, Sorted
 from lookalike.indexer.pairs_native import enter_tile
-from lookalike.indexer.scores import Float32, Room, Scores
+from lookalike.indexer.scores import Room, Scores
 from lookalike.indexer.similarity import SAFETY, U64, Similarities, gamma
 from lookalike.indexer.windows import Ranges
-from lookalike.native import in_parts
+from lookalike.native import in_parts, threads
 
 SMALL, TILE = 64, 512  # queries, and candidates, of a tile, at least and at most
 NARROW = 128  # that of narrow windows, at least
@@ -284,9 +283,7 @@ class PairBuilder:
         short = np.flatnonzero(count < np.minimum(high - low - 1, self.k))
         self.alone += len(short)
         if len(short):
-            again = by_themselves(
-                self.near, self.ranges, self.k, start + short, Float32(self.near.dimensions, self.length), self.error
-            )
+            again = by_themselves(self.near, self.ranges, self.k, start + short, self.scores, self.error)
             rows[short], values[short] = again
         return Found(self.near.order[start:stop], rows, values, len(short))
 
@@ -295,11 +292,6 @@ def _from(first: int, found: Found) -> Found:
     """A block's lists without those before its `first` one."""
     some = slice(max(first, 0), None)
     return Found(found.rows[some], found.neighbor_row[some], found.similarity[some], found.exhaustive)
-
-
-def threads() -> int:
-    """How many of the machine's processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
 
 
 def one_blas_thread() -> AbstractContextManager[object]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,9 +18,15 @@ from lookalike.errors import LookalikeError
 from lookalike.indexer.ordered import Sorted
 from lookalike.indexer.similarity import SAFETY, U32, U64, Similarities, float32_error, gamma
 from lookalike.indexer.windows import Places, Ranges
+from lookalike.native import in_parts, threads
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 WIDTHS = (16, 32, 64, 128, 256)  # directions that scores are tried with
 WORTH = 10**11  # products of all pairs from which on other scores than float32 are thought of
+ABOUT = 4  # times as many directions as pairs are scored by tell what a list will end at
+BLOCK = 2**17  # numbers worked on together, which a processor holds close by
 LOOKS, SEEN = 48, 512  # objects by which scores are chosen, and of each one's window
 # Costs in products of float32: one of bfloat16, one of a pair that is settled, and what else such a pair costs.
 SHORT_NUMBER, SETTLED_NUMBER, SETTLED_PAIR = 0.3, 4.0, 2000.0
@@ -35,6 +41,9 @@ class Scores(Protocol):
 
     def tile(self, near: Sorted, a: int, b: int, c: int, d: int, room: Room) -> NDArray[Any]:
         """Scores (b − a, d − c) of the places a..b with the places c..d, in memory that the room's next tile takes."""
+
+    def some(self, near: Sorted, places: Places, c: int, d: int, room: Room) -> NDArray[Any]:
+        """Scores (s, d − c) of some places with the places c..d, likewise."""
 
     def alone(self) -> None:
         """Called by a thread before it scores: it is to do so by itself, for others score at the same time."""
@@ -84,6 +93,9 @@ class Float32:
     def tile(self, near: Sorted, a: int, b: int, c: int, d: int, room: Room) -> NDArray[Any]:
         return product(near.run(a, b), near.run(c, d), room)
 
+    def some(self, near: Sorted, places: Places, c: int, d: int, room: Room) -> NDArray[Any]:
+        return product(near.at(places), near.run(c, d), room)
+
     def floor(self, similarity: Similarities) -> NDArray[Any]:
         return np.nextafter((similarity.astype(np.float64) - self.error).astype(np.float32), np.float32(-np.inf))
 
@@ -123,10 +135,17 @@ class BFloat16:
         torch.set_num_threads(1)
 
     def tile(self, near: Sorted, a: int, b: int, c: int, d: int, room: Room) -> NDArray[Any]:
+        return self._product(self._rounded[a:b], self._rounded[c:d], room)
+
+    def some(self, near: Sorted, places: Places, c: int, d: int, room: Room) -> NDArray[Any]:
+        return self._product(self._rounded[places], self._rounded[c:d], room)
+
+    @staticmethod
+    def _product(queries: Tensor, candidates: Tensor, room: Room) -> NDArray[Any]:
         import torch
 
-        scores = room.of("int16", b - a, d - c)
-        torch.mm(self._rounded[a:b], self._rounded[c:d].T, out=torch.from_numpy(scores).view(torch.bfloat16))
+        scores = room.of("int16", len(queries), len(candidates))
+        torch.mm(queries, candidates.T, out=torch.from_numpy(scores).view(torch.bfloat16))
         return scores
 
     def floor(self, similarity: Similarities) -> NDArray[Any]:
@@ -136,10 +155,7 @@ class BFloat16:
         return np.where(least > 0, bits, np.int16(-32768))
 
     def of(self, near: Sorted, start: int, stop: int, places: Places) -> Similarities:
-        import torch
-
-        chosen = self._rounded[torch.from_numpy(places)]
-        return torch.mm(self._rounded[start:stop], chosen.T).float().numpy()
+        return (self._rounded[start:stop] @ self._rounded[places].T).float().numpy()
 
     def check(self, score: NDArray[Any], similarity: Similarities) -> None:
         value = (score.astype(np.int32) << 16).view(np.float32).astype(np.float64)
@@ -157,23 +173,37 @@ class Prefix:
 
     With orthonormal directions Q, p = Qᵀx and r = √(|x|² − |p|²), x·y ≤ p_x·p_y + r_x·r_y (Cauchy and Schwarz), which
     is the product of two vectors of m + 1 numbers.
+
+    directions (D, m). more (D, w) : by which similarities are told about, where all D numbers are more than is needed.
     """
 
     never = np.float32(np.inf)
 
-    def __init__(self, near: Sorted, directions: NDArray[np.float64], length: float) -> None:
+    def __init__(
+        self, near: Sorted, directions: NDArray[np.float64], length: float, more: NDArray[np.float64] | None = None
+    ) -> None:
         d, m = directions.shape
         self.name, self.bytes_per_row = f"the first {m} of {d} directions", 4 * (m + 1 + 2048)
         n = len(near.order)
         self._short = np.empty((n, m + 1), np.float32)
-        step = max(1, 2**22 // d)
+        short_more = None if more is None else more.astype(np.float32)
+        self._about = None if more is None else np.empty((n, more.shape[1]), np.float32)
         rounding = 4 * (math.sqrt(m) + 1) * gamma(d, U64) * length * length  # of |x|² − |p|² in float64
-        for start in range(0, n, step):
-            x = near.run(start, min(start + step, n)).astype(np.float64)
-            p = x @ directions
-            rest = np.einsum("nd,nd->n", x, x) - np.einsum("nm,nm->n", p, p)
-            self._short[start : start + step, :m] = p
-            self._short[start : start + step, m] = np.sqrt(np.maximum(rest, 0) + rounding)
+        step = max(1, BLOCK // d)
+
+        def project(part: slice) -> None:
+            for start in range(part.start, part.stop, step):
+                stop = min(start + step, part.stop)
+                short = near.run(start, stop)
+                x = short.astype(np.float64)
+                p = x @ directions
+                rest = np.einsum("nd,nd->n", x, x) - np.einsum("nm,nm->n", p, p)
+                self._short[start:stop, :m] = p
+                self._short[start:stop, m] = np.sqrt(np.maximum(rest, 0) + rounding)
+                if self._about is not None:
+                    self._about[start:stop] = short @ short_more
+
+        in_parts(project, n, threads())
         # Rounding p and r to float32 counts as two products more; Q is orthonormal to some 10⁻¹⁴.
         self.error = 2 * float32_error(m + 4, length, length) + rounding
 
@@ -183,11 +213,16 @@ class Prefix:
     def tile(self, near: Sorted, a: int, b: int, c: int, d: int, room: Room) -> NDArray[Any]:
         return product(self._short[a:b], self._short[c:d], room)
 
+    def some(self, near: Sorted, places: Places, c: int, d: int, room: Room) -> NDArray[Any]:
+        return product(self._short[places], self._short[c:d], room)
+
     def floor(self, similarity: Similarities) -> NDArray[Any]:
         return np.nextafter((similarity.astype(np.float64) - self.error).astype(np.float32), np.float32(-np.inf))
 
     def of(self, near: Sorted, start: int, stop: int, places: Places) -> Similarities:
-        return near.run(start, stop) @ near.at(places).T
+        if self._about is None:
+            return near.run(start, stop) @ near.at(places).T
+        return self._about[start:stop] @ self._about[places].T
 
     def check(self, score: NDArray[Any], similarity: Similarities) -> None:
         _within(np.minimum(score - similarity.astype(np.float64), 0.0), np.zeros_like(similarity), self.error)
@@ -203,7 +238,7 @@ def principal(near: Sorted, rows: int = 2048) -> NDArray[np.float64]:
     rng = np.random.default_rng(0)
     x = near.at(np.sort(rng.choice(n, min(n, rows), replace=False)))  # (s, D)
     q = rng.standard_normal((d, min(d, max(WIDTHS))), dtype=np.float32)
-    for _ in range(3):
+    for _ in range(2):
         q = np.linalg.qr(x.T @ (x @ q))[0]
     within = np.linalg.eigh((p := (x @ q).astype(np.float64)).T @ p)[1][:, ::-1]
     return np.linalg.qr(q.astype(np.float64) @ within)[0]
@@ -220,7 +255,7 @@ class Look:
     score: NDArray[np.float64]
     floor: NDArray[np.float64]
     own: NDArray[np.float64]
-    others: NDArray[np.float64]
+    others: NDArray[np.float32]
 
     def share(self, error: float) -> float:
         """Of the pairs that would be settled, were all scores too high by so much."""
@@ -236,17 +271,22 @@ class Look:
 def look(near: Sorted, ranges: Ranges, k: int, directions: NDArray[np.float64]) -> Look:
     """LOOKS objects from all over the window's order."""
     places = np.linspace(0, len(near.order) - 1, LOOKS).astype(np.int64)
-    own = near.at(places).astype(np.float64)  # (l, D)
-    score, floor, others = [], [], []
-    for n, place in enumerate(places):
-        low, high = int(ranges.low[place]), int(ranges.high[place])
-        seen = np.random.default_rng(int(place)).choice(high - low, SEEN) + low
-        x = near.at(seen)  # (s, D)
-        score.append(x @ own[n].astype(np.float32))
-        wanted = min(SEEN - 1, math.ceil(k * SEEN / max(1, high - low - 1)))
-        floor.append(np.sort(score[-1])[::-1][wanted])
-        others.append(x @ directions.astype(np.float32))
-    return Look(np.array(score, np.float64), np.array(floor, np.float64)[:, None], own @ directions, np.array(others))
+    own, short = near.at(places), directions.astype(np.float32)  # (l, D), (D, m)
+    score, floor = np.empty((LOOKS, SEEN), np.float32), np.empty(LOOKS)
+    others = np.empty((LOOKS, SEEN, short.shape[1]), np.float32)
+
+    def see(part: slice) -> None:
+        for n in range(part.start, part.stop):
+            low, high = int(ranges.low[places[n]]), int(ranges.high[places[n]])
+            seen = np.random.default_rng(int(places[n])).choice(high - low, SEEN) + low
+            x = near.at(seen)  # (s, D)
+            score[n] = x @ own[n]
+            wanted = min(SEEN - 1, math.ceil(k * SEEN / max(1, high - low - 1)))
+            floor[n] = np.sort(score[n])[::-1][wanted]
+            np.matmul(x, short, out=others[n])
+
+    in_parts(see, LOOKS, threads())
+    return Look(score.astype(np.float64), floor[:, None], own.astype(np.float64) @ directions, others)
 
 
 def scores_for(
@@ -272,7 +312,9 @@ def scores_for(
             costs[m] = m + 1 + settled * some.bounded(m)
     best = min(costs, key=costs.__getitem__)
     if isinstance(best, int):
-        return Prefix(near, directions[:, :best], length)
+        about = min(ABOUT * best, directions.shape[1])
+        worth = about <= d // 2 and n * (best + 1 + about) * 4 <= room
+        return Prefix(near, directions[:, :best], length, directions[:, :about] if worth else None)
     return plain if best == "float32" else BFloat16(near, length)
 
 

@@ -18,12 +18,12 @@ import numpy as np
 from lookalike.indexer.keys import Keys
 from lookalike.indexer.lists import Lists, room
 from lookalike.indexer.ordered import Found, Sorted
-from lookalike.indexer.pairs import one_blas_thread, threads
+from lookalike.indexer.pairs import one_blas_thread
 from lookalike.indexer.pairs_native import enter_tile
 from lookalike.indexer.scores import Float32, Room, product
 from lookalike.indexer.similarity import SAFETY, U64, Similarities, gamma
 from lookalike.indexer.windows import Places, Ranges
-from lookalike.native import in_parts
+from lookalike.native import in_parts, threads
 
 MOST_QUERIES, MOST_CANDIDATES = 256, 1024  # of one tile, which is done by one thread
 WIDER = 1.5  # times the first query's window, that the windows of one block may span together
