@@ -158,9 +158,10 @@ def _checkpoint(path: Path, found: Mapping[str, Any]) -> list[str]:
     encoder, given = found["encoder"], found["preprocess"]
     unit = f" in {given['unit']}" if given.get("unit") else ""
     sees = f"the central {given['size']} px of {given['dtype']} pictures{unit}, bands {', '.join(found['bands'])}"
-    numbers = "scales" in (given.get("record") or given) and "m" not in given  # of records or particles: no pictures
+    of_each = given.get("record") or given.get("element") or given
+    numbers = "scales" in of_each and "m" not in given  # of records or particles: no pictures
     if numbers:
-        sees = f"of each {'particle' if given['kind'] == PARTICLES else 'object'} {', '.join(found['bands'])}"
+        sees = f"of each {'particle' if given['kind'].endswith(PARTICLES) else 'object'} {', '.join(found['bands'])}"
     bands = "" if numbers else f", {counted(encoder['channels'], 'band')}"
     lines = {
         "encoder": f"{encoder['name']}, {_inside(encoder)}{bands}",
@@ -290,7 +291,7 @@ def _unusual(found: Mapping[str, Any]) -> set[str]:
         known = {"objects": found["objects"], "view_size": found["preprocess"]["size"]}
         domain = get_domain(found["domain"])
         known["turns"] = domain.orientations == 8 and domain.turns(domain.settings_type.checked(found["augment"]))
-        known["pace"] = domain.pace
+        known["pace"], known["half_untrained"] = domain.pace, domain.half_untrained
         known["kinds"] = TypeAdapter(AnyInput).validate_python(found["preprocess"]).encoders
         for name, field in TrainConfig.model_fields.items():
             given = TrainConfig.checked({**stored, name: field.get_default(call_default_factory=True)})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from lookalike.ssl.moco import MoCo
 from lookalike.ssl.plan import make_plan
 from lookalike.ssl.settings import TrainConfig
 from lookalike.ssl.train import train
+from lookalike.summary import summary
 
 CONFIGS = {
     "set": EncoderConfig(name="set", channels=1, projection=8, untrained_half=True, set=SetShape(features=4)),
@@ -136,6 +138,10 @@ def test_particles_of_events_have_one_by_default(events: Path, tmp_path: Path) -
     encoder, config = load_encoder(tmp_path / "run")
     assert encoder.dimensions == 512
     assert config.train["untrained_half"] is True
+    told = summary(tmp_path / "run")
+    assert re.search(r"^  encoder .*→ 256, half of the embedding untrained$", told, re.MULTILINE)
+    assert re.search(r"^  sees  +of each particle pt, eta, phi, mass, type, btag$", told, re.MULTILINE)
+    assert re.search(r"^  untrained_half +yes$", told, re.MULTILINE)  # not marked as unusual
     again = train([events], tmp_path / "again", TrainConfig.checked(SMALL), quiet=True)
     assert report.content_hash == again.content_hash
     longer = train([events], tmp_path / "again", TrainConfig.checked({**SMALL, "epochs": 3}), resume=True, quiet=True)
