@@ -18,8 +18,10 @@ from torch import Tensor, nn
 from lookalike.augmentations.inputs import encoder_input
 from lookalike.augmentations.preprocess import Preprocess
 from lookalike.errors import InputError, LookalikeError, NotFoundError
+from lookalike.events import PARTICLE, PRIMITIVES
 from lookalike.info import describe
-from lookalike.samples import Samples
+from lookalike.samples import About, Samples
+from lookalike.samples_writer import write_samples
 from lookalike.ssl import trainer as trainer_module
 from lookalike.ssl.checkpoint import Began, load_encoder, read_config
 from lookalike.ssl.encoders import RESNETS, Encoder, EncoderConfig
@@ -209,8 +211,52 @@ def test_an_mlp_starts_from_an_mlp_of_its_size(blob_samples: Write, tmp_path: Pa
     assert all(torch.equal(tensor, held[name]) for name, tensor in encoder.state_dict().items())
     with pytest.raises(InputError, match=r"theirs has mlp = .*20, 20.*, but hidden=.64"):
         began(data, tmp_path / "mlp", tmp_path, config(mlp={"hidden": [64]}))
-    with pytest.raises(InputError, match=r"takes 768 numbers of each object, but these objects have 3,072 \(3 × 32"):
+    with pytest.raises(InputError, match=r"takes 768 numbers of each object, but these objects have 3,072 \(views"):
         began(blob_samples("other.h5", n=16, size=48), tmp_path / "mlp", tmp_path, config())
+
+
+def numbers(path: Path, layout: str, bands: tuple[str, ...], domain: str = "event") -> Path:
+    """A samples file of 16 events, as records of these numbers or as lists of two particles."""
+    shape = (16, len(bands)) if layout == "features" else (16, 2, len(bands))
+    values = np.random.default_rng(0).uniform(1, 3, shape).astype(np.float32)
+    if layout != "features":
+        values[:, 1, 0] = values[:, 0, 0] / 2  # in falling order
+        values[..., 4:] = 1
+    with write_samples(path, About(domain=domain, bands=bands, layout=layout), {}) as writer:
+        writer.append([f"e{row}" for row in range(16)], values, {})
+    return path
+
+
+@pytest.mark.parametrize(("layout", "bands"), [("features", tuple(PRIMITIVES)), ("particles", tuple(PARTICLE))])
+def test_encoders_of_numbers_start_from_their_like(layout: str, bands: tuple[str, ...], tmp_path: Path) -> None:
+    data = numbers(tmp_path / "events.h5", layout, bands)
+    widths: dict[str, Any] = {"mlp": {"hidden": [20]}} if layout == "features" else {"set": {"particle": [9]}}
+    train([data], tmp_path / "first", config(**widths), quiet=True)
+    encoder, told, _ = began(data, tmp_path / "first", tmp_path, config())
+    held = load_file(tmp_path / "first" / "model.safetensors")
+    assert all(torch.equal(tensor, held[name]) for name, tensor in encoder.state_dict().items())
+    assert not [note for note in told if "another input" in note]
+    (name,) = widths
+    with pytest.raises(InputError, match=f"theirs has {name} = .*, but .*hidden=.7,"):
+        began(data, tmp_path / "first", tmp_path, config(**{name: {"hidden": [7]}}))
+    if layout == "features":
+        fewer = numbers(tmp_path / "few.h5", layout, tuple(name for name in bands if name != "PRI_met_sumet"))
+        with pytest.raises(InputError, match=r"takes \d+ numbers of each object, .* have \d+ \(events of"):
+            began(fewer, tmp_path / "first", tmp_path, config())
+
+
+def test_weights_of_pictures_may_begin_with_jet_images(weights: Path, blob_samples: Write, tmp_path: Path) -> None:
+    train([blob_samples(n=16, size=48)], tmp_path / "pictures", config(encoder="resnet10"), quiet=True)
+    bands = ("pt", "eta", "phi", "jet")
+    values = np.zeros((16, 3, 4), np.float32)
+    values[..., 0] = np.random.default_rng(0).uniform(1, 3, (16, 3))
+    values[..., 1] = [0.1, 0.2, -0.3]
+    with write_samples(tmp_path / "jets.h5", About(domain="jet", bands=bands, layout="particles"), {}) as writer:
+        writer.append([f"j{row}" for row in range(16)], values, {})
+    _, told, _ = began(tmp_path / "jets.h5", tmp_path / "pictures", tmp_path, config())
+    assert any("trained on another input: views of 32 px in R, G, B, now images of" in note for note in told), told
+    _, told, _ = began(tmp_path / "jets.h5", weights, tmp_path, config())
+    assert any("here it is images of" in note for note in told), told
 
 
 @pytest.mark.parametrize(

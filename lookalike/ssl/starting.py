@@ -9,10 +9,10 @@ from typing import Any
 
 from torch import Tensor
 
-from lookalike.augmentations.preprocess import Preprocess
+from lookalike.augmentations.preprocess import Preprocess, Seen
 from lookalike.errors import InputError
 from lookalike.files import existing_files
-from lookalike.ssl.architectures import MLP, EncoderConfig, MlpSettings
+from lookalike.ssl.architectures import RESNET, EncoderConfig, MlpSettings, SetSettings, kind_of
 from lookalike.ssl.checkpoint import CONFIG, MODEL, Began, CheckpointConfig, has_head, load_encoder, read_config
 from lookalike.ssl.importing import file_digest, find_encoder, grouped
 from lookalike.ssl.settings import TrainConfig
@@ -76,6 +76,8 @@ class Start:
         decided: dict[str, Any] = {"encoder": encoder.name, "small_stem": encoder.small_stem}
         if encoder.mlp is not None:
             decided["mlp"] = MlpSettings(hidden=encoder.mlp.hidden, dimensions=encoder.mlp.dimensions)
+        if encoder.set is not None:
+            decided["set"] = SetSettings(**encoder.set.model_dump(exclude={"features"}))
         if encoder.untrained_half:
             decided["untrained_half"] = True
         for name, value in decided.items():
@@ -89,7 +91,7 @@ class Start:
             decided["places"] = encoder.places  # which another may be given for: no weight depends on it
         return config.model_copy(update=decided)
 
-    def fitted(self, wanted: EncoderConfig, preprocess: Preprocess) -> tuple[dict[str, Tensor], list[str]]:
+    def fitted(self, wanted: EncoderConfig, preprocess: Seen) -> tuple[dict[str, Tensor], list[str]]:
         """The tensors to begin `wanted` with, an encoder of the adopted kind, and notes on what became of the file."""
         found, state = self.found, dict(self.found.state)
         if found.encoder.mlp != wanted.mlp:
@@ -97,7 +99,14 @@ class Start:
             assert wanted.mlp is not None
             raise InputError(
                 f"The mlp of {self.path.name} takes {found.encoder.mlp.features:,} numbers of each object, but these "
-                f"objects have {wanted.mlp.features:,} ({wanted.channels} × {preprocess.size} × {preprocess.size})."
+                f"objects have {wanted.mlp.features:,} ({preprocess.told})."
+            )
+        if found.encoder.set != wanted.set:
+            assert found.encoder.set is not None
+            assert wanted.set is not None
+            raise InputError(
+                f"The set encoder of {self.path.name} takes {found.encoder.set.features:,} numbers of each particle, "
+                f"but these have {wanted.set.features:,} ({preprocess.told})."
             )
         notes = [f"start: {wanted.name} with the weights of {self.path.name} ({self.digest[:12]}…)."]
         unused = list(found.unused)
@@ -112,7 +121,7 @@ class Start:
             state = {name: tensor for name, tensor in state.items() if not name.startswith("head.")}
         if unused:
             notes.append(f"start: not used: {grouped(unused)}.")
-        if wanted.name != MLP and found.encoder.channels != wanted.channels:
+        if kind_of(wanted.name) == RESNET and found.encoder.channels != wanted.channels:
             state[STEM] = adapted_stem(state[STEM], wanted.channels)
             notes.append(
                 f"start: the stem's weights, for {found.encoder.channels} bands, are averaged over them and scaled by "
@@ -120,7 +129,7 @@ class Start:
             )
         return state, notes + self._input(preprocess)
 
-    def _input(self, preprocess: Preprocess) -> list[str]:
+    def _input(self, preprocess: Seen) -> list[str]:
         """How the input is made here, where the weights are used to another or do not say."""
         if self.found.config is None:
             return [
@@ -128,7 +137,9 @@ class Start:
                 f"ImageNet weights expect {IMAGENET}; the domain's settings augment say what is given."
             ]
         before = self.found.config.preprocess
-        differ = [name for name in Preprocess.model_fields if getattr(before, name) != getattr(preprocess, name)]
+        if type(before) is not type(preprocess):
+            return [f"start: the weights were trained on another input: {before.told}, now {preprocess.told}."]
+        differ = [name for name in type(before).model_fields if getattr(before, name) != getattr(preprocess, name)]
         if not differ:
             return []
         changes = [
@@ -146,8 +157,10 @@ def adapted_stem(weight: Tensor, channels: int) -> Tensor:
     return (weight.mean(dim=1, keepdim=True) * (C / channels)).repeat(1, channels, 1, 1)
 
 
-def described(preprocess: Preprocess) -> str:
-    """The pixel mapping as a formula."""
+def described(preprocess: Seen) -> str:
+    """The pixel mapping as a formula; of what are no pictures, a few words."""
+    if not isinstance(preprocess, Preprocess):
+        return preprocess.told
     p = preprocess
     if p.kind == "scaled":
         return f"(pixel / {p.divisor:g} − mean) / std with mean {_plain(p.mean)} and std {_plain(p.std)}"
