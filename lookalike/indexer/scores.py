@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
 WIDTHS = (16, 32, 64, 128, 256)  # directions that scores are tried with
 WORTH = 10**11  # products of all pairs from which on other scores than float32 are thought of
-ABOUT = 4  # times as many directions as pairs are scored by tell what a list will end at
+ABOUT = 2  # times as many directions as pairs are scored by tell what a list will end at
 BLOCK = 2**17  # numbers worked on together, which a processor holds close by
-LOOKS, SEEN = 48, 512  # objects by which scores are chosen, and of each one's window
+LOOKS, SEEN = 32, 512  # objects by which scores are chosen, and of each one's window
 # Costs in products of float32: one of bfloat16, one of a pair that is settled, and what else such a pair costs.
 SHORT_NUMBER, SETTLED_NUMBER, SETTLED_PAIR = 0.3, 4.0, 2000.0
 
