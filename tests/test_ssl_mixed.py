@@ -136,7 +136,7 @@ def test_a_compiler_that_fails_is_a_sentence(
 def test_a_run_of_before_goes_on_and_keeps_to_its_precision() -> None:
     before = config(precision="float16", queue=16, momentum=0.9, temperature=0.1, lr=0.1, sub_batches=2, orientations=1)
     stored = before.model_dump()
-    del stored["compile"]
+    del stored["compile"], stored["untrained_half"]
     refuse_changes(stored, before)
     with pytest.raises(InputError, match="compile was False and is now True"):
         refuse_changes(stored, before.changed({"compile": True}))
