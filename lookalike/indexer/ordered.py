@@ -93,10 +93,10 @@ class Sorted:
         self.order = order
         self.dimensions, self.dtype = vectors.shape[1], vectors.dtype
         self._held: Vectors | None = None
-        if len(order) * vectors.shape[1] * vectors.itemsize <= memory_bytes:
-            self._held = vectors[order]
-        elif not isinstance(vectors, np.memmap | Joined) and np.array_equal(order, np.arange(len(vectors))):
+        if not isinstance(vectors, np.memmap | Joined) and np.array_equal(order, np.arange(len(vectors))):
             self._held = vectors  # in memory already, and in order
+        elif len(order) * vectors.shape[1] * vectors.itemsize <= memory_bytes:
+            self._held = vectors[order]
         self._file: Any = rows_of(vectors)
         release(vectors)
 

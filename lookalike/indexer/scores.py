@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 WIDTHS = (16, 32, 64, 128, 256)  # directions that scores are tried with
-WORTH = 10**11  # products of all pairs from which on other scores than float32 are thought of
+WORTH = 2 * 10**10  # products of all pairs from which on other scores than float32 are thought of
 ABOUT = 2  # times as many directions as pairs are scored by tell what a list will end at
 BLOCK = 2**17  # numbers worked on together, which a processor holds close by
 LOOKS, SEEN = 32, 512  # objects by which scores are chosen, and of each one's window
@@ -228,7 +228,7 @@ class Prefix:
         _within(np.minimum(score - similarity.astype(np.float64), 0.0), np.zeros_like(similarity), self.error)
 
 
-def principal(near: Sorted, rows: int = 2048) -> NDArray[np.float64]:
+def principal(near: Sorted, rows: int = 1024) -> NDArray[np.float64]:
     """Orthonormal directions (D, m), at most the widest of WIDTHS, along which a sample of the vectors is longest.
 
     By iterated products with random directions (Halko, Martinsson and Tropp 2011, algorithm 4.4); any orthonormal
