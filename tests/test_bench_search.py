@@ -13,9 +13,15 @@ from pathlib import Path
 import pytest
 
 from lookalike.bench.search import bench_search
-from lookalike.errors import InputError
+from lookalike.errors import InputError, NotFoundError
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(autouse=True)
+def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is compared with anything here, so that no contender need come to rest."""
+    monkeypatch.setattr("lookalike.bench.turns.REST", 0)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
@@ -72,3 +78,13 @@ def test_the_command_prints_the_report(command: Run, tmp_path: Path) -> None:
     assert (refused.returncode, len(refused.stderr.splitlines())) == (2, 1)
     with pytest.raises(InputError, match="float32 or float16, but int8"):
         bench_search(objects=100, dimensions=4, k=3, dtype="int8")
+    with pytest.raises(NotFoundError, match="written to a folder, but"):
+        bench_search(objects=100, dimensions=4, k=3, scratch=tmp_path / "nowhere")
+
+
+def test_each_turn_begins_at_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[float] = []
+    monkeypatch.setattr("lookalike.bench.turns.REST", 0.125)
+    monkeypatch.setattr("lookalike.bench.turns.time.sleep", waited.append)
+    bench_search(objects=100, dimensions=4, k=3, rounds=2, scratch=tmp_path)
+    assert waited.count(0.125) == 2 * 4  # rounds, contenders

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.bench.index_vectors import Vectors, describe, field_vectors, given_vectors, random_vectors
+from lookalike.bench.turns import rest
 from lookalike.errors import InputError
 from lookalike.indexer.neighbors import pair_builder
 from lookalike.indexer.similarity import similarities
@@ -94,16 +95,20 @@ def measure(
     best = dict.fromkeys(("ours", "faiss", "sklearn", "half_gemm"), math.inf)
     share = 1.0
     for _ in range(rounds):
+        rest()
         began = time.perf_counter()
         builder = pair_builder(vectors, within, k)
         lists = [(found.rows, found.neighbor_row, found.similarity) for found in builder.blocks()]
         best["ours"] = min(best["ours"], time.perf_counter() - began)
         advance(1)
+        rest()
         best["faiss"] = min(best["faiss"], _faiss(vectors, within, k, block)[0])
         advance(1)
+        rest()
         seconds, share = _sklearn(vectors, within, k)
         best["sklearn"] = min(best["sklearn"], seconds)
         advance(1)
+        rest()
         best["half_gemm"] = min(best["half_gemm"], _half_product(vectors, within))
         advance(1)
     pairs = int((within.high - within.low - 1).sum()) // 2

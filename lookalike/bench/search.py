@@ -20,7 +20,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.errors import InputError
+from lookalike.bench.turns import rest
+from lookalike.errors import InputError, NotFoundError
 from lookalike.indexer.live import ranking, threads
 from lookalike.progress import progress
 
@@ -54,6 +55,8 @@ def bench_search(
         )
     if dtype not in ("float32", "float16"):
         raise InputError(f"Vectors are float32 or float16, but {dtype} was given.")
+    if scratch is not None and not scratch.is_dir():
+        raise NotFoundError(f"The vectors are written to a folder, but {scratch} is none.")
     with tempfile.TemporaryDirectory(dir=scratch, prefix="lookalike-bench-") as folder:
         path = Path(folder) / "vectors.npy"
         _write_vectors(path, objects, dimensions, np.dtype(dtype), seed)
@@ -128,7 +131,7 @@ def _forget(path: Path, vectors: NDArray[Any]) -> None:
 def _in_turn(
     vectors: NDArray[Any], query: NDArray[Any], k: int, rounds: int
 ) -> tuple[dict[str, dict[str, float]], bool]:
-    """Seconds by contender, each in its turn after one that is not counted, and whether our answer is right."""
+    """Seconds by contender, each in turn after rest and one that does not count, and whether our answer is right."""
     import faiss
     import torch
 
@@ -148,13 +151,14 @@ def _in_turn(
     torch.set_num_threads(threads())
     try:
         taken: dict[str, list[float]] = {name: [] for name in contenders}
-        with progress("Searching", rounds + 1, "rounds") as advance:
-            for turn in range(rounds + 1):
+        with progress("Searching", rounds, "rounds") as advance:
+            for _ in range(rounds):
                 for name, run in contenders.items():
+                    rest()
+                    run()  # what the one before left in the processor's caches is gone then
                     began = time.perf_counter()
                     run()
-                    if turn:
-                        taken[name].append(time.perf_counter() - began)
+                    taken[name].append(time.perf_counter() - began)
                 advance(1)
     finally:
         torch.set_num_threads(before)
