@@ -235,12 +235,13 @@ def test_the_scores_that_cost_least_are_taken(monkeypatch: pytest.MonkeyPatch) -
     wide = unit(rng.normal(size=(3000, 256)))
     flat = unit(rng.normal(size=(3000, 256)) * np.geomspace(1, 1e-4, 256))
 
-    def name(vectors: NDArray[Any], room: int = 2**30, *, short: bool) -> str:
+    def name(vectors: NDArray[Any], room: int = 2**30, *, short: bool, k: int = 20) -> str:
         near = Sorted(vectors, np.arange(len(vectors)), 2**30)
-        return scores_for(near, everyone(len(vectors)), 20, 1.0, room, short=short).name
+        return scores_for(near, everyone(len(vectors)), k, 1.0, room, short=short).name
 
     assert name(wide, short=False) == "float32"
     assert name(wide, short=True) == "bfloat16"
+    assert name(wide, short=True, k=1600) == "float32"  # lists end below 0, where bfloat16 tells nothing
     assert name(flat, short=True).startswith("the first")
     assert name(flat, room=1000, short=True) == "float32"
 

@@ -113,6 +113,7 @@ class BFloat16:
     """
 
     name, never, bytes_per_row = "bfloat16", np.int16(32767), 2 * 2048 + 4 * 2048
+    LEAST = 0.0  # below it bits sort otherwise, so that any pair is settled
 
     def __init__(self, near: Sorted, length: float) -> None:
         import torch
@@ -149,10 +150,10 @@ class BFloat16:
         return scores
 
     def floor(self, similarity: Similarities) -> NDArray[Any]:
-        """Rounded down to bfloat16; below 0, where bits sort otherwise, any pair is settled."""
+        """Rounded down to bfloat16, or what no score is below."""
         least = np.nextafter((similarity.astype(np.float64) - self.error).astype(np.float32), np.float32(-np.inf))
         bits = (least.view(np.int32) >> 16).astype(np.int16)
-        return np.where(least > 0, bits, np.int16(-32768))
+        return np.where(least > self.LEAST, bits, np.int16(-32768))
 
     def of(self, near: Sorted, start: int, stop: int, places: Places) -> Similarities:
         return (self._rounded[start:stop] @ self._rounded[places].T).float().numpy()
@@ -257,9 +258,9 @@ class Look:
     own: NDArray[np.float64]
     others: NDArray[np.float32]
 
-    def share(self, error: float) -> float:
-        """Of the pairs that would be settled, were all scores too high by so much."""
-        return float((self.score + error >= self.floor).mean())
+    def share(self, error: float, least: float = -math.inf) -> float:
+        """Of the pairs that would be settled, were all scores too high by so much; all, for a floor down to `least`."""
+        return float(((self.score + error >= self.floor) | (self.floor - error <= least)).mean())
 
     def bounded(self, m: int) -> float:
         """Of the pairs that would be settled, were they scored by the first m directions."""
@@ -306,7 +307,7 @@ def scores_for(
     settled = 2 * (d * SETTLED_NUMBER + SETTLED_PAIR)
     costs: dict[str | int, float] = {"float32": d + settled * some.share(plain.error)}
     if short and n * d * 2 <= room:
-        costs["bfloat16"] = d * SHORT_NUMBER + settled * some.share(2.0**-8)
+        costs["bfloat16"] = d * SHORT_NUMBER + settled * some.share(2.0**-8, BFloat16.LEAST)
     for m in WIDTHS:
         if m <= d // 2 and n * (m + 1) * 4 <= room:
             costs[m] = m + 1 + settled * some.bounded(m)
