@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from lookalike import __version__
+from lookalike.cli import main
 from lookalike.indexer.index import Index
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -326,3 +327,19 @@ def test_a_damaged_source_is_wrong_input_and_a_damaged_file_of_ours_is_not(
     for asked, code in codes.items():
         done = command(*asked, cwd=tmp_path)
         assert (done.returncode, len(done.stderr.splitlines())) == (code, 1), done.stderr
+
+
+def test_memory_that_does_not_suffice_is_said_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def too_large(*_: object, **__: object) -> None:
+        np.empty(1 << 60, np.uint8)
+
+    monkeypatch.setattr("lookalike.cli.app", too_large)
+    monkeypatch.setattr("sys.argv", ["lookalike"])
+    with pytest.raises(SystemExit) as left:
+        main()
+    assert left.value.code == 1
+    said = capsys.readouterr().err
+    assert said.startswith("lookalike: Memory does not suffice: Unable to allocate 1.00 EiB")
+    assert said.count("\n") == 1

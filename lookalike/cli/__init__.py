@@ -73,6 +73,8 @@ def main() -> None:
         sys.exit(0)
     except OSError as error:
         _fail(_refused(error), 1, debug)
+    except MemoryError as error:
+        _fail(f"Memory does not suffice: {str(error) or 'the system gave no more'}", 1, debug)
 
 
 def _refused(error: OSError) -> str:
