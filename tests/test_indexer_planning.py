@@ -140,6 +140,7 @@ def test_what_takes_nothing_within_the_noise_is_not_negative() -> None:
     ("arguments", "words"),
     [
         ({"objects": 1, "k": 1}, "at least 2 objects"),
+        ({"objects": 2**32 + 1}, "at most 4,294,967,296 objects"),
         ({"dimensions": 0}, "at least 1 dimension"),
         ({"k": 0}, "k is 1 to 99"),
         ({"k": 100}, "but 100 was given"),

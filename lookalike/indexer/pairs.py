@@ -25,6 +25,7 @@ from threadpoolctl import ThreadpoolController
 
 from lookalike.errors import InputError
 from lookalike.indexer.hints import by_themselves, needed
+from lookalike.indexer.keys import MOST
 from lookalike.indexer.lists import Lists, room
 from lookalike.indexer.ordered import Found, Sorted
 from lookalike.indexer.pairs_native import enter_tile
@@ -38,7 +39,6 @@ NARROW = 128  # that of narrow windows, at least
 PER_WINDOW = 8  # tiles in a window, at least, where that leaves no fewer
 BLOCKS = 4  # of queries for each thread, between two times at which all wait for each other
 SEEN = 64  # pairs of a tile that are looked at whether the scores keep their bound
-MOST = 2**32  # rows that a key can tell apart
 
 Block = tuple[int, int]  # places from the first to before the second
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from lookalike.embeddings import Embeddings, normalize
 from lookalike.errors import InputError
+from lookalike.indexer.keys import MOST
 from lookalike.indexer.lists_file import NEIGHBORS, ListWriter, file_bytes
 from lookalike.indexer.memory import budget_of, fixed_bytes, least_budget, working_bytes
 from lookalike.progress import progress
@@ -227,6 +228,8 @@ def read_sample(path: Path, dimensions: int) -> NDArray[Any]:
 def _check(objects: int, dimensions: int, k: int, window_fraction: float, gpus: int, tflops: float | None) -> None:
     if objects < 2:
         raise InputError(f"An index needs at least 2 objects, but {objects} were given.")
+    if objects > MOST:
+        raise InputError(f"An index is of at most {MOST:,} objects, but {objects:,} were given.")
     if dimensions < 1:
         raise InputError(f"Vectors have at least 1 dimension, but {dimensions} were given.")
     if not 1 <= k < objects:
