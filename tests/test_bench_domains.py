@@ -18,6 +18,7 @@ from lookalike.cli import app
 from lookalike.cli.simulate import group as simulations
 from lookalike.errors import InputError, LookalikeError
 from lookalike.events import PRIMITIVES
+from lookalike.samples import Samples
 
 QUICK = "--epochs 1 --batch-size 16 --set orientations=1"
 
@@ -30,23 +31,68 @@ def in_this_process(arguments: Sequence[str], folder: Path) -> str:
     return printed.getvalue()
 
 
-def test_pictures_go_from_a_simulation_to_a_served_page(tmp_path: Path) -> None:
-    case = Case(
+SIMULATED = {
+    "galaxy": Case(
         title="Galaxies",
         samples="simulate galaxies -n 64 --size 64 --seed 1",
         train=f"--encoder resnet10 {QUICK}",
         index="--window mag_z:1 -k 20",
         evaluate="--label class --resamples 50",
-    )
+    ),
+    "image": Case(
+        title="Clocks",
+        samples="simulate clocks -n 64 --size 28 --seed 1",
+        train=f"--encoder resnet10 {QUICK}",
+        index="-k 10",
+        evaluate="--label hour:minute --resamples 50",
+    ),
+    "jet": Case(
+        title="Jets",
+        samples="simulate jets -n 64 --signal 0.5 --seed 1 --processes 1",
+        train=f"--encoder resnet10 {QUICK} --set augment.image.size=15",
+        index="--window log(pt):1 -k 10",
+        evaluate="--label label --resamples 50",
+    ),
+    "event": Case(
+        title="Events, as particles",
+        samples="simulate events -n 96 --seed 1 --processes 1",
+        train=QUICK,
+        index="--window met:200 -k 10",
+        evaluate="--label class --resamples 50",
+    ),
+}
+
+
+@pytest.mark.parametrize("domain", SIMULATED)
+def test_objects_go_from_a_simulation_to_a_served_page(domain: str, tmp_path: Path) -> None:
+    case = SIMULATED[domain]
+    for module in ("pythia8mc", "fastjet") if domain in ("jet", "event") else ():
+        pytest.importorskip(module, reason="the extra simulate is not installed")
     told: list[str] = []
-    (done,) = run_cases({"galaxies": case}, tmp_path, None, say=told.append, run=in_this_process)
+    (done,) = run_cases({domain: case}, tmp_path, None, say=told.append, run=in_this_process)
     assert isinstance(done, Done)
-    assert told == [f"galaxies: {stage}" for stage in ("samples", "train", "embed", "index", "evaluate")]
-    assert done.report["label"] == "class"
-    assert done.commands[0] == "lookalike simulate galaxies -n 64 --size 64 --seed 1 --out samples.h5"
+    assert told == [f"{domain}: {stage}" for stage in ("samples", "train", "embed", "index", "evaluate")]
+    assert done.report["label"] == case.evaluate.split()[1]
+    assert done.commands[0] == f"lookalike {case.samples} --out samples.h5"
+    assert Samples(tmp_path / domain / "samples.h5").about.domain == domain
     told.clear()
-    (again,) = run_cases({"galaxies": case}, tmp_path, None, say=told.append, run=in_this_process)
+    (again,) = run_cases({domain: case}, tmp_path, None, say=told.append, run=in_this_process)
     assert (again, told) == (done, [])
+
+
+def test_hits_go_from_a_simulation_to_a_served_page(tmp_path: Path) -> None:
+    in_this_process(["simulate", "tracks", "--out", "events", "-n", "1", "--particles", "20", "--seed", "1"], tmp_path)
+    case = Case(
+        title="Hits",
+        samples="ingest trackml {data}/events --size 16",
+        train=QUICK,
+        index="-k 10",
+        evaluate="--label particle_id --kind categorical --no-label 0 --resamples 50",
+    )
+    (done,) = run_cases({"track": case}, tmp_path / "work", tmp_path, say=lambda text: None, run=in_this_process)
+    assert isinstance(done, Done)
+    assert done.report["label"] == "particle_id"
+    assert Samples(tmp_path / "work" / "track" / "samples.h5").about.domain == "track"
 
 
 def test_events_go_from_a_table_to_a_served_page(tmp_path: Path) -> None:
