@@ -5,8 +5,11 @@ pytest tests/test_indexer_neighbors.py
 
 from __future__ import annotations
 
+import contextlib
 import math
+import threading
 import tracemalloc
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -227,6 +230,41 @@ def test_scores_that_err_more_than_is_proven_are_refused(monkeypatch: pytest.Mon
     monkeypatch.setattr(Float32, "tile", wrong)
     with pytest.raises(LookalikeError, match="proven error"):
         list(exact_neighbors(vectors, everyone(50), 3))
+
+
+@pytest.mark.parametrize("memory", [2**14, 2**30])
+def test_objects_searched_again_are_scored_by_threads_that_work_alone(
+    memory: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Threads that wait for each other took seconds on a busy machine, where this takes milliseconds."""
+    monkeypatch.setattr(hints, "SURE", -1.0)  # too much is asked for, so that many are searched again
+    monkeypatch.setattr(pairs, "threads", lambda: 3)
+    alone: set[int] = set()
+    used: set[int] = set()
+    taken = Float32.some
+
+    def some(self: Float32, near: Sorted, *place: Any) -> NDArray[Any]:
+        used.add(threading.get_ident())
+        assert threading.get_ident() in alone
+        return taken(self, near, *place)
+
+    monkeypatch.setattr(Float32, "alone", lambda self: alone.add(threading.get_ident()))
+    monkeypatch.setattr(Float32, "some", some)
+    monkeypatch.setattr(pairs, "one_blas_thread", lambda: _forgetting(alone))
+    vectors = unit(np.random.default_rng(2).normal(size=(600, 16)))
+    found, builder = pair_lists(vectors, 20, None, 0, "float32", memory_bytes=memory)
+    assert builder is not None
+    assert builder.tally.alone > 100
+    assert (len(used) > 1) == (memory > 2**20)
+    assert same(found, slow_lists(vectors, 20, None, 0))
+
+
+@contextlib.contextmanager
+def _forgetting(alone: set[int]) -> Iterator[None]:
+    """As threadpoolctl does, which gives every library its threads back."""
+    alone.clear()
+    yield
+    alone.clear()
 
 
 def test_the_scores_that_cost_least_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:

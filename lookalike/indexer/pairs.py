@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 
 from lookalike.errors import InputError
-from lookalike.indexer.hints import by_themselves, needed
+from lookalike.indexer.hints import PIECE, by_themselves, needed
 from lookalike.indexer.keys import MOST
 from lookalike.indexer.lists import Lists, room
 from lookalike.indexer.ordered import Found, Sorted
@@ -282,9 +282,18 @@ class PairBuilder:
         low, high = self.ranges.low[start:stop], self.ranges.high[start:stop]
         short = np.flatnonzero(count < np.minimum(high - low - 1, self.k))
         self.alone += len(short)
+
+        def again(part: slice) -> None:
+            self.scores.alone()
+            some = short[part]
+            rows[some], values[some] = by_themselves(
+                self.near, self.ranges, self.k, start + some, self.scores, self.error
+            )
+
         if len(short):
-            again = by_themselves(self.near, self.ranges, self.k, start + short, self.scores, self.error)
-            rows[short], values[short] = again
+            pieces = self.memory_bytes // 8 // (8 * PIECE * self.near.dimensions)  # of candidates that are held
+            with one_blas_thread():
+                in_parts(again, len(short), int(np.clip(pieces, 1, len(self.held))))
         return Found(self.near.order[start:stop], rows, values, len(short))
 
 
