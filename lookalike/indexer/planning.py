@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from lookalike.embeddings import Embeddings, normalize
 from lookalike.errors import InputError
+from lookalike.hashing import ArrayHash
 from lookalike.indexer.keys import MOST
 from lookalike.indexer.lists_file import NEIGHBORS, ListWriter, file_bytes
 from lookalike.indexer.memory import budget_of, fixed_bytes, least_budget, working_bytes
@@ -191,12 +192,13 @@ def measure_rates(planned: Plan, *, vectors: NDArray[Any] | None = None, quiet: 
 
 
 def _built(sample: NDArray[np.float32], within: Ranges, k: int, scores: Scores) -> tuple[float, int]:
-    """Seconds of a small build, its lists written and hashed, and the pairs that were scored."""
+    """Seconds of a small build, its vectors and its lists hashed, and the pairs that were scored."""
     from lookalike.indexer.neighbors import pair_builder
 
-    builder = pair_builder(sample, within, k, scores=scores)
     with tempfile.TemporaryDirectory(prefix="lookalike-plan-") as name:
         began = time.perf_counter()
+        ArrayHash().update(sample)
+        builder = pair_builder(sample, within, k, scores=scores)
         with ListWriter(Path(name) / NEIGHBORS, len(sample), k) as writer:
             for found in builder.blocks():
                 writer.write(found.rows, found.neighbor_row, found.similarity)
