@@ -158,3 +158,38 @@ def test_what_began_with_one_goes_on_with_one(blob_samples: Callable[..., Path],
     without = TrainConfig.checked({**given, "untrained_half": False})
     with pytest.raises(InputError, match="theirs has untrained_half = True, but False was given"):
         train([data], tmp_path / "third", without, weights=tmp_path / "first", quiet=True)
+
+
+def test_it_goes_on_with_other_places_and_bands(blob_samples: Callable[..., Path], tmp_path: Path) -> None:
+    """Two stages whose maps are of as many numbers; and weights of one band's pictures for those of three."""
+    data = blob_samples(n=16, size=48, bands="r")
+    given = {**SMALL, "encoder": "resnet10", "epochs": 1, "untrained_half": True}
+    places = {"places": {"stage": 1, "grid": 4}}
+    train([data], tmp_path / "first", TrainConfig.checked(given | places), quiet=True)
+    data = blob_samples(n=16, size=48)
+    first = load_encoder(tmp_path / "first")[0].state_dict()
+    for number, (stage, grid) in enumerate(((1, 4), (3, 2), (3, 1))):
+        other = TrainConfig.checked(given | {"places": {"stage": stage, "grid": grid}})
+        report = train([data], tmp_path / str(number), other, weights=tmp_path / "first", quiet=True)
+        anew = "start: places differ, so what both halves are standardized by is learned anew."
+        assert (anew in report.notes) == (stage == 3)
+        after = load_encoder(tmp_path / str(number))[0].state_dict()
+        stem = "untrained_half.untrained.conv1.weight"
+        torch.testing.assert_close(after[stem], (first[stem] / 3).expand_as(after[stem]))
+        deeper = "untrained_half.untrained.layer4.0.conv2.weight"
+        assert torch.equal(after[deeper], first[deeper])
+
+
+def test_the_halves_count_the_same_over_eight_orientations() -> None:
+    torch.manual_seed(0)
+    config = CONFIGS["resnet10"].model_copy(update={"orientations": 8})
+    embedding, _ = Encoder(config).eval()(inputs("resnet10", 4))
+    for half in embedding.chunk(2, dim=1):
+        torch.testing.assert_close(half.norm(dim=1), torch.ones(4))
+
+
+def test_float16_does_not_overflow_in_layers_that_never_learned() -> None:
+    torch.manual_seed(0)
+    encoder = Encoder(EncoderConfig(name="resnet101", untrained_half=True)).eval()
+    with torch.no_grad(), torch.autocast("cpu", torch.float16):
+        assert encoder(torch.randn(2, 3, 64, 64))[0].isfinite().all()

@@ -81,6 +81,8 @@ class Encoder(nn.Module):
             return self.one_orientation(x)
         found = [self.one_orientation(turned) for turned in eight_orientations(x)]
         embedding, projection = (torch.stack(each).mean(dim=0) for each in zip(*found, strict=True))
+        if self.untrained_half is not None:  # the halves differ in how alike their orientations are
+            embedding = torch.cat([F.normalize(half, dim=1) for half in embedding.chunk(2, dim=1)], dim=1)
         return embedding, F.normalize(projection, dim=1)
 
     def one_orientation(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -89,7 +91,8 @@ class Encoder(nn.Module):
             x = x.contiguous(memory_format=torch.channels_last)
         features, embedding = self._described(self.backbone, x)  # (B, width), (B, D or D/2)
         if self.untrained_half is not None:
-            _, untrained = self._described(self.untrained_half.untrained, x)
+            with _without_float16(x.device.type):
+                _, untrained = self._described(self.untrained_half.untrained, x)
             embedding = self.untrained_half(embedding, untrained)  # (B, D)
         return embedding, F.normalize(self.head(features), dim=1)
 
@@ -105,6 +108,13 @@ class Encoder(nn.Module):
         for module in self.modules():
             if isinstance(module, SubBatchNorm2d):
                 module.sub_batches = sub_batches
+
+
+def _without_float16(device: str) -> torch.autocast:
+    """Leaves float16, whose largest number an untrained encoder of many layers exceeds; bfloat16 stays."""
+    dtype = torch.get_autocast_dtype(device)
+    on = torch.is_autocast_enabled(device) and dtype != torch.float16
+    return torch.autocast(device, dtype=dtype, enabled=on)
 
 
 def eight_orientations(x: Tensor) -> Iterator[Tensor]:

@@ -19,7 +19,8 @@ from lookalike.ssl.settings import TrainConfig
 
 # The input of torchvision's own ResNets, R, G, B (torchvision/transforms/_presets.py, ImageClassification).
 IMAGENET = "(pixel / 255 − mean) / std with mean 0.485, 0.456, 0.406 and std 0.229, 0.224, 0.225"
-STEM = "backbone.conv1.weight"
+STEMS = ("backbone.conv1.weight", "untrained_half.untrained.conv1.weight")
+STANDARDS = ("untrained_half.of_trained.", "untrained_half.of_untrained.")  # of as many numbers as describe an object
 
 
 @dataclass(frozen=True)
@@ -121,8 +122,12 @@ class Start:
             state = {name: tensor for name, tensor in state.items() if not name.startswith("head.")}
         if unused:
             notes.append(f"start: not used: {grouped(unused)}.")
+        learned = [name for name in state if name.startswith(STANDARDS)]
+        if learned and found.encoder.places != wanted.places:
+            notes.append("start: places differ, so what both halves are standardized by is learned anew.")
+            state = {name: tensor for name, tensor in state.items() if name not in learned}
         if kind_of(wanted.name) == RESNET and found.encoder.channels != wanted.channels:
-            state[STEM] = adapted_stem(state[STEM], wanted.channels)
+            state |= {name: adapted_stem(state[name], wanted.channels) for name in STEMS if name in state}
             notes.append(
                 f"start: the stem's weights, for {found.encoder.channels} bands, are averaged over them and scaled by "
                 f"{found.encoder.channels}/{wanted.channels} for these {wanted.channels}."
