@@ -331,6 +331,23 @@ def test_sums_at_the_middle_of_two_numbers_go_to_the_even_one(whole: int, side: 
     assert pairs_native.rounded(-a, 0, b, 0) == -found
 
 
+def test_a_sum_of_many_parts_has_room() -> None:
+    """Bits set far apart, each of which is a part of its own until larger numbers have come and gone."""
+    factors = [
+        (math.ldexp(0x555555, half), math.ldexp(1, s - half)) for s in range(-298, -102, 26) for half in [s // 2]
+    ]
+    for e in range(-245, -23, 2):
+        factors += [(math.ldexp(1, e // 2), sign * math.ldexp(1, e - e // 2)) for sign in (1, -1)]
+    factors += [(1, 1), (2**-12, 2**-12)]  # together at the middle of two float32 numbers
+    a, b = (np.array([numbers], np.float32) for numbers in zip(*factors, strict=True))
+    products = a[0].astype(np.float64) * b[0].astype(np.float64)
+    assert products.tolist() == [x * y for x, y in factors]
+    careful: Any = pairs_native.side_of
+    assert careful.py_func(a, 0, b, 0, 1.0) == math.fsum([*products, -1.0])  # Python's own looks at bounds
+    assert pairs_native.rounded(a, 0, b, 0) == exact(products)
+    assert pairs_native.rounded(a, 0, -b, 0) == -exact(products)
+
+
 @pytest.mark.parametrize("threads", [1, 2, 3, 7])
 @pytest.mark.parametrize("windowed", [False, True])
 def test_the_number_of_threads_of_a_build_does_not_matter(

@@ -110,7 +110,7 @@ def odd(value: np.float32) -> bool:
 @native
 def side_of(a: NDArray[np.float32], i: int, b: NDArray[np.float32], j: int, middle: float) -> float:
     """A number with the sign of the exact sum less `middle`: the largest part of an expansion (Shewchuk 1997)."""
-    parts = np.empty(64, np.float64)  # of 53 bits each, of numbers from 2**-298 on
+    parts = np.empty(a.shape[1] + 1, np.float64)  # each number adds one at most
     count = 0
     for d in range(a.shape[1] + 1):
         x = -middle if d == a.shape[1] else f64(a[i, d]) * f64(b[j, d])
