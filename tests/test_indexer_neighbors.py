@@ -238,7 +238,7 @@ def test_objects_searched_again_are_scored_by_threads_that_work_alone(
 ) -> None:
     """Threads that wait for each other took seconds on a busy machine, where this takes milliseconds."""
     monkeypatch.setattr(hints, "SURE", -1.0)  # too much is asked for, so that many are searched again
-    monkeypatch.setattr(pairs, "threads", lambda: 3)
+    monkeypatch.setattr(pairs, "processors", lambda: 3)
     alone: set[int] = set()
     used: set[int] = set()
     taken = Float32.some
@@ -353,7 +353,7 @@ def test_a_sum_of_many_parts_has_room() -> None:
 def test_the_number_of_threads_of_a_build_does_not_matter(
     threads: int, windowed: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pairs, "threads", lambda: threads)
+    monkeypatch.setattr(pairs, "processors", lambda: threads)
     monkeypatch.setattr(pairs, "NARROW", 16)
     monkeypatch.setattr(pairs, "TILE", 32)
     rng = np.random.default_rng(17)

@@ -33,6 +33,7 @@ LAYERS = [
         "events",
         "helix",
         "native",
+        "parallel",
         "tracks",
         "near_ids",
         "origins",

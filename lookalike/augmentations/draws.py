@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lookalike.augmentations import draws_native
-from lookalike.native import in_parts
+from lookalike.parallel import in_parts
 
 GOLDEN = -7046029254386353131  # 0x9E3779B97F4A7C15 as a signed 64-bit integer, splitmix64's increment
 MIX_1 = -4658895280553007687  # 0xBF58476D1CE4E5B9

@@ -15,7 +15,7 @@ from torch import Tensor
 from lookalike.augmentations import ops_native
 from lookalike.augmentations.ops_native import TRUNCATE
 from lookalike.errors import unknown
-from lookalike.native import in_parts
+from lookalike.parallel import in_parts
 
 OUTSIDE = ("zeros", "border")
 

@@ -26,6 +26,7 @@ from lookalike.indexer.export_formats import WRITERS
 from lookalike.indexer.lists_file import KIND, NEIGHBORS, ListWriter
 from lookalike.indexer.manifest import MANIFEST, BelongsTo, Manifest, StoredFile, sha256_of
 from lookalike.indexer.store import publish, version_folder
+from lookalike.parallel import processors
 from lookalike.samples import Samples
 from lookalike.samples_writer import write_samples
 
@@ -74,7 +75,7 @@ def bench_export(
             "rows": rows,
             "objects": objects,
             "k": k,
-            "cores": len(os.sched_getaffinity(0)),
+            "cores": processors(),
             "target_rows_per_minute": TARGET,
             "limit_rows_per_minute": rate["limit"],
             "limit_own_settings_rows_per_minute": rate["own"],

@@ -21,7 +21,7 @@ from lookalike.errors import InputError
 from lookalike.indexer.neighbors import pair_builder
 from lookalike.indexer.similarity import similarities
 from lookalike.indexer.windows import Ranges, everyone, ranges
-from lookalike.native import threads
+from lookalike.parallel import processors
 from lookalike.progress import progress
 
 CASES = ((128, 100), (512, 999), (2048, 999))  # (D, k)
@@ -71,7 +71,7 @@ def bench_indexing(
             for fraction in fractions:
                 done.append({"vectors": kind} | measure(made, k, fraction, rounds, advance))
     return {
-        "threads": threads(),
+        "threads": processors(),
         "cases": done,
         "vectors": told,
         "real_vectors": "places of the Hubble eXtreme Deep Field" if vectors is None else vectors.name,

@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 
 from lookalike.bench.turns import rest
 from lookalike.errors import InputError, NotFoundError
-from lookalike.indexer.live import ranking, threads
+from lookalike.indexer.live import ranking
+from lookalike.parallel import processors
 from lookalike.progress import progress
 
 LONGEST = 1 + 1e-6  # of the vectors, as they are stored
@@ -72,7 +73,7 @@ def bench_search(
         "d": dimensions,
         "k": k,
         "dtype": dtype,
-        "threads": threads(),
+        "threads": processors(),
         "gigabytes": round(objects * dimensions * np.dtype(dtype).itemsize / 1e9, 3),
         "rounds": rounds,
         "seconds": seconds,
@@ -148,7 +149,7 @@ def _in_turn(
     narrow = query.astype(np.float32)
     contenders |= {"numpy": lambda: wide @ narrow, "torch": lambda: torch.mv(matrix, column)}
     before = torch.get_num_threads()
-    torch.set_num_threads(threads())
+    torch.set_num_threads(processors())
     try:
         taken: dict[str, list[float]] = {name: [] for name in contenders}
         with progress("Searching", rounds, "rounds") as advance:

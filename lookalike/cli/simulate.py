@@ -75,11 +75,11 @@ def jets(
 
     Example: lookalike simulate jets --out jets.h5 -n 5000 --signal 0.1 --seed 1
     """
-    from lookalike.simulate import cores
+    from lookalike.parallel import processors
     from lookalike.simulate.jets import Jets
 
     maker = Jets(seed, signal, invisible=invisible, min_pt=min_pt, max_eta=max_eta, places=size)
-    _write(maker, out, number, overwrite, processes or cores())
+    _write(maker, out, number, overwrite, processes or processors())
 
 
 @group.command()
@@ -107,10 +107,11 @@ def events(
 
     Example: lookalike simulate events --out events.h5 -n 12000 --seed 1
     """
-    from lookalike.simulate import cores
+    from lookalike.parallel import processors
     from lookalike.simulate.events import Events
 
-    _write(Events(seed, class_ or (), underlying=underlying, places=size), out, number, overwrite, processes or cores())
+    maker = Events(seed, class_ or (), underlying=underlying, places=size)
+    _write(maker, out, number, overwrite, processes or processors())
 
 
 @group.command()

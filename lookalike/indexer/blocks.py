@@ -25,7 +25,7 @@ from lookalike.indexer.pairs_native import settle
 from lookalike.indexer.shares import Candidates, Shares
 from lookalike.indexer.similarity import SAFETY, U64, Similarities, gamma
 from lookalike.indexer.windows import Places, Ranges
-from lookalike.native import in_parts, threads
+from lookalike.parallel import in_parts, processors
 from lookalike.wording import counted
 
 MARGIN = 32  # neighbors looked for beyond k, at least
@@ -206,7 +206,7 @@ class BlockBuilder:
             vectors, column = self.near.at(unique), column.reshape(wanted.shape)
             data = queries[some], vectors, column, count[some], self.exact, similarity[some]
             _settle(data, slice(0))  # which compiles it: only one thread at a time may
-            in_parts(partial(_settle, data), len(data[0]), threads())
+            in_parts(partial(_settle, data), len(data[0]), processors())
         return similarity
 
     def _ranked(self, place: Places, similarity: Similarities) -> tuple[Places, Similarities]:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from lookalike.indexer.pairs_native import LAST, close, opened
 from lookalike.indexer.similarity import Similarities
 from lookalike.indexer.windows import Places
-from lookalike.native import in_parts
+from lookalike.parallel import in_parts
 
 SIGN, REST = np.uint32(0x80000000), np.uint32(0x7FFFFFFF)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 from lookalike.embeddings import normalize
 from lookalike.errors import InputError
 from lookalike.indexer.similarity import Similarities, float32_error, similarities
+from lookalike.parallel import in_parts, processors
 
 BLOCK_BYTES = 2**22  # of vectors scored between two looks at which of them may be among the best
 AS_STORED = {"float32": 1e-6, "float16": 1e-2}  # how far a stored vector's length may be from 1
@@ -62,17 +62,10 @@ def ranking(
     return rows[best], similarity[best]
 
 
-def threads() -> int:
-    """How many of the machine's processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
-
-
 def _in_reach(
     vectors: NDArray[Any], candidates: Rows | None, query: NDArray[Any], wanted: int, max_length: float
 ) -> Rows:
     """Rows among which the `wanted` best of more candidates are, by float32 scores and their proven error."""
-    from lookalike.native import in_parts
-
     n = len(vectors) if candidates is None else len(candidates)
     wide = query.astype(np.float64)
     error = float32_error(len(query), max_length, math.sqrt(wide @ wide) * (1 + 1e-9))
@@ -95,7 +88,7 @@ def _in_reach(
         reach.cut()
         ended.append(reach)
 
-    in_parts(scan, n, threads())
+    in_parts(scan, n, processors())
     whole = _Reach(wanted, error)
     for reach in ended:
         whole.add(reach.score, 0, reach.rows)

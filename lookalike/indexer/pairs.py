@@ -32,7 +32,7 @@ from lookalike.indexer.pairs_native import enter_tile
 from lookalike.indexer.scores import Room, Scores
 from lookalike.indexer.similarity import SAFETY, U64, Similarities, gamma
 from lookalike.indexer.windows import Ranges
-from lookalike.native import in_parts, threads
+from lookalike.parallel import in_parts, processors
 
 SMALL, TILE = 64, 512  # queries, and candidates, of a tile, at least and at most
 NARROW = 128  # that of narrow windows, at least
@@ -107,7 +107,7 @@ class PairBuilder:
             raise InputError(f"An index is of at most {MOST:,} objects, but row {ranges.order.max():,} was given.")
         self.memory_bytes, self.alone = memory_bytes, 0
         self.error = SAFETY * gamma(d, U64) * length * length
-        self.held = [_Held() for _ in range(threads())]
+        self.held = [_Held() for _ in range(processors())]
         # Tiles stick out of narrow windows, the less the smaller they are.
         most = np.clip(np.median(ranges.high - ranges.low) // PER_WINDOW if n else 0, NARROW, TILE)
         per_row = 8 * d + scores.bytes_per_row

@@ -18,7 +18,7 @@ from lookalike.errors import LookalikeError
 from lookalike.indexer.ordered import Sorted
 from lookalike.indexer.similarity import SAFETY, U32, U64, Similarities, float32_error, gamma
 from lookalike.indexer.windows import Places, Ranges
-from lookalike.native import in_parts, threads
+from lookalike.parallel import in_parts, processors
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -204,7 +204,7 @@ class Prefix:
                 if self._about is not None:
                     self._about[start:stop] = short @ short_more
 
-        in_parts(project, n, threads())
+        in_parts(project, n, processors())
         # Rounding p and r to float32 counts as two products more; Q is orthonormal to some 10⁻¹⁴.
         self.error = 2 * float32_error(m + 4, length, length) + rounding
 
@@ -286,7 +286,7 @@ def look(near: Sorted, ranges: Ranges, k: int, directions: NDArray[np.float64]) 
             floor[n] = np.sort(score[n])[::-1][wanted]
             np.matmul(x, short, out=others[n])
 
-    in_parts(see, LOOKS, threads())
+    in_parts(see, LOOKS, processors())
     return Look(score.astype(np.float64), floor[:, None], own.astype(np.float64) @ directions, others)
 
 

@@ -23,7 +23,7 @@ from lookalike.indexer.pairs_native import enter_tile
 from lookalike.indexer.scores import Float32, Room, product
 from lookalike.indexer.similarity import SAFETY, U64, Similarities, gamma
 from lookalike.indexer.windows import Places, Ranges
-from lookalike.native import in_parts, threads
+from lookalike.parallel import in_parts, processors
 
 MOST_QUERIES, MOST_CANDIDATES = 256, 1024  # of one tile, which is done by one thread
 WIDER = 1.5  # times the first query's window, that the windows of one block may span together
@@ -55,7 +55,7 @@ class SomeAgainstAll:
         self.near, self.ranges, self.k, self.scored = near, ranges, k, 0
         self.scores = Float32(near.dimensions, length)
         self.error = SAFETY * gamma(near.dimensions, U64) * length * length  # of a sum in float64
-        self.threads, self._lock = threads(), threading.Lock()
+        self.threads, self._lock = processors(), threading.Lock()
         share, d = memory_bytes // 4 // self.threads, near.dimensions
         self.queries = int(np.clip(share // (8 * d + 20 * room(k)), 1, MOST_QUERIES))
         per_candidate = 8 * d + 16 * self.queries + 8 * room(self.queries)

@@ -7,7 +7,6 @@ An object follows from the seed and its row alone, so a longer set begins with a
 from __future__ import annotations
 
 import multiprocessing
-import os
 from collections import deque
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -86,11 +85,6 @@ def write(maker: Maker, out: Path, n: int, *, processes: int = 1, overwrite: boo
     made = Samples(out)
     write_record(out, build_record(command, settings=settings, inputs={}, content_hash=made.content_hash))
     return Made(out, n, made.content_hash)
-
-
-def cores() -> int:
-    """How many processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _blocks(maker: Maker, n: int, processes: int) -> Iterator[Rows]:
