@@ -141,7 +141,7 @@ def _folder(path: Path) -> dict[str, Any]:
 
 
 def _extras(index: Index) -> dict[str, Any]:
-    """What was added to the version later: audit, sky index and approximate stage, None for what is not there.
+    """What a version has besides its lists: audit, sky index, approximate stage and rounded vectors, None for none.
 
     One that is damaged or of another index says only what its `problem` is, since the lists do not depend on it.
     """
@@ -149,7 +149,7 @@ def _extras(index: Index) -> dict[str, Any]:
     from lookalike.indexer.audit_report import kept
     from lookalike.indexer.sky import SkyIndex
 
-    found: dict[str, Any] = {"audit": None, "sky": None}
+    found: dict[str, Any] = {"audit": None, "sky": None, "rounded": None}
     try:
         found["approximate"] = approximate_report.kept(index.folder, index.version, index.manifest.content_hash)
     except CorruptError as error:
@@ -160,6 +160,10 @@ def _extras(index: Index) -> dict[str, Any]:
     except CorruptError as error:
         found["audit"] = {"problem": error.message}
     try:
+        found["rounded"] = _rounded(index)
+    except CorruptError as error:
+        found["rounded"] = {"problem": error.message}
+    try:
         about = SkyIndex.of(index).about
         placed = about.objects - about.without_position
         found["sky"] = {"objects": placed, "without_position": about.without_position}
@@ -168,6 +172,16 @@ def _extras(index: Index) -> dict[str, Any]:
     except (CorruptError, InputError) as error:
         found["sky"] = {"problem": error.message}
     return found
+
+
+def _rounded(index: Index) -> dict[str, Any] | None:
+    from lookalike.indexer.rounded import Rounded, rounded_bytes
+
+    rounded = Rounded.of(index)
+    if rounded is None:
+        return None
+    size = rounded_bytes(rounded.about.objects, rounded.about.dimensions)
+    return {"bytes": size, "largest_error": rounded.about.largest_error}
 
 
 def _foreign(path: Path) -> InputError:

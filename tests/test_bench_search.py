@@ -9,6 +9,7 @@ import json
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,12 +28,15 @@ def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 def test_the_report_holds_every_contender_and_its_ratio(tmp_path: Path, dtype: str) -> None:
     report = bench_search(objects=3000, dimensions=16, k=7, rounds=2, dtype=dtype, scratch=tmp_path)
-    names = {"lookalike", "numpy", "torch"} | ({"faiss"} if dtype == "float32" else set())
+    names = {"lookalike", "unrounded", "numpy", "torch"} | ({"faiss"} if dtype == "float32" else set())
     assert set(report["seconds"]) == names
     assert all(0 < taken["best"] <= taken["median"] for taken in report["seconds"].values())
     fastest = min(report["seconds"][name]["median"] for name in ("numpy", "torch"))
     assert report["of_matvec"] == report["seconds"]["lookalike"]["median"] / fastest
-    assert report["cold_seconds"] > 0
+    assert report["unrounded_of_matvec"] == report["seconds"]["unrounded"]["median"] / fastest
+    assert set(report["cold_seconds"]) == {"lookalike", "unrounded"}
+    assert min(report["cold_seconds"].values()) > 0
+    assert 7 <= report["rows_read_unrounded"] < 3000
     assert report["equal"] is True
     assert set(report["not_measured"]) == {"usearch", "lancedb"}
     assert list(tmp_path.iterdir()) == []
@@ -59,8 +63,8 @@ def test_an_answer_that_misses_the_best_is_told(tmp_path: Path, monkeypatch: pyt
 
     whole = search.ranking
 
-    def wrong(vectors: object, candidates: object, query: object, wanted: int, longest: float) -> object:
-        rows, similarity = whole(vectors, candidates, query, wanted + 1, longest)  # type: ignore[arg-type]
+    def wrong(vectors: Any, candidates: Any, query: Any, wanted: int, *others: Any) -> object:
+        rows, similarity = whole(vectors, candidates, query, wanted + 1, *others)
         return rows[1:], similarity[1:]
 
     monkeypatch.setattr(search, "ranking", wrong)
@@ -87,4 +91,4 @@ def test_each_turn_begins_at_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("lookalike.bench.turns.REST", 0.125)
     monkeypatch.setattr("lookalike.bench.turns.time.sleep", waited.append)
     bench_search(objects=100, dimensions=4, k=3, rounds=2, scratch=tmp_path)
-    assert waited.count(0.125) == 2 * 4  # rounds, contenders
+    assert waited.count(0.125) == 2 * 5  # rounds, contenders

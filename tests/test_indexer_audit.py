@@ -507,6 +507,9 @@ def test_the_audit_uses_the_folders_reader_and_nothing_that_computes() -> None:
         "blocks",
         "similarity",
         "live",
+        "reach",
+        "rounded_search",
+        "rounded_build",
         "search",
     }
     found = imported("lookalike.indexer.audit")

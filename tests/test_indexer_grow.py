@@ -33,6 +33,7 @@ from lookalike.indexer.grown_files import sign
 from lookalike.indexer.index import build_index
 from lookalike.indexer.keys import END, entries_of, keys_of
 from lookalike.indexer.repair import repair
+from lookalike.indexer.rounded import Rounded
 from lookalike.indexer.search import Searcher
 from lookalike.indexer.store import Index, publish
 from lookalike.samples import About, Column, Samples
@@ -128,6 +129,10 @@ def same_as_a_full_build(
     assert report.content_hash == full.content_hash == grown.manifest.content_hash
     left = {"version", "files", "samples", "embeddings"}
     assert grown.manifest.model_dump(exclude=left) == built.manifest.model_dump(exclude=left)
+    of_grown, of_built = Rounded.of(grown), Rounded.of(built)
+    assert of_grown is not None
+    assert of_built is not None
+    assert of_grown.about == of_built.about
 
 
 @pytest.mark.parametrize(("window", "k"), [("mag:0.3", 9), (None, 9), ("mag:0.02", 9), (None, 99), ("mag:0.3", 200)])

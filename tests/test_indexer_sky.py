@@ -390,7 +390,7 @@ def test_a_killed_build_leaves_none_or_a_whole_one(index: Path, point: str) -> N
     assert sky_folder(index, "v000001").exists() == (point == "sky.renamed")
     assert build_sky(index, quiet=True).reused == (point == "sky.renamed")
     kept = {path.name for path in (index / "extras" / "v000001").iterdir()}
-    assert kept == {"calibration.json", "sky"}
+    assert kept == {"calibration.json", "rounded", "sky"}
 
 
 def test_many_wide_cones_do_not_hold_all_their_runs(hard: SkyIndex) -> None:

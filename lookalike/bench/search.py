@@ -1,5 +1,7 @@
 """One live query over many vectors, memory-mapped, beside the matrix-vector product and beside rivals in one run.
 
+Ours is that of an index, which reads its rounded vectors first; "unrounded" is the same without them.
+
 Rivals that are only measured live in a virtual environment of their own: `search_rivals.py` is run by its Python.
 """
 
@@ -23,12 +25,16 @@ from numpy.typing import NDArray
 from lookalike.bench.turns import rest
 from lookalike.errors import InputError, NotFoundError
 from lookalike.indexer.live import ranking
+from lookalike.indexer.rounded import Rounded, rounded_bytes
+from lookalike.indexer.rounded_build import write_rounded
+from lookalike.indexer.rounded_search import rounded_in_reach
 from lookalike.parallel import processors
 from lookalike.progress import progress
 
 LONGEST = 1 + 1e-6  # of the vectors, as they are stored
 BLOCK_ROWS = 2**14
 RIVALS = ("usearch", "lancedb")
+NAMED = "0" * 64  # in place of the hash of embeddings that are none of an index
 
 
 def bench_search(
@@ -46,8 +52,8 @@ def bench_search(
 
     scratch : folder for the vectors' file, which is removed at the end (default: the system's). rivals : folder of a
     virtual environment that holds usearch and lancedb; without one they are not measured, and the report says so.
-    Returns seconds by contender ({"median", "best"}), "cold_seconds", ratios, whether ours is the exact answer, and
-    "not_measured" with reasons. InputError for what is out of range.
+    Returns seconds by contender ({"median", "best"}), cold and of rounding, ratios, whether ours is the exact answer,
+    and "not_measured" with reasons. InputError for what is out of range.
     """
     if objects < 10 or dimensions < 1 or not 1 <= k < objects or rounds < 1:
         raise InputError(
@@ -63,9 +69,14 @@ def bench_search(
         _write_vectors(path, objects, dimensions, np.dtype(dtype), seed)
         vectors = np.load(path, mmap_mode="r")
         query = np.array(vectors[objects // 2])
-        ranking(vectors[: min(objects, 1000)], None, query, 1, LONGEST)  # compiled before anything is timed
-        cold = _cold(path, vectors, query, k)
-        seconds, equal = _in_turn(vectors, query, k, rounds)
+        began = time.perf_counter()
+        rounded = _rounded(Path(folder) / "rounded", vectors)
+        rounding = time.perf_counter() - began
+        for with_them in (rounded, None):  # compiled before anything is timed
+            ranking(vectors, None, query, k, LONGEST, with_them)
+        cold = _cold(path, vectors, rounded, query, k)
+        seconds, equal = _in_turn(vectors, rounded, query, k, rounds)
+        read = len(rounded_in_reach(rounded, None, query, k, LONGEST))
         others, not_measured = _rivals(rivals, path, k, rounds)
     seconds |= {name: other["seconds"] for name, other in others.items()}
     return {
@@ -79,6 +90,9 @@ def bench_search(
         "seconds": seconds,
         "versions": {name: other["version"] for name, other in others.items()},
         "cold_seconds": cold,
+        "rounding_seconds": rounding,
+        "rounded_gigabytes": round(rounded_bytes(objects, dimensions) / 1e9, 3),
+        "rows_read_unrounded": read,
         "not_measured": not_measured,
         "equal": equal,
         **_ratios(seconds),
@@ -93,6 +107,7 @@ def _ratios(seconds: dict[str, dict[str, float]]) -> dict[str, float]:
     for name, taken in seconds.items():
         if name not in ("lookalike", "numpy", "torch"):
             ratios[f"speedup_vs_{name}"] = taken["median"] / mine
+    ratios["unrounded_of_matvec"] = seconds["unrounded"]["median"] / min(products)
     return ratios
 
 
@@ -107,37 +122,61 @@ def _write_vectors(path: Path, n: int, d: int, dtype: np.dtype[Any], seed: int) 
     made.flush()
 
 
-def _cold(path: Path, vectors: NDArray[Any], query: NDArray[Any], k: int) -> float:
-    """Seconds of our query with nothing of the file in memory, as far as the system drops it when asked."""
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
-    fresh: NDArray[Any] = np.load(path, mmap_mode="r")
-    _forget(path, vectors)
-    began = time.perf_counter()
-    ranking(fresh, None, query, k, LONGEST)
-    return time.perf_counter() - began
+def _rounded(folder: Path, vectors: NDArray[Any]) -> Rounded:
+    """The vectors rounded as a build rounds them."""
+    folder.mkdir()
+    write_rounded(folder, vectors, NAMED)
+    return Rounded(folder, NAMED)
 
 
-def _forget(path: Path, vectors: NDArray[Any]) -> None:
-    """Drop the file's pages: what is mapped stays, so the map lets go of it first."""
+def _cold(path: Path, vectors: NDArray[Any], rounded: Rounded, query: NDArray[Any], k: int) -> dict[str, float]:
+    """Seconds of our query, with and without rounded vectors, with nothing of the files in memory, as far as the system
+    drops it when asked.
+    """
+    files = [path, *sorted(rounded.folder.iterdir())]
+    for each in files:
+        with each.open("rb") as file:
+            os.fsync(file.fileno())
+    taken = {}
+    for name, fresh in (("lookalike", Rounded(rounded.folder, NAMED)), ("unrounded", None)):
+        again: NDArray[Any] = np.load(path, mmap_mode="r")
+        _let_go(vectors, rounded.codes, rounded.scales)
+        for each in files:
+            with each.open("rb") as file:
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        began = time.perf_counter()
+        ranking(again, None, query, k, LONGEST, fresh)
+        taken[name] = time.perf_counter() - began
+        _let_go(again)
+        if fresh is not None:
+            _let_go(fresh.codes, fresh.scales)
+    return taken
+
+
+def _let_go(*arrays: NDArray[Any]) -> None:
+    """What is mapped stays in memory, so the maps let go of it before the files' pages are dropped."""
     import mmap
 
-    held = getattr(vectors, "_mmap", None)
-    if held is not None:
-        held.madvise(mmap.MADV_DONTNEED)
-    with path.open("rb") as file:
-        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    for array in arrays:
+        held: Any = array
+        while held is not None and not isinstance(held, mmap.mmap):
+            held = held.base
+        if held is not None:
+            held.madvise(mmap.MADV_DONTNEED)
 
 
 def _in_turn(
-    vectors: NDArray[Any], query: NDArray[Any], k: int, rounds: int
+    vectors: NDArray[Any], rounded: Rounded, query: NDArray[Any], k: int, rounds: int
 ) -> tuple[dict[str, dict[str, float]], bool]:
     """Seconds by contender, each in turn after rest and one that does not count, and whether our answer is right."""
     import faiss
     import torch
 
     plain = np.asarray(vectors)
-    contenders: dict[str, Callable[[], Any]] = {"lookalike": lambda: ranking(vectors, None, query, k, LONGEST)}
+    contenders: dict[str, Callable[[], Any]] = {
+        "lookalike": lambda: ranking(vectors, None, query, k, LONGEST, rounded),
+        "unrounded": lambda: ranking(vectors, None, query, k, LONGEST),
+    }
     if plain.dtype == np.float32:
         index = faiss.IndexFlatIP(plain.shape[1])
         index.add(plain)  # its own copy: faiss does not search a map
@@ -163,7 +202,7 @@ def _in_turn(
                 advance(1)
     finally:
         torch.set_num_threads(before)
-    rows, similarity = ranking(vectors, None, query, k, LONGEST)
+    rows, similarity = ranking(vectors, None, query, k, LONGEST, rounded)
     return {name: _summed(values) for name, values in taken.items()}, _is_exact(vectors, query, rows, similarity)
 
 

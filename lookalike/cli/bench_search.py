@@ -48,10 +48,17 @@ def search(
     for name, taken in report["seconds"].items():
         version = f" {report['versions'][name]}" if name in report["versions"] else ""
         print(f"  {name + version:18} {1e3 * taken['median']:9.1f} {1e3 * taken['best']:9.1f}")
-    print(f"  {'lookalike, cold':18} {1e3 * report['cold_seconds']:9.1f}")
+    for name, cold in report["cold_seconds"].items():
+        print(f"  {name + ', cold':18} {1e3 * cold:9.1f}")
     for name, reason in report["not_measured"].items():
         print(f"  {name:18} not measured: {reason}")
-    print(f"{report['of_matvec']:.2f} of the faster matrix-vector product")
+    print(
+        f"rounded once in {report['rounding_seconds']:.1f} s to {report['rounded_gigabytes']:.2f} GB; of the vectors "
+        f"themselves {report['rows_read_unrounded']:,} are read"
+    )
+    print(
+        f"{report['of_matvec']:.2f} of the faster matrix-vector product, unrounded {report['unrounded_of_matvec']:.2f}"
+    )
     for name, ratio in report.items():
         if name.startswith("speedup_vs_"):
             print(f"{ratio:.2f} times as fast as {name.removeprefix('speedup_vs_')}")

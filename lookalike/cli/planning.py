@@ -63,6 +63,7 @@ def plan(
     )
     print(f"  embeddings      {_bytes(found.embeddings_bytes)}")
     print(f"  neighbors       {_bytes(found.neighbors_bytes)}")
+    print(f"  rounded vectors {_bytes(found.rounded_bytes)}, which searches read first")
     print(f"  disk in all     {_bytes(found.disk_bytes)}, with a new version beside the one that is served")
     print(f"  pairs           {found.pairs:.3g}, scored {_times(found)}: {found.flop:.3g} FLOP")
     print(f"  memory          {_bytes(found.memory_bytes_per_process)} for the building process, and what Python takes")

@@ -30,6 +30,7 @@ from lookalike.indexer.answer import Used
 from lookalike.indexer.approximate_report import AGAIN, DAMAGE, ApproximateReport, Recall, stage_path
 from lookalike.indexer.conditions import kept
 from lookalike.indexer.live import ranking
+from lookalike.indexer.rounded import Rounded
 from lookalike.indexer.store import Index
 from lookalike.progress import progress
 from lookalike.proportions import wilson
@@ -123,7 +124,7 @@ def build_approximate(
     range, or fewer than 100 objects; LockedError where the index is being written.
     """
     index = Index(Path(folder))
-    vectors = index.open_embeddings(embeddings).vectors
+    vectors, rounded, longest = index.open_embeddings(embeddings).vectors, Rounded.of(index), index.manifest.max_length
     n = index.n
     if n < 100:
         raise InputError(f"An approximate stage is for large sets, of at least 100 objects, but {folder} has {n}.")
@@ -154,7 +155,7 @@ def build_approximate(
             """How many cells have to be looked into for each true neighbor (q, largest k) of some objects."""
             found = np.empty((len(of), ks[-1]), np.int64)
             for place, row in enumerate(of.tolist()):
-                true, _ = ranking(vectors, None, vectors[row], ks[-1] + 1, index.manifest.max_length)
+                true, _ = ranking(vectors, None, vectors[row], ks[-1] + 1, longest, rounded)
                 true = true[true != row][: ks[-1]]
                 found[place] = np.argsort(_nearest_first(centers, vectors[row]))[cell_of[true]] + 1
                 advance(1)

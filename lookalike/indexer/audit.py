@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from lookalike.errors import CorruptError, InputError, NotFoundError
 from lookalike.indexer.audit_report import AuditReport, Chosen, forget, keep
 from lookalike.indexer.audit_rows import choose, compare, recompute, window_values
+from lookalike.indexer.rounded import Rounded
 from lookalike.indexer.sky import SkyIndex
 from lookalike.indexer.store import Index, repair_hint
 from lookalike.progress import progress
@@ -62,7 +63,7 @@ def verify(
     files = _hash_files(index)
     vectors.verify()
     data.verify()
-    files += _check_sky(index)
+    files += _check_sky(index) + _check_rounded(index)
     notes = _check_checkpoint(index, checkpoint)
     x, half_width = _window(index, data)
     with h5py.File(index.path / "neighbors.h5", "r", locking=False) as file:
@@ -174,6 +175,15 @@ def _check_sky(index: Index) -> int:
         return 0
     sky.verify()
     return len(sky.about.arrays) + 1
+
+
+def _check_rounded(index: Index) -> int:
+    """Every byte of the rounded vectors, where there are some; how many files they have."""
+    rounded = Rounded.of(index)
+    if rounded is None:
+        return 0
+    rounded.verify()
+    return len(rounded.about.hashes) + 1
 
 
 def _window(index: Index, data: Any) -> tuple[NDArray[np.float64] | None, float]:

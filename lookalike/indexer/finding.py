@@ -19,6 +19,7 @@ from lookalike.indexer.candidates import Candidates
 from lookalike.indexer.conditions import Conditions, kept
 from lookalike.indexer.footprints import DEFAULT_LIMIT, Footprints
 from lookalike.indexer.live import ranking
+from lookalike.indexer.rounded import Rounded
 from lookalike.indexer.similarity import similarities
 from lookalike.indexer.store import Index
 from lookalike.samples import Samples
@@ -60,12 +61,14 @@ class Finder:
         self._place = embeddings
         self._lock = threading.Lock()
         self._embeddings: Embeddings | None = None
+        self._rounded: Rounded | None = None
         self._cells: Cells | None = None
 
     def embeddings(self) -> Embeddings:
-        """The vectors the index was built from, mapped at the first call."""
+        """The vectors the index was built from, mapped at the first call, as are those rounded."""
         with self._lock:
             if self._embeddings is None:
+                self._rounded = Rounded.of(self.index)
                 self._embeddings = self.index.open_embeddings(self._place)
             return self._embeddings
 
@@ -134,8 +137,8 @@ class Finder:
         """The `last` best of some rows, or of all but those `away`, which are few: they are dropped afterwards."""
         vectors, longest = self.embeddings().vectors, self.index.manifest.max_length
         if among is not None:
-            return ranking(vectors, among, query, last, longest)
-        rows, similarity = ranking(vectors, None, query, last + len(away), longest)
+            return ranking(vectors, among, query, last, longest, self._rounded)
+        rows, similarity = ranking(vectors, None, query, last + len(away), longest, self._rounded)
         stay = np.flatnonzero(~np.isin(rows, away))[:last]
         return rows[stay], similarity[stay]
 

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from lookalike.embeddings import Embeddings
 from lookalike.errors import CorruptError, InputError, NotFoundError
 from lookalike.files import atomic_folder, check_parent, lock, write_point
+from lookalike.indexer.added import add
 from lookalike.indexer.belongs import relative
-from lookalike.indexer.calibration import calibrate
 from lookalike.indexer.changed_lists import Change, ChangedLists
 from lookalike.indexer.devices import find_devices
 from lookalike.indexer.disk import check_room, existing, full_disk
@@ -34,6 +34,7 @@ from lookalike.indexer.memory import working_bytes
 from lookalike.indexer.neighbors import exact_neighbors
 from lookalike.indexer.ordered import Sorted, longest
 from lookalike.indexer.plan import DEFAULT_K, Plan, check_match
+from lookalike.indexer.rounded import rounded_bytes
 from lookalike.indexer.store import Index, clean, publish, read_current, repair_hint, version_folder
 from lookalike.indexer.windows import Places, Ranges, Window, everyone, ranges
 from lookalike.progress import progress
@@ -262,7 +263,7 @@ class _Work:
         with atomic_folder(version_folder(self.out, version)) as inside:
             report = self._lists(inside, version, change, samples, embeddings, k)
         write_point("index.version")
-        calibrate(self.out, version, samples, embeddings, self.settings.memory_bytes)
+        add(self.out, version, samples, embeddings, self.settings.memory_bytes, quiet=self.settings.quiet)
         publish(self.out, version)
         return report
 
@@ -273,7 +274,7 @@ class _Work:
 
     def _check_room(self, n: int, k: int, shards: list[Path] | None) -> None:
         """FullError where what is to be written does not fit; copies of shards are about as large as these."""
-        lists = file_bytes(n, k)
+        lists = file_bytes(n, k) + rounded_bytes(n, self.embeddings.dimensions)
         vectors = n * (self.embeddings.dimensions * self.embeddings.vectors.itemsize + self.embeddings.ids.itemsize)
         copies = sum(path.stat().st_size for path in self.samples.paths) if shards is None else 0
         one_disk = self.out.stat().st_dev == existing(self.data).stat().st_dev

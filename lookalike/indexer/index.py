@@ -16,12 +16,13 @@ from lookalike.embeddings import Embeddings
 from lookalike.errors import CorruptError, InputError, NotFoundError
 from lookalike.files import lock, write_json, write_point
 from lookalike.hashing import ArrayHash, combine
-from lookalike.indexer.calibration import calibrate
+from lookalike.indexer.added import add
 from lookalike.indexer.disk import check_room, full_disk
 from lookalike.indexer.lists_file import KIND, NEIGHBORS, StoredArray, file_bytes
 from lookalike.indexer.manifest import MANIFEST, Manifest, StoredFile, sha256_of
 from lookalike.indexer.memory import working_bytes
 from lookalike.indexer.plan import Plan, changed, check_match, plan_of, window_of, without_encoder
+from lookalike.indexer.rounded import rounded_bytes
 from lookalike.indexer.store import (
     Index,
     clean,
@@ -105,13 +106,13 @@ def build_index(
         notes += [*without_encoder(plan, current), *changed(plan, current)]
         if current is not None and plan.made(current.manifest) and current.intact():
             clean(out)
-            calibrate(out, current.version, data, vectors, memory_bytes)
+            add(out, current.version, data, vectors, memory_bytes, quiet=quiet)
             notes.append(f"{out} already holds this index as version {current.version}; nothing was built.")
             return _report(current.manifest, began, notes, reused=True)
         made = None if finished is None else _opened(out, finished)
         if made is not None and plan.made(made.manifest) and made.intact():
             clean(out, spare=made.version)
-            calibrate(out, made.version, data, vectors, memory_bytes)
+            add(out, made.version, data, vectors, memory_bytes, quiet=quiet)
             publish(out, made.version)
             notes.append(
                 f"An earlier build had finished version {made.version} of just this index before it was stopped: that "
@@ -121,7 +122,7 @@ def build_index(
         clean(out)
         manifest = _build(out, plan, vectors, data, memory_bytes, save_seconds, quiet, notes)
         write_point("index.version")
-        calibrate(out, manifest.version, data, vectors, memory_bytes)
+        add(out, manifest.version, data, vectors, memory_bytes, quiet=quiet)
         publish(out, manifest.version)
         write_point("index.current")
     return _report(manifest, began, notes)
@@ -154,7 +155,8 @@ def _build(
         embeddings.vectors, within, plan.k, memory_bytes=memory_bytes, devices=devices, max_length=max_length
     )
     folder = folder_of(out, plan.digest())
-    check_room(out, file_bytes(n, plan.k) + 2 * builder.open_bytes, held=folder)
+    needed = file_bytes(n, plan.k) + rounded_bytes(n, plan.dimensions) + 2 * builder.open_bytes
+    check_room(out, needed, held=folder)
     try:
         writer, taken = begin(folder, plan.of_lists(), builder, n, plan.k, quiet=quiet)
         with writer:

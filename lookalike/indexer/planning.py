@@ -18,6 +18,7 @@ from lookalike.hashing import ArrayHash
 from lookalike.indexer.keys import MOST
 from lookalike.indexer.lists_file import NEIGHBORS, ListWriter, file_bytes
 from lookalike.indexer.memory import budget_of, fixed_bytes, least_budget, working_bytes
+from lookalike.indexer.rounded import rounded_bytes
 from lookalike.progress import progress
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ class Plan:
     window_objects: int
     embeddings_bytes: int
     neighbors_bytes: int
+    rounded_bytes: int
     disk_bytes: int  # while it is built: embeddings, the next version beside the served one, and its saved state
     pairs: int  # each counted once
     pairs_scored: int  # some twice, where not all lists that are open have room in memory
@@ -105,7 +107,7 @@ def plan(
     lists = min(reach, memory // 2 // bytes_open(k))
     twice = 0 if lists == reach else pairs - min(pairs, met_inside(objects, window, lists))
     once = budget_of(2 * reach * bytes_open(k), objects)
-    neighbors = file_bytes(objects, k)
+    neighbors, rounded = file_bytes(objects, k), rounded_bytes(objects, dimensions)
     seconds = None
     if rates is not None:
         looked_at = scored(objects, window, k, pairs + twice)
@@ -114,8 +116,8 @@ def plan(
     gpu_seconds = gpu_flop / (gpus * tflops * 1e12 * GPU_SHARE) if gpus and tflops else None
     return Plan(
         objects=objects, dimensions=dimensions, k=k, window_objects=window,
-        embeddings_bytes=embeddings, neighbors_bytes=neighbors,
-        disk_bytes=embeddings + 2 * neighbors + 2 * lists * bytes_open(k),
+        embeddings_bytes=embeddings, neighbors_bytes=neighbors, rounded_bytes=rounded,
+        disk_bytes=embeddings + 2 * (neighbors + rounded) + 2 * lists * bytes_open(k),
         pairs=pairs, pairs_scored=pairs + twice, flop=2 * (pairs + twice) * dimensions,
         memory_bytes_per_process=budget, memory_bytes_once=max(once, least_budget(objects, dimensions, k)),
         seconds=seconds, scores="" if rates is None else rates.scores,

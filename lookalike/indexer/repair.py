@@ -8,6 +8,7 @@ it the index is built again.
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -20,11 +21,13 @@ from numpy.typing import NDArray
 from lookalike.errors import CorruptError, LookalikeError, NotFoundError
 from lookalike.files import atomic_folder, lock, write_json
 from lookalike.hashing import combine
+from lookalike.indexer.added import take_over
 from lookalike.indexer.belongs import Inputs
-from lookalike.indexer.calibration import take_over
 from lookalike.indexer.disk import check_room, full_disk
 from lookalike.indexer.lists_file import ARRAYS, CHECK, KIND, NEIGHBORS, SCHEMA, ListWriter, checksums, file_bytes
 from lookalike.indexer.manifest import MANIFEST, Manifest, StoredFile, read_manifest, sha256_of
+from lookalike.indexer.rounded import Rounded, rounded_bytes, rounded_folder
+from lookalike.indexer.rounded_build import round_vectors
 from lookalike.indexer.store import Index, number, publish, read_current, version_folder, versions
 from lookalike.indexer.windows import Window, everyone, ranges
 from lookalike.progress import progress
@@ -83,6 +86,9 @@ def repair(
             found += wrong or [f"Version {version} has no checksums, being of an earlier layout."]
             done.append(_told(version, made, lists, manifest.n))
             version = made
+        if altered := _round_again(folder, version, embeddings, quiet):
+            found.append(altered)
+            done.append("The rounded vectors, which searches read first, were made again from the embeddings.")
     return Repaired(version, manifest.content_hash, lists, tuple(found), tuple(done), time.monotonic() - began)
 
 
@@ -131,11 +137,28 @@ def _wrong_files(folder: Path, manifest: Manifest) -> list[str]:
     return found
 
 
+def _round_again(folder: Path, version: str, embeddings: Path | None, quiet: bool) -> str:
+    """Make a version's rounded vectors anew where a byte of them was altered; what was found, "" for nothing."""
+    index = Index(folder, version)
+    try:
+        if (rounded := Rounded.of(index)) is not None:
+            rounded.verify()
+        return ""
+    except CorruptError as error:
+        what = error.message.partition(";")[0] + "."
+    vectors = Inputs(folder, index.manifest).open_embeddings(embeddings)
+    vectors.verify()
+    check_room(folder, rounded_bytes(*vectors.vectors.shape))
+    shutil.rmtree(rounded_folder(folder, version), ignore_errors=True)
+    round_vectors(folder, version, vectors, quiet=quiet)
+    return what
+
+
 def _told(before: str, made: str, lists: int, n: int) -> str:
     how = f"{counted(lists, 'list')} computed again from the embeddings, {n - lists:,} copied"
     return (
         f"Version {made} has the content that {before} had: {how}. It is served now; of extras/{before} only the "
-        f"calibration was taken over, and `lookalike gc --keep 1` removes {before}."
+        f"calibration and the rounded vectors were taken over, and `lookalike gc --keep 1` removes {before}."
     )
 
 

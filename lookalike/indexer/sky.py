@@ -23,7 +23,8 @@ from lookalike.config import Config
 from lookalike.coordinates import check_position
 from lookalike.errors import CorruptError, InputError, LookalikeError, NotFoundError
 from lookalike.files import read_json
-from lookalike.hashing import ArrayHash, combine
+from lookalike.hashing import combine
+from lookalike.indexer.bins import digest, hash_of, mapped
 from lookalike.indexer.sphere import Values, reach_in_ra, separation
 from lookalike.indexer.store import Index, extras_folder
 
@@ -39,7 +40,6 @@ PER_DEGREE = 60  # zones
 ZONES = 180 * PER_DEGREE
 AT_ONCE = 2**19  # candidates whose separation is computed at once
 RUNS = 2**19  # runs looked for at once
-HASHED = 2**20  # numbers
 PAD, PAD_SHARE = 1e-11, 1e-9  # of runs, in degrees and of the radius: far more than their ends' rounding
 NEARLY_ROUND = 179.999  # a run that goes all round is one, not two that touch
 
@@ -176,12 +176,9 @@ class SkyIndex:
 
     def verify(self) -> None:
         """Recompute the hashes; CorruptError where a byte was altered."""
-        hashes = {name: ArrayHash() for name in ARRAYS}
+        hashes = {name: hash_of(getattr(self, name)) for name in ARRAYS}
         for name, sha in hashes.items():
-            stored = getattr(self, name)
-            for start in range(0, max(1, len(stored)), HASHED):  # none are hashed too
-                sha.update(stored[start : start + HASHED])
-            if sha.line(name).rsplit(" ", 1)[1] != self.about.arrays[name].sha256:
+            if digest(sha) != self.about.arrays[name].sha256:
                 raise _altered(self.folder / f"{name}.bin")
         if combine(hashes, self.about.identity()) != self.about.content_hash:
             raise _altered(self.folder / ABOUT)
@@ -222,12 +219,10 @@ class SkyIndex:
 
     def _map(self, name: str) -> NDArray[Any]:
         stored, path = self.about.arrays[name], self.folder / f"{name}.bin"
-        size = np.dtype(stored.dtype).itemsize * stored.length
-        if not path.is_file() or path.stat().st_size != size:
+        values = mapped(path, np.dtype(stored.dtype), (stored.length,))
+        if values is None:
             raise _altered(path)
-        if not stored.length:  # nothing can be mapped
-            return np.empty(0, stored.dtype)
-        return np.asarray(np.memmap(path, stored.dtype, "r", shape=(stored.length,)))
+        return values
 
 
 def _sorted(found: list[Matches], most: int | None) -> Matches:

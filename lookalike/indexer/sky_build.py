@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from lookalike.errors import CorruptError, InputError, NotFoundError
 from lookalike.files import atomic_folder, lock, write_json, write_point
 from lookalike.hashing import ArrayHash, combine
+from lookalike.indexer.bins import append, digest
 from lookalike.indexer.footprints import DEGREES, unfit
 from lookalike.indexer.sky import ABOUT, ARRAYS, ZONES, SkyAbout, SkyArray, SkyIndex, sky_folder, zone_of
 from lookalike.indexer.sphere import Values, check_positions
@@ -117,15 +118,14 @@ def write_sky(
             records = np.fromfile(part, RECORD)
             records = records[np.lexsort((records["ra"], zone_of(records["dec"])))]  # stable: equal ones by row
             for name in ("ra", "dec", "row"):
-                _append(folder / f"{name}.bin", records[name].astype(types[name]), hashes[name])
+                append(folder / f"{name}.bin", records[name].astype(types[name]), hashes[name])
             part.unlink()
             advance(len(records))
     starts = np.append(0, ends.reshape(ZONES, CELLS)[:, -1]).astype(types["zone_start"])
-    _append(folder / "zone_start.bin", starts, hashes["zone_start"])
+    append(folder / "zone_start.bin", starts, hashes["zone_start"])
     lengths = dict.fromkeys(ARRAYS, int(ends[-1])) | {"zone_start": ZONES + 1}
     arrays = {
-        name: SkyArray(dtype=types[name].str, length=lengths[name], sha256=hashes[name].line(name).rsplit(" ", 1)[1])
-        for name in ARRAYS
+        name: SkyArray(dtype=types[name].str, length=lengths[name], sha256=digest(hashes[name])) for name in ARRAYS
     }
     return arrays, hashes
 
@@ -188,12 +188,6 @@ def _cell(ra: Values, dec: Values) -> NDArray[np.int64]:
     """The cell (n,) of positions: zones from the south, cells by ra within each."""
     step: NDArray[np.int64] = np.minimum(np.floor(ra * (CELLS / 360)), CELLS - 1).astype(np.int64)
     return zone_of(dec) * CELLS + step
-
-
-def _append(path: Path, values: NDArray[Any], sha: ArrayHash) -> None:
-    sha.update(values)
-    with path.open("ab") as file:
-        values.tofile(file)
 
 
 def _whole(index: Index) -> SkyIndex | None:
