@@ -424,7 +424,7 @@ def test_the_center_keeps_its_own_light() -> None:
 def test_settings_are_checked() -> None:
     for change, message in (
         ({"near": 0.6}, "near is below far, but they are 0.6, 0.5"),
-        ({"flux": {"kind": "uniform", "low": -1.0, "high": 2.0}}, "flux is not negative"),
+        ({"flux": {"kind": "uniform", "low": -1.0, "high": 2.0}}, "flux: no draw may be negative"),
         ({"probability": 1.5}, "probability"),
         ({"bank": 1}, "bank"),
         ({"profile": "airy"}, "profile"),

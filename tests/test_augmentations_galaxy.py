@@ -398,6 +398,9 @@ def test_odd_settings_are_one_line_errors() -> None:
         ("blur.bands.g.sigma=2", "Unknown setting 'sigma'"),
         ("scaling.low=2", r"scaling\.low is at most scaling\.high, but they are 2\.0, 1\.1"),
         ("noise.bands.g.low=1", "low-high holds no value"),
+        ("noise.bands.g.low=-0.001", r"noise\.bands\.g: no draw may be negative: give it a low of at least 0"),
+        ('blur.bands.g={"kind": "uniform", "low": -1, "high": 1}', r"blur\.bands\.g: no draw may be negative"),
+        ("blur.measured.g=-1", r"blur\.measured\.g"),
         ("extinction.ebv.kind=uniform", "needs low and high"),
         ("size=0", "size"),
     ):

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from lookalike.augmentations.drawing import LUPTON_M, LUPTON_Q, LUPTON_SCALES, is_flux
 from lookalike.augmentations.preprocess import one_per_band
@@ -40,8 +40,7 @@ class Distribution(Config):
     def _range(self) -> Self:
         if self.kind == "uniform" and (self.low is None or self.high is None):
             raise ValueError("a uniform distribution needs low and high")
-        lowest = max(-math.inf if self.low is None else self.low, self.loc if self.kind == "lognormal" else -math.inf)
-        if self.high is not None and self.high <= lowest:
+        if self.high is not None and self.high <= self.least():
             raise ValueError("the range low-high holds no value of the distribution")
         return self
 
@@ -54,6 +53,11 @@ class Distribution(Config):
             assert self.high is not None
             return self.low + u * (self.high - self.low)
         return truncated_lognormal(u, self.s, self.loc, self.scale, self.low, self.high)
+
+    def least(self) -> float:
+        """What no draw lies below."""
+        ends = (self.low, self.loc if self.kind == "lognormal" else None)
+        return max((end for end in ends if end is not None), default=-math.inf)
 
     def median(self) -> float:
         """The value half of the draws lie below."""
@@ -76,6 +80,14 @@ class Distribution(Config):
             return unbounded
         return NormalDist().cdf(math.log((end - self.loc) / self.scale) / self.s) if end > self.loc else 0.0
 
+
+def _not_negative(distribution: Distribution) -> Distribution:
+    if distribution.least() < 0:
+        raise ValueError("no draw may be negative: give it a low of at least 0")
+    return distribution
+
+
+NotNegative = Annotated[Distribution, AfterValidator(_not_negative)]
 
 # A number's distribution in the published fits: PSF σ in px, noise σ in nanomaggies per px; extinction as 10^(c·E).
 PSF = {
@@ -122,8 +134,8 @@ class Blur(Config):
     """
 
     enabled: bool = True
-    bands: dict[str, Distribution] = Field(default_factory=lambda: dict(PSF))
-    measured: dict[str, float] = Field(default_factory=dict)
+    bands: dict[str, NotNegative] = Field(default_factory=lambda: dict(PSF))
+    measured: dict[str, Annotated[float, Field(ge=0)]] = Field(default_factory=dict)
 
 
 class Jitter(Config):
@@ -140,8 +152,8 @@ class Noise(Config):
     """
 
     enabled: bool = True
-    bands: dict[str, Distribution] = Field(default_factory=lambda: dict(NOISE))
-    measured: dict[str, float] = Field(default_factory=dict)
+    bands: dict[str, NotNegative] = Field(default_factory=lambda: dict(NOISE))
+    measured: dict[str, Annotated[float, Field(ge=0)]] = Field(default_factory=dict)
 
 
 class Foreground(Config):
@@ -158,7 +170,7 @@ class Foreground(Config):
     probability: Annotated[float, Field(ge=0, le=1)] = 0.5
     number: Annotated[int, Field(ge=1, le=10)] = 1
     stars: Annotated[float, Field(ge=0, le=1)] = 0.5
-    flux: Distribution = Distribution(s=1.0, loc=0.0, scale=2.0, low=0.2, high=20.0)
+    flux: NotNegative = Distribution(s=1.0, loc=0.0, scale=2.0, low=0.2, high=20.0)
     near: Annotated[float, Field(gt=0, lt=1)] = 0.2
     far: Annotated[float, Field(gt=0, le=1)] = 0.5
     profile: Literal["moffat", "gaussian"] = "moffat"
@@ -170,9 +182,6 @@ class Foreground(Config):
     def _ordered(self) -> Self:
         if self.near >= self.far:
             raise ValueError(f"near is below far, but they are {self.near}, {self.far}")
-        lowest = [self.flux.loc if self.flux.kind == "lognormal" else -math.inf]
-        if max([*lowest, *([] if self.flux.low is None else [self.flux.low])]) < 0:
-            raise ValueError("flux is not negative: give it a low of at least 0")
         return self
 
 

@@ -137,7 +137,7 @@ def _blur(phantoms: Phantoms) -> Iterator[Check]:
     yield Check("blur", "the object's own PSF is taken off", "unread", _away(difference, high**2 - low**2), 0.1)
     read = _away(difference, high**2 - low**2) <= 0.1
     for place, band in enumerate(phantoms.bands):
-        olds = [low] if read else [0.0, settings.blur.measured.get(band) or float(np.median(stated[band]))]
+        olds = [low] if read else [0.0, settings.blur.measured.get(band, float(np.median(stated[band])))]
         expected = [_added(stated[band], old) for old in olds]
         expected = [np.where(values < NARROWEST, 0.0, values) for values in expected]
         kind = settings.blur.bands[band].kind
@@ -158,7 +158,7 @@ def _noise(phantoms: Phantoms) -> Iterator[Check]:
     # A σ measured from so many pixels scatters by itself.
     scatter = 1 + np.random.default_rng(0).standard_normal(20_000) / np.sqrt(2 * pixels)
     for place, band in enumerate(phantoms.bands):
-        olds = [low] if read else [0.0, settings.noise.measured.get(band) or float(np.median(stated[band]))]
+        olds = [low] if read else [0.0, settings.noise.measured.get(band, float(np.median(stated[band])))]
         expected = [_added(stated[band], old) * scatter for old in olds]
         kind = settings.noise.bands[band].kind
         yield _drawn("noise", f"noise in {band}", first[:, place], expected, kind)

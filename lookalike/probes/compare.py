@@ -15,10 +15,12 @@ from lookalike.augmentations.draws import Draws
 from lookalike.augmentations.inputs import encoder_input, of_images
 from lookalike.augmentations.preprocess import central
 from lookalike.probes.features import hand_features, raw_pixels, standardized
+from lookalike.probes.representations import WHITE
 from lookalike.probes.retrieval import found_again
 from lookalike.progress import progress
 from lookalike.samples import Samples
 from lookalike.ssl.checkpoint import load_encoder
+from lookalike.ssl.embed import check_fits
 from lookalike.ssl.encoders import Encoder
 
 BLOCK = 256
@@ -39,13 +41,14 @@ def compare_representations(
     was trained with, drawn anew; the stored side is the central crop, as in the index.
     """
     encoder, config = load_encoder(checkpoint)
+    check_fits(samples, config, checkpoint)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         untrained = Encoder(config.encoder).eval()
     of_images(config.preprocess, "Comparing with radial profiles")
     domain = get_domain(config.domain)
     settings = domain.settings_type.checked(config.augment)
-    top = 255.0 if samples.dtype == np.uint8 else float(samples.objects(slice(0, BLOCK)).max())
+    top = 255.0 if samples.dtype == np.uint8 else _bright_end(samples, seed)
     stored: dict[str, list[NDArray[Any]]] = {}
     copied: dict[str, list[NDArray[Any]]] = {}
     describe: dict[str, Callable[[torch.Tensor], NDArray[Any]]] = {
@@ -76,6 +79,12 @@ def compare_representations(
             base, queries = standardized(base, queries)
         found[name] = found_again(base, queries, left_out)
     return found
+
+
+def _bright_end(samples: Samples, seed: int) -> float:
+    """A brightness that all but the brightest pixels of some objects, random ones by `seed`, lie below."""
+    rows = np.sort(np.random.default_rng(seed).permutation(len(samples))[:BLOCK])
+    return max(float(np.quantile(samples.objects(rows), WHITE)), 1e-30)
 
 
 def _embed(encoder: Encoder, x: torch.Tensor) -> NDArray[np.float32]:
