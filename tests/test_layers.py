@@ -16,6 +16,7 @@ LAYERS = [
     [
         "__init__",
         "errors",
+        "figures",
         "files",
         "hashing",
         "hdf5_output",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from lookalike.errors import InputError, LookalikeError
 from lookalike.probes import representations
 from lookalike.probes.evaluate_retrieval import BASELINES, RetrievalReport, evaluate_retrieval
 from lookalike.probes.labels import read_labels, reporting_half
+from lookalike.probes.plots import LEFT, RIGHT, WIDTH
 from lookalike.probes.principal import objects_fitted
 from lookalike.probes.representations import represent
 from lookalike.probes.retrieval_page import draw, page
@@ -590,6 +592,21 @@ def test_without_halves_the_table_says_that_it_flatters(folder: Path) -> None:
     assert report.queries == N
     assert "which flatters" in as_text(report)
     assert "neighbor R²" in page(report)
+
+
+def test_a_score_below_0_stands_there_on_the_page(folder: Path) -> None:
+    """Neighbors that tell less than the mean does have a negative R²."""
+    report = run(folder, "age", split="none")
+    found = replace(report.scores["encoder"].metrics["r2"], value=-0.3, low=-0.4, high=-0.2)
+    report.scores["encoder"].metrics["r2"] = found
+    drawn = page(report)
+    ticks = [float(each) for each in re.findall(r'class="tick"[^>]*>([^<]*)<', drawn)]
+    assert ticks[0] == min(ticks) <= -0.4
+    plot = drawn[drawn.index("<title>encoder: -0.300") :]
+    left, right = (float(each) for each in re.search(r'x1="([\d.]+)" y1="0" x2="([\d.]+)"', plot).groups())  # type: ignore[union-attr]
+    whole = WIDTH - LEFT - RIGHT
+    assert right - left == pytest.approx(0.2 / (ticks[5] - ticks[0]) * whole, abs=0.2)
+    assert left > LEFT - 0.1
 
 
 def round_the_dial(minutes: NDArray[Any]) -> NDArray[Any]:

@@ -205,6 +205,82 @@ def test_signed_weights_enter_every_sum(vector_set: Write, tmp_path: Path, drawn
     assert "weights" not in as_json(found)
 
 
+def test_a_resample_in_which_no_value_differs_says_nothing() -> None:
+    """Three of 200 differ: in some resamples none is drawn, and these are left out, as `estimate` says."""
+    from lookalike.probes.sculpting import _correlations
+
+    rng = np.random.default_rng(0)
+    x = np.zeros(200)
+    x[:3] = 1, 2, 3
+    near, other = x + 0.01 * rng.normal(size=200), rng.normal(size=200)
+    for each in _correlations(x, near, other, np.ones(200), 300, 0):
+        assert -2 <= each.low <= each.value <= each.high <= 2
+    alike, by_window, excess = _correlations(x, np.full(200, 0.1) + 1e-17, other, np.ones(200), 300, 0)
+    assert np.isnan(alike.value)
+    assert np.isnan(excess.value)
+    assert np.isfinite(by_window.value)
+    assert str(alike) == "undefined"
+
+
+def test_a_column_that_does_not_differ_is_refused(vector_set: Write, tmp_path: Path, drawn: Any) -> None:
+    vectors, columns = drawn
+    folder = indexed(vector_set, tmp_path, vectors, columns | {"same": np.full(600, 0.1)}, None)
+    with pytest.raises(InputError, match=r"'same' is 0\.1 for 600 objects, all"):
+        measure(folder, "same", resamples=20)
+
+
+def test_no_number_depends_on_the_unit(vector_set: Write, tmp_path: Path, drawn: Any) -> None:
+    vectors, columns = drawn
+    more = {f"e{power}": columns["pt"] * 2.0**power for power in (600, -600)}
+    folder = indexed(vector_set, tmp_path, vectors, columns | more, None)
+    plain = measure(folder, "pt", resamples=50)
+    for name in more:
+        found = measure(folder, name, resamples=50)
+        assert (found.neighbors, found.window, found.excess) == (plain.neighbors, plain.window, plain.excess)
+        draw(found, tmp_path / "unit.png")
+
+
+def test_what_weighs_nothing_takes_no_part(vector_set: Write, tmp_path: Path, drawn: Any) -> None:
+    vectors, columns = drawn
+    weights = {"none": np.zeros(600), "few": np.where(np.arange(600) < 3, 1.0, 0.0)}
+    half = {"half": np.where(np.arange(600) % 2, 1.0, 0.0)}
+    folder = indexed(vector_set, tmp_path, vectors, columns | weights | half, None)
+    for name in weights:
+        with pytest.raises(InputError, match=r"At least 20 objects .*, but there (are 0|are 3|is 1|are 2)\."):
+            measure(folder, "mass", weights=name, resamples=20)
+    assert 260 <= measure(folder, "mass", weights="half", resamples=20).queries <= 300  # some have no such pair
+
+
+def test_ties_share_a_bin_and_others_have_their_own(vector_set: Write, tmp_path: Path, drawn: Any) -> None:
+    vectors, columns = drawn
+    two = (columns["mass"] > 150).astype(np.float64)
+    folder = indexed(vector_set, tmp_path, vectors, columns | {"two": two}, None)
+    bins = measure(folder, "two", resamples=20).bins
+    assert [(each.low, each.middle, each.high) for each in bins] == [(0, 0, 0), (1, 1, 1)]
+    assert [each.queries for each in bins] == [int((two == 0).sum()), int((two == 1).sum())]
+
+
+def test_the_ratio_is_that_of_the_shares_above_it() -> None:
+    """Neighbors that weigh a third of what was drawn, and are distributed alike: a ratio of 1."""
+    from lookalike.probes.sculpting import _ratio
+
+    edges = np.linspace(0, 10, 11)
+    values = np.random.default_rng(0).uniform(0, 10, 4000)
+    near, drawn, ratio, error = _ratio((values, values), (np.full(4000, 0.5), np.full(4000, 1.5)), edges)
+    assert near == pytest.approx(drawn)
+    assert near.sum() == pytest.approx(1)
+    assert ratio == pytest.approx(np.ones(10))
+    counts = np.histogram(values, edges)[0]
+    assert error == pytest.approx(np.sqrt(2 / counts))
+
+
+def test_signs_of_formulas_in_a_name_are_letters(vector_set: Write, tmp_path: Path, drawn: Any) -> None:
+    vectors, columns = drawn
+    folder = indexed(vector_set, tmp_path, vectors, columns | {"$p_{T": columns["pt"]}, None)
+    draw(measure(folder, "$p_{T", resamples=20), tmp_path / "s.svg")
+    assert "$p_{T of the query" in (tmp_path / "s.svg").read_text()
+
+
 def test_weights_that_cancel_are_refused(vector_set: Write, tmp_path: Path, drawn: Any) -> None:
     vectors, columns = drawn
     folder = indexed(vector_set, tmp_path, vectors, columns | {"w": np.resize([1.0, -0.9], 600)}, None)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lookalike.bench.domains import Done, Skipped
+from lookalike.figures import plotted
 from lookalike.files import atomic_path
 from lookalike.probes.retrieval_report import LESS_IS_BETTER, title
 from lookalike.wording import counted
@@ -132,17 +133,13 @@ def write_markdown(found: Sequence[Done | Skipped], path: Path, picture: Path | 
 
 def draw(found: Sequence[Done | Skipped], path: Path) -> None:
     """Write each case's scores with their intervals as a picture, each on an axis of its own."""
-    from matplotlib.figure import Figure
-
     done = [each for each in found if isinstance(each, Done)]
-    figure = Figure(figsize=(9, 0.8 + 0.9 * len(done)), layout="constrained")
-    if done:
-        for axes, each in zip(figure.subplots(len(done), 1, squeeze=False)[:, 0], done, strict=True):
-            _draw_case(axes, each)
-        handles, names = figure.axes[0].get_legend_handles_labels()
-        figure.legend(handles, names, loc="outside lower center", ncols=4, frameon=False)
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, format=path.suffix[1:].lower(), dpi=130)
+    with plotted(path, (9, 0.8 + 0.9 * len(done)), dpi=130) as figure:
+        if done:
+            for axes, each in zip(figure.subplots(len(done), 1, squeeze=False)[:, 0], done, strict=True):
+                _draw_case(axes, each)
+            handles, names = figure.axes[0].get_legend_handles_labels()
+            figure.legend(handles, names, loc="outside lower center", ncols=4, frameon=False)
 
 
 def _draw_case(axes: Any, done: Done) -> None:

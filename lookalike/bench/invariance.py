@@ -16,7 +16,7 @@ from lookalike.augmentations import get_domain
 from lookalike.augmentations.draws import Draws
 from lookalike.augmentations.inputs import encoder_input
 from lookalike.errors import InputError
-from lookalike.files import atomic_path
+from lookalike.figures import plotted
 from lookalike.probes.invariance import COPY_EPOCH
 from lookalike.probes.retrieval import found_again, share
 from lookalike.progress import progress
@@ -113,21 +113,16 @@ def _plain(found: Share) -> dict[str, float]:
 
 def plot_curve(report: dict[str, Any], out: Path) -> None:
     """Draw self-retrieval@1 against minutes of training, with its 95 % intervals, as a PNG."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7, 4.5), layout="constrained")
-    axes = figure.subplots()
-    minutes = [point["seconds"] / 60 for point in report["curve"]]
-    for way, color in zip(WAYS, ("tab:blue", "tab:orange", "tab:gray"), strict=True):
-        low, value, high = ([point[way][end] for point in report["curve"]] for end in ("low", "value", "high"))
-        axes.plot(minutes, value, "o-", color=color, label=way)
-        axes.fill_between(minutes, low, high, color=color, alpha=0.2, linewidth=0)
-    axes.axhline(0.95, color="0.5", linestyle="--", linewidth=1)
-    axes.set(xlabel="training, minutes", ylabel="self-retrieval@1, all augmentations", ylim=(0, 1))
-    axes.set_title(
-        f"{counted(report['objects'], 'object')}, {counted(report['epochs'], 'epoch')}", loc="left", fontsize=10
-    )
-    axes.legend(frameon=False, loc="lower right")
-    with atomic_path(out) as temporary, temporary.open("wb") as file:
-        FigureCanvasAgg(figure).print_png(file)  # type: ignore[no-untyped-call]
+    with plotted(out, (7, 4.5)) as figure:
+        axes = figure.subplots()
+        minutes = [point["seconds"] / 60 for point in report["curve"]]
+        for way, color in zip(WAYS, ("tab:blue", "tab:orange", "tab:gray"), strict=True):
+            low, value, high = ([point[way][end] for point in report["curve"]] for end in ("low", "value", "high"))
+            axes.plot(minutes, value, "o-", color=color, label=way)
+            axes.fill_between(minutes, low, high, color=color, alpha=0.2, linewidth=0)
+        axes.axhline(0.95, color="0.5", linestyle="--", linewidth=1)
+        axes.set(xlabel="training, minutes", ylabel="self-retrieval@1, all augmentations", ylim=(0, 1))
+        axes.set_title(
+            f"{counted(report['objects'], 'object')}, {counted(report['epochs'], 'epoch')}", loc="left", fontsize=10
+        )
+        axes.legend(frameon=False, loc="lower right")

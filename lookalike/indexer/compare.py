@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.errors import InputError
+from lookalike.figures import plotted
 from lookalike.files import atomic_path, report_output
 from lookalike.indexer.overlap import Items, Matched, overlap_at, rank_biased_overlap
 from lookalike.indexer.store import Index
@@ -202,23 +203,18 @@ class _Pair:
 
 def draw(report: Comparison, path: Path) -> None:
     """A histogram over objects of every overlap and of the rank-biased overlap, with their means."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(9, 1.7 * len(report.histogram) + 0.8), layout="constrained")
-    panels = figure.subplots(len(report.histogram), 1, sharex=True, squeeze=False)[:, 0]
-    means = [*report.overlap.values(), report.rbo]
-    edges = np.linspace(0, 1, BINS + 1)
-    for axes, (name, count), mean in zip(panels, report.histogram.items(), means, strict=True):
-        axes.stairs(np.array(count), edges, fill=True, color="tab:blue", alpha=0.7)
-        said = f"{name}, p = {report.p:g}" if name == "rbo" else name
-        if mean is not None:
-            axes.axvline(mean, color="tab:orange")
-            said += f": mean {mean:.3f}"
-        axes.set_title(said, fontsize=10, loc="left")
-        axes.set_ylabel("objects")
-        axes.grid(alpha=0.3)
-    panels[-1].set_xlabel("share of neighbors in common (1: the same lists)")
-    figure.suptitle(f"{report.a} and {report.b}: {report.common:,} in common", fontsize=11)
-    with atomic_path(path) as temporary, temporary.open("wb") as file:
-        FigureCanvasAgg(figure).print_png(file)  # type: ignore[no-untyped-call]
+    with plotted(path, (9, 1.7 * len(report.histogram) + 0.8)) as figure:
+        panels = figure.subplots(len(report.histogram), 1, sharex=True, squeeze=False)[:, 0]
+        means = [*report.overlap.values(), report.rbo]
+        edges = np.linspace(0, 1, BINS + 1)
+        for axes, (name, count), mean in zip(panels, report.histogram.items(), means, strict=True):
+            axes.stairs(np.array(count), edges, fill=True, color="tab:blue", alpha=0.7)
+            said = f"{name}, p = {report.p:g}" if name == "rbo" else name
+            if mean is not None:
+                axes.axvline(mean, color="tab:orange")
+                said += f": mean {mean:.3f}"
+            axes.set_title(said, fontsize=10, loc="left")
+            axes.set_ylabel("objects")
+            axes.grid(alpha=0.3)
+        panels[-1].set_xlabel("share of neighbors in common (1: the same lists)")
+        figure.suptitle(f"{report.a} and {report.b}: {report.common:,} in common", fontsize=11)

@@ -8,6 +8,7 @@ the paired differences, far narrower than two intervals side by side would sugge
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,6 +35,8 @@ class Estimate:
         return [self.low, self.high]
 
     def __str__(self) -> str:
+        if math.isnan(self.value):
+            return "undefined"
         return f"{self.value:.3f} ({self.low:.3f} to {self.high:.3f})"
 
 

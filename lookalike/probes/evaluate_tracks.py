@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 from lookalike.embeddings import Embeddings
 from lookalike.errors import InputError
+from lookalike.figures import plotted
+from lookalike.probes.outputs import check_picture
 from lookalike.probes.track_clusters import (
     BUCKET,
     EPS,
@@ -282,11 +284,6 @@ def _line(name: str, accuracy: float | None, seconds: float, more: str) -> str:
 
 def draw(report: TracksReport, samples_paths: Sequence[Path], path: Path) -> None:
     """Write the first event's tracks as PNG, SVG or PDF in both planes; with truth, those that count and the others."""
-    from matplotlib.figure import Figure
-
-    from lookalike.files import atomic_path
-    from lookalike.probes.outputs import check_picture
-
     check_picture(path)
     samples, event = Samples(list(samples_paths)), report.events[0]
     r, phi, z = (samples.column(name)[event.rows] for name in ("r", "phi", "z"))
@@ -294,23 +291,21 @@ def draw(report: TracksReport, samples_paths: Sequence[Path], path: Path) -> Non
     if event.ways[0].accuracy is not None:
         truth = matched(event.tracks, *(samples.column(name)[event.rows] for name in ("particle_id", "weight")))
         good = set(truth.track[truth.counts].tolist())
-    figure = Figure(figsize=(13, 6), layout="constrained")
-    planes = figure.subplots(1, 2)
-    for axes, x, y, names in (
-        (planes[0], z, r, ("z [mm]", "r [mm]")),
-        (planes[1], r * np.cos(phi), r * np.sin(phi), ("x [mm]", "y [mm]")),
-    ):
-        axes.plot(x, y, ".", ms=1, color="#b0b4ba")
-        for track in range(int(event.tracks.max(initial=NONE)) + 1):
-            mine = np.flatnonzero(event.tracks == track)
-            mine = mine[np.argsort(np.hypot(r[mine], z[mine]))]
-            color = "#0b62c4" if good is None or track in good else "#d55e00"
-            axes.plot(x[mine], y[mine], "-", lw=0.6, color=color, alpha=0.7)
-        axes.set(xlabel=names[0], ylabel=names[1])
-    planes[1].set_aspect("equal")
-    score = event.ways[0].accuracy
-    told = "" if score is None else f", score {score:.3f}: blue tracks count, orange ones do not"
-    simulated = "simulated " if samples.about.simulated else ""
-    figure.suptitle(f"{simulated}event {event.event}: {counted(event.ways[0].tracks, 'track')}{told}")
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, format=path.suffix[1:].lower(), dpi=130)
+    with plotted(path, (13, 6), dpi=130) as figure:
+        planes = figure.subplots(1, 2)
+        for axes, x, y, names in (
+            (planes[0], z, r, ("z [mm]", "r [mm]")),
+            (planes[1], r * np.cos(phi), r * np.sin(phi), ("x [mm]", "y [mm]")),
+        ):
+            axes.plot(x, y, ".", ms=1, color="#b0b4ba")
+            for track in range(int(event.tracks.max(initial=NONE)) + 1):
+                mine = np.flatnonzero(event.tracks == track)
+                mine = mine[np.argsort(np.hypot(r[mine], z[mine]))]
+                color = "#0b62c4" if good is None or track in good else "#d55e00"
+                axes.plot(x[mine], y[mine], "-", lw=0.6, color=color, alpha=0.7)
+            axes.set(xlabel=names[0], ylabel=names[1])
+        planes[1].set_aspect("equal")
+        score = event.ways[0].accuracy
+        told = "" if score is None else f", score {score:.3f}: blue tracks count, orange ones do not"
+        simulated = "simulated " if samples.about.simulated else ""
+        figure.suptitle(f"{simulated}event {event.event}: {counted(event.ways[0].tracks, 'track')}{told}")

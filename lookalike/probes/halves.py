@@ -88,7 +88,7 @@ def make_part(
 
     asked_by : only objects of this class ask.
     """
-    values, weights = labels.values[places], _scaled(labels.weights[places])
+    values, weights = labels.values[places], scaled(labels.weights[places])
     left_out = None
     if barred is not None:
         inside = np.full(len(labels.rows), -1)
@@ -117,7 +117,7 @@ def make_part(
         raise InputError(f"Labels must differ, but column {labels.column!r} does not within {asking}; see {option}.")
     return Part(
         places,
-        _scaled(values) if labels.kind == "continuous" else values,
+        scaled(values) if labels.kind == "continuous" else values,
         weights,
         queries,
         int(np.count_nonzero(~answerable & counting)),
@@ -165,8 +165,8 @@ def refuse_cancelling(weights: Floats) -> None:
         )
 
 
-def _scaled(values: Floats) -> Floats:
+def scaled(values: Floats) -> Floats:
     """Values over a power of 2, the largest about 1: squares of very large ones are infinite, of very small ones 0."""
     _, exponent = np.frexp(np.abs(values).max(initial=0.0))
-    scaled: Floats = np.ldexp(values, -exponent)
-    return scaled
+    found: Floats = np.ldexp(values, -exponent)
+    return found

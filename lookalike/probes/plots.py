@@ -35,9 +35,9 @@ class Bar:
     says: str
 
 
-def interval_plot(rows: Sequence[tuple[str, Sequence[Mark]]], title: str, high: float = 1.0) -> str:
-    """A row of marks with whiskers for each label, from 0 to `high`."""
-    return _plot([(label, [_marked(mark, high) for mark in marks]) for label, marks in rows], 0.0, high, title)
+def interval_plot(rows: Sequence[tuple[str, Sequence[Mark]]], title: str, high: float = 1.0, low: float = 0.0) -> str:
+    """A row of marks with whiskers for each label, from `low` to `high`."""
+    return _plot([(label, [_marked(mark, low, high) for mark in marks]) for label, marks in rows], low, high, title)
 
 
 def quantile_plot(rows: Sequence[tuple[str, Sequence[Bar]]], low: float, title: str) -> str:
@@ -120,8 +120,8 @@ def _x(value: float, low: float = 0.0, high: float = 1.0) -> float:
     return LEFT + (inside - low) / (high - low) * (WIDTH - LEFT - RIGHT)
 
 
-def _marked(mark: Mark, high: float) -> _At:
-    left, at, right = (_x(value, 0.0, high) for value in (mark.low, mark.value, mark.high))
+def _marked(mark: Mark, low: float, high: float) -> _At:
+    left, at, right = (_x(value, low, high) for value in (mark.low, mark.value, mark.high))
     whisker = f'<line class="s{mark.series} whisker" x1="{left:.1f}" y1="0" x2="{right:.1f}" y2="0"/>'
     return _At(f"<g><title>{escape(mark.says)}</title>{whisker}{_shape(mark.series, at, 0)}</g>")
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from lookalike.figures import plotted
 from lookalike.files import atomic_path
 from lookalike.probes.bootstrap import LEVEL, Estimate
 from lookalike.probes.evaluate_retrieval import BASELINES, RetrievalReport
@@ -16,32 +17,28 @@ from lookalike.probes.plots import Mark, interval_plot, legend
 from lookalike.probes.report_html import STYLE
 from lookalike.probes.retrieval_report import head_lines, name_of, notes, signed, title
 
-SHARES = ("precision_at_k", "mean_average_precision", "ndcg_at_k", "knn_accuracy", "r2")
+SHARES = ("precision_at_k", "mean_average_precision", "ndcg_at_k", "knn_accuracy")
 COLORS = ("#0b62c4", "#b23a00", "#6b7280", "#0f7a45")
 
 
 def draw(report: RetrievalReport, path: Path) -> None:
     """Write bars with their intervals, and the encoder's lead over each baseline, as PNG, SVG or PDF."""
     check_picture(path)
-    from matplotlib.figure import Figure
-
     panels = _panels(list(report.scores["encoder"].metrics))
     widths = [max(1.6, len(metrics)) for metrics in panels for _ in "lr"]
-    figure = Figure(figsize=(11 if len(panels) == 1 else 15, 4.8), layout="constrained")
-    axes = figure.subplots(1, len(widths), width_ratios=widths)
-    for left, right, metrics in zip(axes[::2], axes[1::2], panels, strict=True):
-        _panel(left, right, report, metrics)
-        if report.chance is not None and report.metric in metrics:
-            place = metrics.index(report.metric)
-            left.plot([place - 0.45, place + 0.45], [report.chance] * 2, "k:", lw=1.5, label="lists at random")
-    # Below, where it covers no bar; all panels have one color for each.
-    names = axes[0].get_legend_handles_labels()
-    whiskers = f"Whiskers: {LEVEL:.0%} intervals, paired bootstrap over queries"
-    figure.legend(
-        *names, loc="outside lower center", ncols=5, fontsize=9, frameon=False, title=whiskers, title_fontsize=8
-    )
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, format=path.suffix[1:].lower(), dpi=150)
+    with plotted(path, (11 if len(panels) == 1 else 15, 4.8), dpi=150) as figure:
+        axes = figure.subplots(1, len(widths), width_ratios=widths)
+        for left, right, metrics in zip(axes[::2], axes[1::2], panels, strict=True):
+            _panel(left, right, report, metrics)
+            if report.chance is not None and report.metric in metrics:
+                place = metrics.index(report.metric)
+                left.plot([place - 0.45, place + 0.45], [report.chance] * 2, "k:", lw=1.5, label="lists at random")
+        # Below, where it covers no bar; all panels have one color for each.
+        names = axes[0].get_legend_handles_labels()
+        whiskers = f"Whiskers: {LEVEL:.0%} intervals, paired bootstrap over queries"
+        figure.legend(
+            *names, loc="outside lower center", ncols=5, fontsize=9, frameon=False, title=whiskers, title_fontsize=8
+        )
 
 
 def _panels(metrics: list[str]) -> list[list[str]]:
@@ -137,17 +134,17 @@ def _plots(report: RetrievalReport, names: dict[str, str]) -> list[str]:
     unit = f", {report.labels.unit}" if report.less_is_better and report.labels.unit else ""
     for row in others:
         parts.append(f'<p class="faint">{escape(row[0] + unit)}</p>')
-        parts.append(
-            interval_plot(
-                [("", row[1])], f"{about}: {row[0]}{unit}", _round_up(max((m.high for m in row[1]), default=1.0))
-            )
-        )
+        high = _round_up(max((mark.high for mark in row[1]), default=1.0))
+        low = -_round_up(-min((mark.low for mark in row[1]), default=0.0))
+        parts.append(interval_plot([("", row[1])], f"{about}: {row[0]}{unit}", high if high > low else 1.0, low))
     return parts
 
 
 def _round_up(value: float) -> float:
-    """The next of 1, 2, 2.5, 5 and 10 times a power of ten."""
-    power = 10.0 ** np.floor(np.log10(value)) if value > 0 else 1.0
+    """The next of 1, 2, 2.5, 5 and 10 times a power of ten; 0 of none above it."""
+    if value <= 0:
+        return 0.0
+    power = 10.0 ** np.floor(np.log10(value))
     return float(next((step * power for step in (1.0, 2.0, 2.5, 5.0) if value <= step * power), 10 * power))
 
 

@@ -16,10 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.errors import InputError, unknown
+from lookalike.figures import plotted
 from lookalike.indexer.store import Index
 from lookalike.indexer.windows import everyone, ranges
 from lookalike.probes.bootstrap import RESAMPLES, Estimate, estimate, resampled_sums
-from lookalike.probes.halves import refuse_cancelling
+from lookalike.probes.halves import refuse_cancelling, scaled
+from lookalike.probes.outputs import check_picture
 from lookalike.probes.ranking import shares, weighted_mean
 from lookalike.samples import Samples
 from lookalike.wording import counted
@@ -33,13 +35,14 @@ QUANTILES = (0.16, 0.5, 0.84)
 NO_WINDOW = "no window"
 NEAR, DRAWN = "#0b62c4", "#6b7280"  # colors of neighbors and of what they are compared with
 MOST = 2.0  # the largest ratio that is drawn at its place
+ROUNDING = 1e-12  # the part of a mean square below which a variance is rounding
 
 
 @dataclass(frozen=True)
 class Bin:
     """Queries of one tenth of the column's values, with the 16, 50 and 84 % quantiles of what is found for them.
 
-    middle : the median of the queries' own values.
+    low, middle, high : of the queries' own values the smallest, the median and the largest. Equal ones are in one bin.
     """
 
     low: float
@@ -87,9 +90,9 @@ def measure(
     k : neighbors of each query, as far as are stored. max_queries : of more objects, a random part by `seed`.
     weights : column of how many events each object stands for, of either sign: as a query in every sum over queries, as
     what is found in the mean Σ w·x / Σ w of a query's pairs, and a pair by the product of both in quantiles and plot.
-    An object without a weight takes no part.
-    InputError for an unknown column or one of texts, where fewer than 2·BINS objects can be compared, and where the
-    weights of the queries nearly cancel.
+    An object without a weight, or with one of 0, takes no part.
+    InputError for an unknown column or one of texts, where fewer than 2·BINS objects can be compared or their values do
+    not differ, and where the weights of the queries nearly cancel.
     """
     index = Index(Path(folder))
     data = index.open_samples(list(samples) if samples else None)
@@ -97,24 +100,22 @@ def measure(
         raise InputError(f"k is from 1 to the {index.k} neighbors that are stored, but {k} was given.")
     values = _numbers(data, column)
     weight = np.ones(len(values)) if weights is None else _numbers(data, weights)
-    values = np.where(np.isfinite(weight), values, np.nan)
+    values = np.where(np.isfinite(weight) & (weight != 0), values, np.nan)
     random = np.random.default_rng(seed)
     of, found, drawn = _pairs(index, data, values, k, max_queries, random)
     queries = np.unique(of)
-    if len(queries) < 2 * BINS:
-        raise InputError(
-            f"At least {counted(2 * BINS, 'object')} with a value of {column!r} and neighbors that have one are "
-            f"compared, but there {'is' if len(queries) == 1 else 'are'} {len(queries)}."
-        )
+    _check(values[queries], column, weights)
     window = index.window
     notes: tuple[str, ...] = ()
     if window is not None and window.column == column:
         notes = (f"{column} is the column of the window itself, which holds neighbors near the query's value.",)
     if weights is not None:
         refuse_cancelling(weight[queries])
-    mean = weighted_mean(values[queries], weight[queries])
-    near, random_ones = (_means(of, queries, values[each], weight[each], mean) for each in (found, drawn))
-    neighbors, by_window, excess = _correlations(values[queries], near, random_ones, weight[queries], resamples, seed)
+    # No correlation depends on the units.
+    weight, value = (scaled(np.where(np.isfinite(each), each, 0.0)) for each in (weight, values))
+    mean = weighted_mean(value[queries], weight[queries])
+    near, random_ones = (_means(of, queries, value[each], weight[each], mean) for each in (found, drawn))
+    neighbors, by_window, excess = _correlations(value[queries], near, random_ones, weight[queries], resamples, seed)
     pairs = None if weights is None else (weight[of] * weight[found], weight[of] * weight[drawn])
     if weights is not None:
         notes = (*notes, f"Weighted by {weights}.")
@@ -142,6 +143,21 @@ def _numbers(samples: Samples, column: str) -> Floats:
     if values.dtype.kind not in "fiu":
         raise InputError(f"Sculpting is of a column of numbers, but {column!r} holds text.")
     return values.astype(np.float64)
+
+
+def _check(values: Floats, column: str, weights: str | None) -> None:
+    """InputError where the queries' values (Q,) are too few, or all the same."""
+    if len(values) < 2 * BINS:
+        weighing = "" if weights is None else f", a weight in {weights!r} other than 0"
+        raise InputError(
+            f"At least {counted(2 * BINS, 'object')} with a value of {column!r}{weighing} and neighbors that have one "
+            f"are compared, but there {'is' if len(values) == 1 else 'are'} {len(values)}."
+        )
+    if values.min() == values.max():
+        raise InputError(
+            f"Sculpting is of a column whose values differ, but {column!r} is {values[0]:g} for "
+            f"{counted(len(values), 'object')}, all that are compared."
+        )
 
 
 def _pairs(
@@ -179,19 +195,26 @@ def _correlations(
 ) -> tuple[Estimate, Estimate, Estimate]:
     """The Pearson correlations of x (Q,) with each, and their difference, with paired bootstrap intervals.
 
-    All moments are Σ w·… / Σ w; where signed weights leave a variance that is not above 0, there is no correlation.
+    All moments are Σ w·… / Σ w. NaN where a variance is 0 but for rounding, or signed weights leave none above 0;
+    a resample with such a one is left out of the interval.
     """
-    parts = [(each - each.mean()) / (each.std() or 1.0) for each in (x, near, random)]
+    parts = [_standard(each) for each in (x, near, random)]
     terms = np.stack(
         [np.ones_like(x), *parts, *(part**2 for part in parts), *(parts[0] * part for part in parts[1:])], axis=1
     )
     sums = resampled_sums(terms * weights[:, None], resamples, seed)
     mean = sums[:, 1:] / sums[:, :1]  # of x, near, random, of their squares, of x·near, x·random
     variance = mean[:, 3:6] - mean[:, :3] ** 2
-    floor = np.where((weights > 0).all(), 1e-300, np.nan)
-    spread = np.sqrt(np.where(variance > 0, variance, floor))
+    spread = np.sqrt(np.where(variance > ROUNDING * mean[:, 3:6], variance, np.nan))
     found = [(mean[:, 5 + i] - mean[:, 0] * mean[:, i]) / (spread[:, 0] * spread[:, i]) for i in (1, 2)]
     return estimate(found[0]), estimate(found[1]), estimate(found[0] - found[1])
+
+
+def _standard(values: Floats) -> Floats:
+    """Values (Q,) less their mean, over their standard deviation; 0 where they differ by rounding only."""
+    spread = values.std()
+    alike = spread <= 8 * np.finfo(np.float64).eps * np.abs(values).max()
+    return np.zeros_like(values) if alike else (values - values.mean()) / spread
 
 
 def weighted_quantiles(values: Floats, weights: Floats, at: Sequence[float]) -> list[float]:
@@ -210,23 +233,29 @@ def weighted_quantiles(values: Floats, weights: Floats, at: Sequence[float]) -> 
 
 def _bins(values: Floats, of: Rows, found: Rows, drawn: Rows, weights: tuple[Floats, Floats] | None) -> tuple[Bin, ...]:
     """The quantiles of what is found, by tenths of the queries' values; weights of both sorts of pairs."""
-    edges = np.unique(np.quantile(values[np.unique(of)], np.linspace(0, 1, BINS + 1)))
-    place = np.clip(np.searchsorted(edges, values[of], side="right") - 1, 0, max(len(edges) - 2, 0))
+    queries = np.unique(of)
+    own = values[queries]
+    tenth = _tenths(own)
+    of_pair = tenth[np.searchsorted(queries, of)]
     made = []
-    for number in range(max(len(edges) - 1, 1)):
-        inside = place == number
-        if inside.any():
-            both = [values[each[inside]] for each in (found, drawn)]
+    for number in np.unique(tenth):
+        inside, mine = of_pair == number, own[tenth == number]
+        both = [values[each[inside]] for each in (found, drawn)]
+        if weights is None:
             quantiles = [tuple(np.quantile(each, QUANTILES).tolist()) for each in both]
-            if weights is not None:
-                weighed = [
-                    weighted_quantiles(each, w[inside], QUANTILES) for each, w in zip(both, weights, strict=True)
-                ]
-                quantiles = [tuple(each) for each in weighed]
-            low, high = float(edges[number]), float(edges[min(number + 1, len(edges) - 1)])
-            queries = np.unique(of[inside])
-            made.append(Bin(low, float(np.median(values[queries])), high, len(queries), *quantiles))
+        else:
+            weighed = zip(both, weights, strict=True)
+            quantiles = [tuple(weighted_quantiles(each, w[inside], QUANTILES)) for each, w in weighed]
+        ends = float(mine.min()), float(np.median(mine)), float(mine.max())
+        made.append(Bin(*ends, len(mine), *quantiles))
     return tuple(made)
+
+
+def _tenths(values: Floats) -> Rows:
+    """Which tenth (Q,) each of values (Q,) is in, 0 to BINS − 1; equal ones are where the middle of their ranks is."""
+    _, which, times = np.unique(values, return_inverse=True, return_counts=True)
+    middle = times.cumsum() - times / 2
+    return (BINS * middle[which] / len(values)).astype(np.int64)
 
 
 def as_json(found: Sculpting) -> dict[str, Any]:
@@ -269,28 +298,24 @@ def as_text(found: Sculpting) -> str:
 
 def draw(found: Sculpting, path: Path) -> None:
     """Write a plot as PNG, SVG or PDF: the pooled distributions with their ratio, and what queries of a value find."""
-    from matplotlib.figure import Figure
-
-    from lookalike.files import atomic_path
-    from lookalike.probes.outputs import check_picture
-
     check_picture(path)
     name = f"{found.column} [{found.unit}]" if found.unit else found.column
-    others = "all objects" if found.window_text == NO_WINDOW else "objects of the window"
-    figure = Figure(figsize=(11, 5.2), layout="constrained")
-    grid = figure.add_gridspec(2, 2, height_ratios=(3, 1))
-    top, below, right = (figure.add_subplot(place) for place in (grid[0, 0], grid[1, 0], grid[:, 1]))
+    with plotted(path, (11, 5.2), dpi=150) as figure:
+        grid = figure.add_gridspec(2, 2, height_ratios=(3, 1))
+        top, below, right = (figure.add_subplot(place) for place in (grid[0, 0], grid[1, 0], grid[:, 1]))
+        _draw_pooled(found, name, top, below)
+        _draw_bins(found, name, right)
+        figure.legend(loc="outside lower center", ncols=3, fontsize=9, frameon=False)
+
+
+def _draw_pooled(found: Sculpting, name: str, top: Any, below: Any) -> None:
+    """The distributions of neighbors and of drawn objects, and below their ratio."""
     edges = np.histogram_bin_edges(np.quantile(found.values[1], [0.002, 0.998]), 40)
-    weights = found.weights or tuple(np.ones_like(values) for values in found.values)
-    both = list(zip(found.values, weights, strict=True))
-    counts = [np.histogram(values, edges, weights=weight)[0] for values, weight in both]
-    squares = np.histogram(found.values[0], edges, weights=weights[0] ** 2)[0]
-    for count, color, fill in zip(counts, (NEAR, DRAWN), (False, True), strict=True):
-        top.stairs(count / (count.sum() if count.sum() > 0 else 1), edges, color=color, fill=fill, alpha=0.7)
-    filled = counts[1] > 0
-    ratio = np.where(filled, counts[0] / np.where(filled, counts[1], 1), np.nan)
-    error = np.where(filled, np.sqrt(squares) / np.where(filled, counts[1], 1), np.nan)
-    middle = (edges[1:] + edges[:-1]) / 2
+    weights = found.weights or (np.ones_like(found.values[0]), np.ones_like(found.values[1]))
+    *shares, ratio, error = _ratio(found.values, weights, edges)
+    for share, color, fill in zip(shares, (NEAR, DRAWN), (False, True), strict=True):
+        top.stairs(share, edges, color=color, fill=fill, alpha=0.7)
+    middle = edges[:-1] / 2 + edges[1:] / 2
     inside = np.abs(ratio - MOST / 2) <= MOST / 2
     below.errorbar(middle[inside], ratio[inside], error[inside], fmt=".", color=NEAR)
     high = ratio > MOST
@@ -299,13 +324,33 @@ def draw(found: Sculpting, path: Path) -> None:
     below.set(xlabel=name, ylabel="ratio", ylim=(0, MOST), xlim=top.get_xlim())
     simulated = "simulated objects, " if found.simulated else ""
     top.set(ylabel="share of pairs", title=f"{simulated}{found.k} neighbors each, {found.window_text}")
+
+
+def _ratio(
+    values: tuple[Floats, Floats], weights: tuple[Floats, Floats], edges: Floats
+) -> tuple[Floats, Floats, Floats, Floats]:
+    """Shares of neighbors and of drawn objects between edges, their ratio and its error, (bins,) each; NaN of none.
+
+    The error is that of independent pairs, from the sums of the squared weights of both.
+    """
+    both = list(zip(values, weights, strict=True))
+    sums, squares = ([np.histogram(v, edges, weights=w**power)[0] for v, w in both] for power in (1, 2))
+    totals = [each.sum() if each.sum() > 0 else 1.0 for each in sums]
+    near, drawn = (each / total for each, total in zip(sums, totals, strict=True))
+    filled = drawn > 0
+    divisor = np.where(filled, drawn, 1.0)
+    ratio = np.where(filled, near / divisor, np.nan)
+    spread = np.sqrt(squares[0]) / totals[0], ratio * np.sqrt(squares[1]) / totals[1]
+    return near, drawn, ratio, np.hypot(*spread) / divisor
+
+
+def _draw_bins(found: Sculpting, name: str, axes: Any) -> None:
+    """Median and central 68 % of what queries of each value find."""
     at = [each.middle for each in found.bins]
+    others = "all objects" if found.window_text == NO_WINDOW else "objects of the window"
     for which, label, color in (("window", others, DRAWN), ("neighbors", "neighbors", NEAR)):
         low, median, up = np.array([getattr(each, which) for each in found.bins]).T
-        right.fill_between(at, low, up, color=color, alpha=0.25)
-        right.plot(at, median, "o-", color=color, label=f"{label}: median and 16 to 84 %")
-    right.plot(at, at, "k:", lw=1, label="the query's own value")
-    right.set(xlabel=f"{name} of the query", ylabel=name, title=f"excess correlation {found.excess}")
-    figure.legend(loc="outside lower center", ncols=3, fontsize=9, frameon=False)
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, format=path.suffix[1:].lower(), dpi=150)
+        axes.fill_between(at, low, up, color=color, alpha=0.25)
+        axes.plot(at, median, "o-", color=color, label=f"{label}: median and 16 to 84 %")
+    axes.plot(at, at, "k:", lw=1, label="the query's own value")
+    axes.set(xlabel=f"{name} of the query", ylabel=name, title=f"excess correlation {found.excess}")

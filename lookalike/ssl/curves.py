@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from lookalike.errors import InputError
+from lookalike.figures import plotted
 from lookalike.files import atomic_path, report_output
 from lookalike.ssl.log import read_log
 
@@ -29,44 +29,39 @@ def plot_log(folder: Path, K: int, copy: Path | None = None) -> None:
     steps = read_log(folder)
     if not steps:
         return
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     chance = 1 / (1 + K)
-    figure = Figure(figsize=(11, 7), layout="constrained")
-    (loss, accuracy), (pair, shape) = figure.subplots(2, 2, sharex=True)
-    _curve(loss, steps, "loss", "InfoNCE loss", "tab:blue")
-    loss.axhline(-math.log(chance), color="0.5", linestyle="--", label=f"guessing: {-math.log(chance):.2f}")
-    loss.set_ylim(bottom=0)
-    _curve(accuracy, steps, "accuracy", "contrastive", "tab:orange", scale=100)
-    accuracy.axhline(100 * chance, color="0.5", linestyle="--", label=f"guessing: {100 * chance:.2g} %")
-    watched = [(step["epoch"], 100 * step["knn_accuracy"]) for step in steps if "knn_accuracy" in step]
-    if watched:
-        accuracy.plot(*zip(*watched, strict=True), "o-", color="tab:green", label="kNN, by the label watched")
-    _curve(pair, steps, "alignment", "alignment: distance² of an object's views", "tab:red")
-    _curve(pair, steps, "uniformity", "uniformity of all (−4 at best)", "tab:purple")
-    _curve(shape, steps, "effective_rank", "effective rank of a batch's embedding", "tab:brown")
-    beside = shape.twinx()
-    _curve(beside, steps, "embedding_std", "spread of the embedding (1: even)", "tab:cyan")
-    beside.set_ylim(0, 1.05)
-    shape.set_ylabel("effective rank", color="tab:brown")
-    beside.set_ylabel("spread", color="tab:cyan")
-    shape.set_ylim(bottom=0)
-    accuracy.set_ylabel("accuracy, %")
-    for axes in (pair, shape):
-        axes.set_xlabel("epoch")
-    both = zip(shape.get_legend_handles_labels(), beside.get_legend_handles_labels(), strict=True)
-    for axes, entries in ((loss, ()), (accuracy, ()), (pair, ()), (shape, [a + b for a, b in both])):
-        if axes.lines:
-            axes.legend(*entries, frameon=False)
-    for axes in (loss, accuracy, pair, shape):
-        axes.grid(alpha=0.3)
-    figure.suptitle("faint: each step; strong: the mean over the epoch that ends there", fontsize=9, color="0.35")
-    drawn = io.BytesIO()  # once, since a second drawing of a figure may place its parts a little differently
-    FigureCanvasAgg(figure).print_png(drawn)  # type: ignore[no-untyped-call]
-    for path in (folder / PLOT, *([copy] if copy else [])):
-        with atomic_path(path) as temporary:
-            temporary.write_bytes(drawn.getvalue())
+    with plotted(folder / PLOT, (11, 7)) as figure:
+        (loss, accuracy), (pair, shape) = figure.subplots(2, 2, sharex=True)
+        _curve(loss, steps, "loss", "InfoNCE loss", "tab:blue")
+        loss.axhline(-math.log(chance), color="0.5", linestyle="--", label=f"guessing: {-math.log(chance):.2f}")
+        loss.set_ylim(bottom=0)
+        _curve(accuracy, steps, "accuracy", "contrastive", "tab:orange", scale=100)
+        accuracy.axhline(100 * chance, color="0.5", linestyle="--", label=f"guessing: {100 * chance:.2g} %")
+        watched = [(step["epoch"], 100 * step["knn_accuracy"]) for step in steps if "knn_accuracy" in step]
+        if watched:
+            accuracy.plot(*zip(*watched, strict=True), "o-", color="tab:green", label="kNN, by the label watched")
+        _curve(pair, steps, "alignment", "alignment: distance² of an object's views", "tab:red")
+        _curve(pair, steps, "uniformity", "uniformity of all (−4 at best)", "tab:purple")
+        _curve(shape, steps, "effective_rank", "effective rank of a batch's embedding", "tab:brown")
+        beside = shape.twinx()
+        _curve(beside, steps, "embedding_std", "spread of the embedding (1: even)", "tab:cyan")
+        beside.set_ylim(0, 1.05)
+        shape.set_ylabel("effective rank", color="tab:brown")
+        beside.set_ylabel("spread", color="tab:cyan")
+        shape.set_ylim(bottom=0)
+        accuracy.set_ylabel("accuracy, %")
+        for axes in (pair, shape):
+            axes.set_xlabel("epoch")
+        both = zip(shape.get_legend_handles_labels(), beside.get_legend_handles_labels(), strict=True)
+        for axes, entries in ((loss, ()), (accuracy, ()), (pair, ()), (shape, [a + b for a, b in both])):
+            if axes.lines:
+                axes.legend(*entries, frameon=False)
+        for axes in (loss, accuracy, pair, shape):
+            axes.grid(alpha=0.3)
+        figure.suptitle("faint: each step; strong: the mean over the epoch that ends there", fontsize=9, color="0.35")
+    if copy:
+        with atomic_path(copy) as temporary:
+            temporary.write_bytes((folder / PLOT).read_bytes())
 
 
 def check_copy(copy: Path | None) -> None:

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.errors import CollapsedError, LookalikeError
-from lookalike.files import atomic_path
+from lookalike.figures import plotted
 from lookalike.progress import progress
 from lookalike.ssl.budget import endless_steps, new_plan
 from lookalike.ssl.checks import may_write, samples_to_train
@@ -204,21 +204,16 @@ def _draw(found: LrRange, out: Path, plot: Path | None) -> None:
 
 
 def _png(found: LrRange, path: Path) -> None:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(8, 5), layout="constrained")
-    axes = figure.subplots()
-    axes.semilogx(found.lr, found.loss, color="tab:blue", alpha=0.25)
-    axes.semilogx(found.lr, found.smoothed, color="tab:blue", label="InfoNCE loss, smoothed")
-    axes.axhline(found.guessing, color="0.5", linestyle="--", label=f"guessing: {found.guessing:.2f}")
-    if found.lowest_at is not None:
-        axes.axvline(found.lowest_at, color="tab:red", linestyle=":", label=f"lowest: {found.lowest_at:.2g}")
-    if found.suggestion is not None:
-        axes.axvline(found.suggestion, color="tab:orange", label=f"suggested: {found.suggestion:.2g}")
-    axes.set_xlabel("lr per 256 objects of a batch")
-    axes.set_ylabel("loss")
-    axes.legend(frameon=False)
-    axes.grid(alpha=0.3)
-    with atomic_path(path) as temporary:
-        FigureCanvasAgg(figure).print_png(temporary)  # type: ignore[no-untyped-call]
+    with plotted(path, (8, 5), formulas=True) as figure:
+        axes = figure.subplots()
+        axes.semilogx(found.lr, found.loss, color="tab:blue", alpha=0.25)
+        axes.semilogx(found.lr, found.smoothed, color="tab:blue", label="InfoNCE loss, smoothed")
+        axes.axhline(found.guessing, color="0.5", linestyle="--", label=f"guessing: {found.guessing:.2f}")
+        if found.lowest_at is not None:
+            axes.axvline(found.lowest_at, color="tab:red", linestyle=":", label=f"lowest: {found.lowest_at:.2g}")
+        if found.suggestion is not None:
+            axes.axvline(found.suggestion, color="tab:orange", label=f"suggested: {found.suggestion:.2g}")
+        axes.set_xlabel("lr per 256 objects of a batch")
+        axes.set_ylabel("loss")
+        axes.legend(frameon=False)
+        axes.grid(alpha=0.3)
