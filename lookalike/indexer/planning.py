@@ -194,8 +194,9 @@ def measure_rates(planned: Plan, *, vectors: NDArray[Any] | None = None, quiet: 
 
 
 def _built(sample: NDArray[np.float32], within: Ranges, k: int, scores: Scores) -> tuple[float, int]:
-    """Seconds of a small build, its vectors and its lists hashed, and the pairs that were scored."""
+    """Seconds of a small build, its vectors rounded and they and its lists hashed, and the pairs that were scored."""
     from lookalike.indexer.neighbors import pair_builder
+    from lookalike.indexer.rounded_build import write_rounded
 
     with tempfile.TemporaryDirectory(prefix="lookalike-plan-") as name:
         began = time.perf_counter()
@@ -205,6 +206,7 @@ def _built(sample: NDArray[np.float32], within: Ranges, k: int, scores: Scores) 
             for found in builder.blocks():
                 writer.write(found.rows, found.neighbor_row, found.similarity)
             writer.close()
+        write_rounded(Path(name), sample, "", quiet=True)
         return time.perf_counter() - began, builder.tally.scored
 
 
