@@ -5,13 +5,16 @@ pytest tests/test_indexer_rounded.py
 
 from __future__ import annotations
 
+import errno
 import math
+import os
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -21,9 +24,12 @@ from numpy.typing import NDArray
 from lookalike.embeddings import Embeddings
 from lookalike.embeddings_folder import Joined
 from lookalike.errors import CorruptError
-from lookalike.files import read_json, write_json
-from lookalike.indexer import live, reach, rounded_build, rounded_search
+from lookalike.files import atomic_folder, read_json, write_json
+from lookalike.hashing import ArrayHash
+from lookalike.indexer import live, reach, rounded, rounded_build, rounded_search
 from lookalike.indexer.audit import verify
+from lookalike.indexer.bins import append
+from lookalike.indexer.collect import collect
 from lookalike.indexer.index import Index, build_index
 from lookalike.indexer.live import ranking
 from lookalike.indexer.planning import plan
@@ -297,6 +303,129 @@ def test_what_cannot_be_read_is_an_error_where_it_is_needed(index: Path) -> None
         answers(index)
     repair(index, quiet=True)
     assert answers(index) == whole
+
+
+def remove(folder: Path) -> None:
+    for path in folder.iterdir():
+        path.unlink()
+    folder.rmdir()
+
+
+@pytest.mark.parametrize("value", [0.25, math.nan])
+def test_altered_embeddings_are_not_rounded(index: Path, value: float) -> None:
+    """Under the hash of the right ones they would look sound ever after."""
+    opened = Index(index)
+    embeddings, samples = opened.open_embeddings().path, opened.open_samples().paths
+    place, about = rounded_folder(index, opened.version), read(index).about
+    remove(place)
+    whole = embeddings.read_bytes()
+    with h5py.File(embeddings, "r+") as file:
+        file["embedding"][7, 3] = value
+    with pytest.raises(CorruptError, match="altered"):
+        build_index(embeddings, samples, index, k=5, window="mag:100", quiet=True)
+    assert not place.exists()
+    embeddings.write_bytes(whole)
+    build_index(embeddings, samples, index, k=5, window="mag:100", quiet=True)
+    assert read(index).about == about
+
+
+def test_those_of_other_vectors_are_found(index: Path) -> None:
+    opened = Index(index)
+    vectors, place = np.array(opened.open_embeddings().vectors), rounded_folder(index, opened.version)
+    vectors[7] *= -1
+    remove(place)
+    place.mkdir()
+    write_rounded(place, vectors, opened.manifest.embeddings.content_hash, quiet=True)
+    with pytest.raises(CorruptError, match="rounded was made of other vectors; remove it"):
+        verify(index, sample=100, quiet=True)
+
+
+@pytest.mark.parametrize("replaced", [True, False])
+def test_one_that_is_replaced_while_it_is_opened_is_not_mixed(
+    index: Path, replaced: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = Index(index)
+    place, vectors = rounded_folder(index, opened.version), np.array(opened.open_embeddings().vectors)
+    times = []
+
+    def meanwhile(path: Path) -> Any:
+        text = read_json(path)
+        times.append(path)
+        if len(times) == 1 and replaced:
+            with atomic_folder(place) as made:
+                write_rounded(made, -vectors, opened.manifest.embeddings.content_hash, quiet=True)
+        elif len(times) == 1:
+            remove(place)
+        return text
+
+    monkeypatch.setattr(rounded, "read_json", meanwhile)
+    found = Rounded.of(opened)
+    assert len(times) == 1 + replaced
+    assert (found is not None) == replaced
+    if found is not None:
+        found.check(-vectors)
+        found.verify()
+
+
+def test_a_killed_repair_leaves_what_there_was(index: Path) -> None:
+    there = read(index)
+    path = there.folder / "codes.bin"
+    data = bytearray(path.read_bytes())
+    data[0] ^= 1
+    path.write_bytes(data)
+    code = f"from pathlib import Path; from lookalike.indexer.repair import repair; repair(Path({str(index)!r}))"
+    killed = os.environ | {"LOOKALIKE_KILL_AT": "rounded.json.written"}
+    done = subprocess.run([sys.executable, "-c", code], env=killed, capture_output=True, timeout=300, check=False)
+    assert done.returncode == -9, done.stderr
+    assert path.read_bytes() == data
+    left = [each.name for each in there.folder.parent.glob(".rounded*")]
+    assert left
+    assert sorted(collect(index).removed) == [f"extras/{there.folder.parent.name}/{name}" for name in sorted(left)]
+    assert repair(index, quiet=True).found == (f"{path} was altered.",)
+    read(index)
+
+
+def test_errors_that_are_no_numbers_are_not_believed(index: Path) -> None:
+    path = read(index).folder / "scales.bin"
+    path.write_bytes(np.full((300, 2), math.nan, "<f4").tobytes())
+    with pytest.raises(CorruptError, match=r"scales.bin was altered; `lookalike repair`"):
+        answers(index)
+
+
+def test_a_file_in_their_place_is_an_error_and_goes(index: Path) -> None:
+    whole, place = answers(index), read(index).folder
+    remove(place)
+    place.write_text("mine")
+    for ask in (answers, lambda folder: verify(folder, sample=100, quiet=True)):
+        with pytest.raises(CorruptError, match=r"rounded.json was altered"):
+            ask(index)
+    repair(index, quiet=True)
+    assert answers(index) == whole
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no /dev/full")
+@pytest.mark.parametrize("size", [1, 10**6])
+def test_a_full_disk_is_told_with_its_number(size: int) -> None:
+    """By which the builder knows it; a few bytes are lost without a word by numpy's own writing."""
+    with pytest.raises(OSError, match="No space left") as caught:
+        append(Path("/dev/full"), np.ones(size), ArrayHash())
+    assert caught.value.errno == errno.ENOSPC
+
+
+def test_sums_that_lose_every_small_product_stay_within_the_error(place: Path) -> None:
+    """Vectors that are codes, so that nothing is left out, and a query whose small products a float32 sum drops."""
+    d, big = 4096, 8
+    codes = np.ones((4, d))
+    codes[:, :big] = 127
+    codes[2:] *= -1  # the center is 0
+    query = np.full(d, 0.99 * 2.0**-18)  # less than half a step of float32 numbers near 127
+    query[:big] = 1
+    vectors = (codes * 2.0**-9).astype(np.float32)
+    there = round_of(place, vectors)
+    assert (there.codes == codes).all()
+    longest = float(np.linalg.norm(vectors.astype(np.float64), axis=1).max())
+    for (score, width), vector in zip(seen(there, query.astype(np.float32), longest), vectors, strict=True):
+        assert score - width <= exact(vector, query.astype(np.float32)) <= score
 
 
 def test_repaired_lists_keep_them(index: Path) -> None:

@@ -63,7 +63,7 @@ def verify(
     files = _hash_files(index)
     vectors.verify()
     data.verify()
-    files += _check_sky(index) + _check_rounded(index)
+    files += _check_sky(index) + _check_rounded(index, vectors.vectors)
     notes = _check_checkpoint(index, checkpoint)
     x, half_width = _window(index, data)
     with h5py.File(index.path / "neighbors.h5", "r", locking=False) as file:
@@ -177,12 +177,13 @@ def _check_sky(index: Index) -> int:
     return len(sky.about.arrays) + 1
 
 
-def _check_rounded(index: Index) -> int:
-    """Every byte of the rounded vectors, where there are some; how many files they have."""
+def _check_rounded(index: Index, vectors: NDArray[Any]) -> int:
+    """Every byte of the rounded vectors and each one's error, where there are some; how many files they have."""
     rounded = Rounded.of(index)
     if rounded is None:
         return 0
     rounded.verify()
+    rounded.check(vectors)
     return len(rounded.about.hashes) + 1
 
 

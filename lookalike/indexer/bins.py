@@ -16,18 +16,26 @@ HASHED_BYTES = 2**23  # at once
 def append(path: Path, values: NDArray[Any], sha: ArrayHash) -> None:
     """Add rows to an array's file, and to its hash."""
     sha.update(values)
+    write(path, values)
+
+
+def write(path: Path, values: NDArray[Any]) -> None:
+    """Add an array to a file; OSError with its number where the disk is full, which numpy's own `tofile` loses."""
     with path.open("ab") as file:
-        values.tofile(file)
+        file.write(np.ascontiguousarray(values).data)
 
 
 def mapped(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> NDArray[Any] | None:
-    """The array in a file, mapped read-only; None where the file is not just as large."""
+    """The array in a file, mapped read-only; None where the file is not just as large, or just going away."""
     size = dtype.itemsize * int(np.prod(shape))
-    if not path.is_file() or path.stat().st_size != size:
+    try:
+        if path.stat().st_size != size:
+            return None
+        if not size:  # nothing can be mapped
+            return np.empty(shape, dtype)
+        return np.asarray(np.memmap(path, dtype, "r", shape=shape))
+    except (OSError, ValueError):
         return None
-    if not size:  # nothing can be mapped
-        return np.empty(shape, dtype)
-    return np.asarray(np.memmap(path, dtype, "r", shape=shape))
 
 
 def hash_of(values: NDArray[Any]) -> ArrayHash:

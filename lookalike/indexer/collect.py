@@ -67,6 +67,7 @@ def collect(folder: Path, *, keep: int = KEEP, unfinished_days: float = DAYS, dr
         old = [path for path in inside if path not in spared and _ours(path)]
         old += unneeded_inputs(folder, kept)
         old += sorted(folder.glob(f".*{PARTIAL}"))
+        old += sorted(path for path in (folder / "extras").glob(f"*/.*{PARTIAL}") if path.parent not in old)
         size = sum(_bytes(path) for path in old)
         if not dry_run:
             for path in old:

@@ -207,6 +207,7 @@ def _built(sample: NDArray[np.float32], within: Ranges, k: int, scores: Scores) 
                 writer.write(found.rows, found.neighbor_row, found.similarity)
             writer.close()
         write_rounded(Path(name), sample, "", quiet=True)
+        ArrayHash().update(sample)  # a build looks at its vectors before and after
         return time.perf_counter() - began, builder.tally.scored
 
 

@@ -8,7 +8,6 @@ it the index is built again.
 from __future__ import annotations
 
 import os
-import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -26,7 +25,7 @@ from lookalike.indexer.belongs import Inputs
 from lookalike.indexer.disk import check_room, full_disk
 from lookalike.indexer.lists_file import ARRAYS, CHECK, KIND, NEIGHBORS, SCHEMA, ListWriter, checksums, file_bytes
 from lookalike.indexer.manifest import MANIFEST, Manifest, StoredFile, read_manifest, sha256_of
-from lookalike.indexer.rounded import Rounded, rounded_bytes, rounded_folder
+from lookalike.indexer.rounded import Rounded, rounded_folder
 from lookalike.indexer.rounded_build import round_vectors
 from lookalike.indexer.store import Index, number, publish, read_current, version_folder, versions
 from lookalike.indexer.windows import Window, everyone, ranges
@@ -147,10 +146,10 @@ def _round_again(folder: Path, version: str, embeddings: Path | None, quiet: boo
     except CorruptError as error:
         what = error.message.partition(";")[0] + "."
     vectors = Inputs(folder, index.manifest).open_embeddings(embeddings)
-    vectors.verify()
-    check_room(folder, rounded_bytes(*vectors.vectors.shape))
-    shutil.rmtree(rounded_folder(folder, version), ignore_errors=True)
-    round_vectors(folder, version, vectors, quiet=quiet)
+    place = rounded_folder(folder, version)
+    if place.is_file():
+        place.unlink()
+    round_vectors(folder, version, vectors, anew=True, quiet=quiet)
     return what
 
 

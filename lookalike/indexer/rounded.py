@@ -27,6 +27,7 @@ from lookalike.indexer.store import Index, extras_folder
 
 KIND, SCHEMA = "lookalike rounded vectors", 1
 ABOUT = "rounded.json"
+CHECKED_BYTES = 2**22  # of float64 vectors held at once
 AGAIN = "`lookalike repair` makes it again."
 
 
@@ -80,7 +81,16 @@ class Rounded:
     def of(cls, index: Index) -> Rounded | None:
         """Those of an open index's version, None where there are none."""
         folder = rounded_folder(index.folder, index.version)
-        return cls(folder, index.manifest.embeddings.content_hash) if folder.exists() else None
+        while (one := _identity(folder)) is not None:
+            try:
+                found, wrong = cls(folder, index.manifest.embeddings.content_hash), None
+            except CorruptError as error:
+                found, wrong = None, error
+            if _identity(folder) == one:  # else it was replaced meanwhile, and what was opened may be of both
+                if wrong is not None:
+                    raise wrong
+                return found
+        return None
 
     def verify(self) -> None:
         """Recompute the hashes; CorruptError where a byte was altered."""
@@ -91,12 +101,33 @@ class Rounded:
         if combine(hashes, self.about.identity()) != self.about.content_hash:
             raise _altered(self.folder / ABOUT)
 
+    def check(self, vectors: Any) -> None:
+        """CorruptError where one is farther off its vector (N, D) than it says."""
+        step = max(1, CHECKED_BYTES // (8 * self.about.dimensions))
+        for start in range(0, self.about.objects, step):
+            some = slice(start, start + step)
+            scale, error = self.scales[some].astype(np.float64).T
+            rest = np.asarray(vectors[some], np.float64) - (self.center + scale[:, None] * self.codes[some])
+            if not (np.linalg.norm(rest, axis=1) <= error).all():
+                raise CorruptError(
+                    f"{self.folder} was made of other vectors; remove it, and the same `lookalike index` makes another."
+                )
+
     def _map(self, name: str) -> NDArray[Any]:
         path = self.folder / f"{name}.bin"
         found = mapped(path, *self.about.types()[name])
         if found is None:
             raise _altered(path)
         return found
+
+
+def _identity(folder: Path) -> tuple[int, int] | None:
+    """What tells a folder from another of its name, None where there is none."""
+    try:
+        there = folder.stat()
+    except FileNotFoundError:
+        return None
+    return there.st_ino, there.st_mtime_ns
 
 
 def _altered(path: Path) -> CorruptError:
@@ -106,10 +137,13 @@ def _altered(path: Path) -> CorruptError:
 def _read_about(path: Path, embeddings: str) -> RoundedAbout:
     try:
         about = RoundedAbout.checked(read_json(path))
-    except LookalikeError:
+    except (LookalikeError, OSError):
         raise _altered(path) from None
     if (about.kind, about.schema_version, about.embeddings) != (KIND, SCHEMA, embeddings):
-        raise CorruptError(f"{path} is of other embeddings, or of another version of lookalike; {AGAIN}")
+        raise CorruptError(
+            f"{path} is of other embeddings than the index that was opened, or of another lookalike; open it again, or "
+            f"{AGAIN}"
+        )
     if min(about.objects, about.dimensions) < 1 or not 0 <= about.largest_error < math.inf:
         raise _altered(path)
     return about

@@ -13,8 +13,9 @@ from lookalike.errors import CorruptError
 from lookalike.files import atomic_folder, write_json
 from lookalike.hashing import ArrayHash, combine
 from lookalike.indexer.bins import append, digest
+from lookalike.indexer.disk import check_room
 from lookalike.indexer.ordered import rows_of
-from lookalike.indexer.rounded import ABOUT, Rounded, RoundedAbout, rounded_folder
+from lookalike.indexer.rounded import ABOUT, Rounded, RoundedAbout, rounded_bytes, rounded_folder
 from lookalike.indexer.similarity import U32, gamma
 from lookalike.parallel import in_parts, processors
 from lookalike.progress import progress
@@ -23,19 +24,25 @@ BLOCK_BYTES = 2**22  # of float32 vectors rounded at once
 CENTERED_BY = 2**16  # vectors at most, evenly drawn, whose mean is the center
 
 
-def round_vectors(folder: Path, version: str, embeddings: Embeddings, *, quiet: bool = False) -> None:
-    """Round the vectors that an index version was built from, unless it has them."""
+def round_vectors(
+    folder: Path, version: str, embeddings: Embeddings, *, anew: bool = False, quiet: bool = False
+) -> None:
+    """Round the vectors that an index version was built from, unless it has them and `anew` is not asked for.
+
+    Errors: FullError (of the disk), CorruptError where a byte of the embeddings was altered; nothing is written then.
+    """
     place = rounded_folder(folder, version)
-    if place.exists():
+    if place.exists() and not anew:
         try:
             Rounded(place, embeddings.content_hash)
         except CorruptError:  # a killed build may have left those of another version under its name
             pass
         else:
             return
-    place.parent.mkdir(parents=True, exist_ok=True)
+    check_room(folder, rounded_bytes(*embeddings.vectors.shape))
     with atomic_folder(place) as made:
         write_rounded(made, embeddings.vectors, embeddings.content_hash, quiet=quiet)
+        embeddings.verify()  # other vectors under this hash would look sound ever after
 
 
 def write_rounded(folder: Path, vectors: NDArray[Any], embeddings: str, *, quiet: bool = False) -> RoundedAbout:
@@ -53,6 +60,8 @@ def write_rounded(folder: Path, vectors: NDArray[Any], embeddings: str, *, quiet
             codes, scales = _rounded(block, center)
             append(folder / "codes.bin", codes, hashes["codes"])
             append(folder / "scales.bin", scales.astype("<f4"), hashes["scales"])
+            if not np.isfinite(scales).all():
+                raise CorruptError("Vectors to round are not finite; they were altered: embed again.")
             largest = max(largest, float(scales[:, 1].max()))
             advance(len(block))
     about = RoundedAbout(

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lookalike.errors import CorruptError
 from lookalike.indexer.reach import Rows, in_reach
-from lookalike.indexer.rounded import Rounded
+from lookalike.indexer.rounded import AGAIN, Rounded
 from lookalike.indexer.rounded_native import bounds
 from lookalike.indexer.similarity import SAFETY, U32, Similarities
 
@@ -26,7 +27,7 @@ def rounded_in_reach(
 ) -> Rows:
     """Rows among which the `wanted` best of more candidates are, of all where None; query (D,).
 
-    max_length : what no vector is longer than.
+    max_length : what no vector is longer than. CorruptError where an altered error leaves fewer than `wanted`.
     """
     wide, center, narrow = query.astype(np.float64), rounded.center.astype(np.float64), query.astype(np.float32)
     length = math.sqrt(wide @ wide) * SAFETY
@@ -47,4 +48,7 @@ def rounded_in_reach(
         return score, width
 
     n = len(rounded.codes) if candidates is None else len(candidates)
-    return in_reach(of, n, candidates, wanted, max(1, BLOCK_BYTES // rounded.codes.shape[1]))
+    found = in_reach(of, n, candidates, wanted, max(1, BLOCK_BYTES // rounded.codes.shape[1]))
+    if len(found) < min(wanted, n):
+        raise CorruptError(f"{rounded.folder / 'scales.bin'} was altered; {AGAIN}")
+    return found

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from lookalike.errors import CorruptError, InputError, NotFoundError
 from lookalike.files import atomic_folder, lock, write_json, write_point
 from lookalike.hashing import ArrayHash, combine
-from lookalike.indexer.bins import append, digest
+from lookalike.indexer.bins import append, digest, write
 from lookalike.indexer.footprints import DEGREES, unfit
 from lookalike.indexer.sky import ABOUT, ARRAYS, ZONES, SkyAbout, SkyArray, SkyIndex, sky_folder, zone_of
 from lookalike.indexer.sphere import Values, check_positions
@@ -166,8 +166,7 @@ def _dealt(folder: Path, blocks: Blocks, part_of: Cells, advance: Callable[[int]
         part = part[order]
         for number in np.unique(part).tolist():
             begin, end = np.searchsorted(part, [number, number + 1])
-            with parts[number].open("ab") as file:
-                records[begin:end].tofile(file)
+            write(parts[number], records[begin:end])
     return parts
 
 
