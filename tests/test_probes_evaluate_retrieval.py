@@ -19,13 +19,15 @@ from lookalike.cli import main
 from lookalike.embeddings import write_embeddings
 from lookalike.errors import InputError, LookalikeError
 from lookalike.probes import representations
+from lookalike.probes.bootstrap import estimate, means
 from lookalike.probes.evaluate_retrieval import BASELINES, RetrievalReport, evaluate_retrieval
-from lookalike.probes.labels import read_labels, reporting_half
+from lookalike.probes.labels import Labels, read_labels, reporting_half
+from lookalike.probes.measures import Circle
 from lookalike.probes.plots import LEFT, RIGHT, WIDTH
 from lookalike.probes.principal import objects_fitted
 from lookalike.probes.representations import represent
 from lookalike.probes.retrieval_page import draw, page
-from lookalike.probes.retrieval_report import as_json, as_text
+from lookalike.probes.retrieval_report import as_json, as_text, signed
 from lookalike.samples import About, Column, Samples
 from lookalike.samples_writer import write_samples
 from lookalike.ssl.checkpoint import save_encoder
@@ -368,7 +370,7 @@ def test_labels_that_one_outlier_dwarfs_are_refused(folder: Path, tmp_path: Path
     tuning, _ = halves()
     dwarfed, weight = AGE.copy(), np.ones(N)
     dwarfed[tuning[0]], weight[tuning[0]] = 1e200, 0
-    with pytest.raises(InputError, match="column 'age' span too much"):
+    with pytest.raises(InputError, match="column 'age' are all the same beside the largest"):
         run(folder, "age", samples=write(tmp_path, age=dwarfed, weight=weight), weights="weight")
 
 
@@ -607,6 +609,55 @@ def test_a_score_below_0_stands_there_on_the_page(folder: Path) -> None:
     whole = WIDTH - LEFT - RIGHT
     assert right - left == pytest.approx(0.2 / (ticks[5] - ticks[0]) * whole, abs=0.2)
     assert left > LEFT - 0.1
+
+
+def test_a_share_beyond_1_stands_there_on_the_page(folder: Path) -> None:
+    """Signed weights leave some."""
+    report = run(folder)
+    found = replace(report.scores["encoder"].metrics["precision_at_k"], value=1.06, low=0.98, high=1.15)
+    report.scores["encoder"].metrics["precision_at_k"] = found
+    drawn = page(report)
+    ticks = [float(each) for each in re.findall(r'class="tick"[^>]*>([^<]*)<', drawn)]
+    assert max(ticks) >= 1.15
+    plot = drawn[drawn.index("<title>encoder: 1.060") :]
+    left, right = (float(each) for each in re.search(r'x1="([\d.]+)" y1="0" x2="([\d.]+)"', plot).groups())  # type: ignore[union-attr]
+    assert right - left == pytest.approx(0.17 / max(ticks) * (WIDTH - LEFT - RIGHT), abs=0.2)
+
+
+def test_a_difference_that_is_not_defined_says_so() -> None:
+    none = estimate(np.array([np.nan, 1.0, 2.0]))
+    assert np.isnan(none.interval).all()
+    assert signed(none) == str(none) == "undefined"
+
+
+def test_more_resamples_than_can_be_drawn_are_refused(folder: Path) -> None:
+    with pytest.raises(InputError, match="At most 100,000 resamples"):
+        run(folder, resamples=10**20)
+
+
+def test_signal_that_cancels_has_no_significance_and_says_so(tmp_path: Path) -> None:
+    """The sums of those that ask scale each class to the whole: one of nearly nothing would turn the choice round."""
+    weight = np.ones(N)
+    for half in halves():
+        one = [row for row in half if KIND[row] == 0]
+        weight[one] = 0.1
+        weight[one[::8]] = -0.1
+        weight[one[1]] = 5.0
+    write(tmp_path, kind=np.where(KIND == 0, "s", "b"), weight=weight)
+    vectors_file(tmp_path / "mine.h5")
+    report = run(tmp_path, weights="weight")
+    assert "ams" not in report.scores["encoder"].metrics
+    assert "ams_k" not in report.scores["encoder"].chosen
+    assert "no significance is told: the weights of signal" in as_text(report)
+    assert "no significance" not in as_text(run(tmp_path))
+
+
+def test_a_mean_of_those_told_whose_weights_cancel_is_not_defined() -> None:
+    circle = Circle(Labels("t", "circular", np.arange(4), np.zeros(4), (), np.ones(4), 0, 0, True, 720.0))
+    values = np.array([1.0, 2.0, np.nan, np.nan])
+    for weights, mean in ((np.array([1.0, 0.5, -3.0, 4.0]), 4 / 3), (np.array([1.0, -0.9, 5.0, 5.0]), np.nan)):
+        terms = circle._mean_of_told(values, weights)
+        assert means(terms.sum(0, keepdims=True)) == pytest.approx(mean, nan_ok=True)
 
 
 def round_the_dial(minutes: NDArray[Any]) -> NDArray[Any]:

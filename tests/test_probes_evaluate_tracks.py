@@ -77,7 +77,17 @@ def test_purity_is_the_share_of_alike_neighbors() -> None:
     near = np.array([[1, 2], [0, 2], [1, 0], [0, 1]])
     assert purity(near, np.array([7, 7, 8, 0]), 2) == pytest.approx((0.5 + 0.5 + 0) / 3)
     assert purity(near, np.array([7, 7, 8, 0]), 1) == pytest.approx(2 / 3)
-    assert np.isnan(purity(near, np.zeros(4, int), 2))
+    assert purity(near, np.zeros(4, int), 2) is None
+
+
+def test_noise_alone_has_no_purity(event: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    of_noise = purity(np.zeros((1, 1), int), np.zeros(1, int), 1)
+    monkeypatch.setattr("lookalike.probes.evaluate_tracks.purity", lambda *_: of_noise)
+    hits, vectors = event
+    report = measure(vectors, [hits], quiet=True)
+    assert as_json(report)["events"][0]["purity_10"] == {}
+    assert "nan" not in json.dumps(as_json(report)).lower()
+    assert "of the same particle" not in as_text(report)
 
 
 def test_the_baseline_joins_whatever_is_nearer_than_eps() -> None:

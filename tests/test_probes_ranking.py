@@ -260,3 +260,14 @@ def test_an_undefined_resample_is_left_out() -> None:
     drawn = r2s(resampled_sums(r2_terms(truth, truth, ones), 50))
     assert np.isnan(drawn).any()  # both draws the same query
     assert estimate(drawn).interval == [1, 1]
+
+
+@pytest.mark.parametrize("outlier", [1e10, 1e14])
+def test_an_outlier_that_weighs_nothing_takes_no_digits(outlier: float) -> None:
+    rng = np.random.default_rng(0)
+    truth, weights = rng.normal(size=200), np.ones(200)
+    predicted = truth + 0.5 * rng.normal(size=200)
+    truth[0], weights[0] = outlier, 1e-40
+    predicted[0] = outlier
+    found = r2s(resampled_sums(r2_terms(truth, predicted, weights), 5))[0]
+    assert found == pytest.approx(r2(truth, predicted, weights))

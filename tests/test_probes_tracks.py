@@ -117,3 +117,9 @@ def test_what_cannot_be_scored_is_refused() -> None:
         throughput_score(1.2, 1.0)
     with pytest.raises(InputError, match="above 0 s"):
         throughput_score(0.9, 0.0)
+
+
+def test_weights_of_any_size_count_by_their_proportions() -> None:
+    track, particle = np.array([0, 0, 0, 1, 1]), np.array([7, 7, 7, 8, 8])
+    for size in (1e308, 1e-308):
+        assert track_score(track, particle, np.full(5, size)) == pytest.approx(1.0)

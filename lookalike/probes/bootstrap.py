@@ -70,7 +70,7 @@ def means(sums: Floats) -> Floats:
 
 def r2_terms(truth: Floats, predicted: Floats, weights: Floats) -> Floats:
     """What each query adds to a coefficient of determination, (Q, 4)."""
-    centered = truth - truth.mean()  # keeps the sum of squares from losing its digits
+    centered = truth - means(mean_terms(truth, weights).sum(axis=0, keepdims=True))  # so that squares lose no digits
     return np.stack(
         [weights * np.square(truth - predicted), weights * np.square(centered), weights * centered, weights], axis=1
     )
@@ -85,11 +85,11 @@ def r2s(sums: Floats) -> Floats:
 def estimate(resampled: Floats, level: float = LEVEL) -> Estimate:
     """Value and percentile interval of a score (1 + resamples,), the value itself in row 0.
 
-    A resample in which the score is not defined says nothing, and is left out.
+    A resample in which the score is not defined says nothing, and is left out; a value that is not has no interval.
     """
     defined = resampled[1:][np.isfinite(resampled[1:])]
     value = float(resampled[0])
-    if not len(defined):
+    if math.isnan(value) or not len(defined):
         return Estimate(value, value, value)
     low, high = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2])
     return Estimate(value, float(low), float(high))

@@ -29,6 +29,7 @@ from lookalike.ssl.settings import TrainConfig
 
 KS = (1, 3, 5, 10, 20, 50, 100)  # of the k-nearest-neighbor predictions, tried on the tuning half
 SPLITS = ("half", "none")
+MOST_RESAMPLES = 100_000
 BASELINES = ("pixels_pca", "untrained", "hand_features")
 
 
@@ -114,7 +115,7 @@ def evaluate_retrieval(
     max_queries : at most so many objects of a half ask, chosen by seed; all are found.
 
     InputError where a column, a value or a combination is wrong, too few objects have a label, or all pictures are
-    alike; but for the last, before any picture is described.
+    alike; but for the last, and labels that differ by nothing beside the largest, before any picture is described.
     """
     if split not in SPLITS:
         raise unknown("split", split, SPLITS)
@@ -124,6 +125,8 @@ def evaluate_retrieval(
         raise InputError(
             f"k, resamples and max_queries are at least 1, but {k}, {resamples} and {max_queries} were given."
         )
+    if resamples > MOST_RESAMPLES:
+        raise InputError(f"At most {MOST_RESAMPLES:,} resamples are drawn, but {resamples:,} were given.")
     if max_overlap is not None and not 0 <= max_overlap <= 1:
         raise InputError(f"max_overlap is a share from 0 to 1, but {max_overlap} was given.")
     samples = Samples(existing_files(list(samples_paths)))

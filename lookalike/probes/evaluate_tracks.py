@@ -159,7 +159,8 @@ def _event(
     ways.append(replace(by_eps[EPS.index(KIT_EPS)], name=FIXED))
     ways.append(max(by_eps, key=lambda way: way.accuracy or 0.0))
     near[RAW] = neighbors(raw_coordinates(places), K)
-    return EventReport(event, rows, tracks, tuple(ways), {name: purity(x, truth[0], K) for name, x in near.items()})
+    pure = {name: share for name, x in near.items() if (share := purity(x, truth[0], K)) is not None}
+    return EventReport(event, rows, tracks, tuple(ways), pure)
 
 
 def _bucketed(name: str, x: NDArray[Any], places: Places, truth: Truth | None, bucket: int) -> tuple[Rows, Way, Rows]:

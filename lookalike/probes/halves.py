@@ -137,13 +137,31 @@ def _refuse_few(asking: NDArray[np.bool_], labels: Labels) -> None:
 
 
 def _to_find(classes: Rows, amounts: Floats, left_out: list[Rows] | None) -> tuple[Floats, Floats]:
-    """Of amounts (M,), the sums (M,) over the others of a row's class, and over all others, that it may find."""
-    same = np.bincount(classes, amounts)[classes] - amounts
-    every = amounts.sum() - amounts
+    """Of amounts (M,), the sums (M,) over the others of a row's class, and over all others, that it may find.
+
+    Where all of these are 0, so is the sum: not what rounding leaves of it.
+    """
+    here = amounts != 0
+    same, every = _of_others(classes, amounts), _of_others(np.zeros_like(classes), amounts)
+    of_same, of_every = np.bincount(classes, here)[classes] - here, here.sum() - here.astype(np.int64)
     for row, others in enumerate(left_out or ()):
-        same[row] -= amounts[others[classes[others] == classes[row]]].sum()
+        alike = others[classes[others] == classes[row]]
+        same[row] -= amounts[alike].sum()
         every[row] -= amounts[others].sum()
-    return same, every
+        of_same[row] -= np.count_nonzero(here[alike])
+        of_every[row] -= np.count_nonzero(here[others])
+    return np.where(of_same > 0, same, 0.0), np.where(of_every > 0, every, 0.0)
+
+
+def _of_others(classes: Rows, amounts: Floats) -> Floats:
+    """The sum (M,) of the others of each row's class: of those before it and of those after it, nothing taken off."""
+    found = np.zeros(len(amounts))
+    order = np.argsort(classes, kind="stable")
+    for rows in np.split(order, np.flatnonzero(np.diff(classes[order])) + 1):
+        before, after = amounts[rows].cumsum(), amounts[rows][::-1].cumsum()[::-1]
+        found[rows[1:]] += before[:-1]
+        found[rows[:-1]] += after[1:]
+    return found
 
 
 def standing(weights: Floats) -> float:

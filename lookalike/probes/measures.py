@@ -135,7 +135,7 @@ class Classes:
         for place, name in enumerate(names if len(names) <= MOST_CLASSES else ()):
             if (truth == place).any() and not cancelling(weights[truth == place], CLEAR):
                 found[CLASS + name] = (mean_terms(asked.means[self.metric], weights * (truth == place)), means)
-        if asked.votes is not None:
+        if asked.votes is not None and "ams_k" in chosen:
             selected = asked.votes[:, ks.index(int(chosen["ams_k"]))] >= chosen["ams_vote"]
             found["ams"] = (ams_terms(selected, truth == 1, weights), amses)
         return found
@@ -145,10 +145,13 @@ class Classes:
         return weighted_mean(part.share[part.queries], part.weights[part.queries])
 
     def _selection(self, asked: Asked, part: Part, ks: tuple[int, ...]) -> dict[str, float]:
-        """The k and the least vote of the selection of the largest significance on this half."""
-        if asked.votes is None:
-            return {}
+        """The k and the least vote of the selection of the largest significance on this half.
+
+        None where the weights of signal or background that ask cancel, by whose sums significance scales them.
+        """
         truth, weights = _asked_of(part)
+        if asked.votes is None or any(cancelling(weights[truth == place], CLEAR) for place in (0, 1)):
+            return {}
         found = [threshold(votes, truth == 1, weights) for votes in asked.votes.T]
         place = int(np.argmax([significance for _, significance in found]))
         return {"ams_k": ks[place], "ams_vote": found[place][0]}
@@ -197,8 +200,9 @@ class Numbers:
         scores = [r2(truth, column.astype(np.float64), weights) for column in asked.predicted.T]
         if not np.isfinite(scores).any():
             raise InputError(
-                f"R² compares how far labels are apart, but those in column {self.labels.column!r} span too much: "
-                "beside the largest, all those of the objects that ask are the same."
+                f"R² compares how far labels are apart, but those in column {self.labels.column!r} are all the same "
+                "beside the largest, of the objects that ask"
+                + (", or negative weights take away what they are apart." if (weights < 0).any() else ".")
             )
         place = int(np.nanargmax(scores))
         return scores[place], {"knn_k": ks[place]}
@@ -251,11 +255,14 @@ class Circle:
         truth, weights = _asked_of(part)
         predicted = asked.predicted[:, ks.index(int(chosen["knn_k"]))].astype(np.float64)
         columns = asked.means | {"prediction_error": self._between(predicted, truth)}
-        told = {name: ~np.isnan(values) for name, values in columns.items()}
-        return {
-            name: (mean_terms(np.where(told[name], values, 0.0), np.where(told[name], weights, 0.0)), means)
-            for name, values in columns.items()
-        }
+        return {name: (self._mean_of_told(values, weights), means) for name, values in columns.items()}
+
+    def _mean_of_told(self, values: Floats, weights: Floats) -> Floats:
+        """The terms of the mean (Q,) of what is told; of nothing where the weights of those cancel."""
+        told = ~np.isnan(values)
+        if cancelling(weights[told]):
+            told = np.zeros_like(told)
+        return mean_terms(np.where(told, values, 0.0), np.where(told, weights, 0.0))
 
     def chance(self, part: Part) -> float:
         """The mean difference of the queries to all that each may find, which is that of any list in random order."""

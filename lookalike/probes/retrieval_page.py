@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -130,14 +131,19 @@ def _plots(report: RetrievalReport, names: dict[str, str]) -> list[str]:
         else:
             others.append((title(metric, report.k), marks))
     about = f"Retrieval by {report.labels.column}"
-    parts = [interval_plot(shares, about)] if shares else []
+    parts = [interval_plot(shares, about, *_ends([mark for _, marks in shares for mark in marks]))] if shares else []
     unit = f", {report.labels.unit}" if report.less_is_better and report.labels.unit else ""
     for row in others:
         parts.append(f'<p class="faint">{escape(row[0] + unit)}</p>')
-        high = _round_up(max((mark.high for mark in row[1]), default=1.0))
-        low = -_round_up(-min((mark.low for mark in row[1]), default=0.0))
-        parts.append(interval_plot([("", row[1])], f"{about}: {row[0]}{unit}", high if high > low else 1.0, low))
+        parts.append(interval_plot([("", row[1])], f"{about}: {row[0]}{unit}", *_ends(row[1], 0.0)))
     return parts
+
+
+def _ends(marks: Sequence[Mark], reach: float = 1.0) -> tuple[float, float]:
+    """Where an axis ends and begins that goes from 0 to `reach` and holds every mark with its interval."""
+    high = _round_up(max([reach, *(mark.high for mark in marks)]))
+    low = -_round_up(-min([0.0, *(mark.low for mark in marks)]))
+    return high if high > low else 1.0, low
 
 
 def _round_up(value: float) -> float:

@@ -163,6 +163,7 @@ def head_lines(report: RetrievalReport) -> list[str]:
         )
     lines.append(
         f"{counted(report.queries, 'query', 'queries')} among {counted(report.candidates, 'other')} each"
+        + (", less those that overlap it" if report.settings["max_overlap"] is not None else "")
         + (f", weighted by {weights}" if weights else "")
         + (f", all of the class {asking}" if (asking := report.settings["asking"]) else "")
         + (f"; lists at random have {random} {report.chance:.3f} {unit}".rstrip() if report.chance is not None else "")
@@ -224,11 +225,16 @@ def notes(report: RetrievalReport) -> list[str]:
             f"queries whose neighbors predict no place, since their weights or places cancel, of {report.queries:,}: "
             f"{', '.join(silent)}; {SHORT['prediction_error']} is that of the others."
         )
+    without = report.labels.signal and report.labels.weighted and "ams" not in report.scores["encoder"].metrics
+    if without and report.settings["asking"] is None:
+        told.append("no significance is told: the weights of signal or of background that ask cancel in one half.")
     return [*report.representations.notes, *told]
 
 
 def signed(each: Estimate) -> str:
     """A difference with its interval."""
+    if math.isnan(each.value):
+        return str(each)
     return f"{each.value:+.3f} ({each.low:+.3f} to {each.high:+.3f})"
 
 

@@ -144,10 +144,10 @@ def density_tracks(places: Places, eps: float) -> Rows:
     return np.asarray(found, np.int64)
 
 
-def purity(near: Rows, particle: NDArray[np.int64], k: int) -> float:
-    """The share of the k nearest others that are of the hit's own particle, over all hits of particles; NaN of none."""
+def purity(near: Rows, particle: NDArray[np.int64], k: int) -> float | None:
+    """The share of the k nearest others that are of the hit's own particle, over all of particles; None of none."""
     own = particle > 0
     if not own.any():
-        return float("nan")
+        return None
     same = particle[near[own, :k]] == particle[own, None]
     return float(same.mean())

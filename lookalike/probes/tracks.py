@@ -62,8 +62,9 @@ def matched(track: NDArray[Any], particle: NDArray[Any], weight: NDArray[Any]) -
     for name, numbers in (("tracks", track), ("particles", particle)):
         if numbers.dtype.kind not in "iu":
             raise InputError(f"The numbers of {name} are whole, but {numbers.dtype} was given.")
-    if not np.isfinite(weight).all() or (weight < 0).any() or not weight.sum() > 0:
+    if not np.isfinite(weight).all() or (weight < 0).any() or not (weight > 0).any():
         raise InputError("Weights of hits are 0 or more and not all 0, but others were given.")
+    weight = weight / weight.max()  # whose sum is finite
     weight = weight / weight.sum()
     particles, of_particle, made = np.unique(particle, return_inverse=True, return_counts=True)
     used = np.flatnonzero(track >= 0)
