@@ -157,24 +157,26 @@ def read_through(
 
     Files are taken one after the other, so that an iterator may open them as they come.
     """
-    whole = {"embedding": ArrayHash(), "id": ArrayHash()}
+    whole: dict[str, ArrayHash] = {}  # that of the first file, until there is another
     own, altered = [], []
     for file in files:
         mine = {"embedding": ArrayHash(), "id": ArrayHash()}
+        both = (mine, whole) if whole else (mine,)
         vectors = file.vectors
         step = max(1, BLOCK_BYTES // max(1, vectors.shape[1] * vectors.itemsize))
         for start in range(0, len(vectors), step):
             block = vectors[start : start + step]
-            for hashes in (mine, whole):
+            for hashes in both:
                 hashes["embedding"].update(block)
             look(block)
             release(block)  # what is mapped counts as memory
         try:
-            for hashes in (mine, whole):
+            for hashes in both:
                 hashes["id"].update(file.ids)
             digest = combine(mine)
         except UnicodeDecodeError:
             digest = ""
+        whole = whole or {name: each.copy() for name, each in mine.items()}
         own.append(digest)
         if digest != file.content_hash:
             altered.append(file.path)

@@ -41,6 +41,12 @@ class ArrayHash:
         self._dtype, self._tail = dtype, tail
         self._rows += len(rows)
 
+    def copy(self) -> ArrayHash:
+        """One of the same rows so far, that goes on by itself."""
+        other = ArrayHash()
+        other._sha, other._rows, other._tail, other._dtype = self._sha.copy(), self._rows, self._tail, self._dtype
+        return other
+
     def line(self, name: str) -> str:
         """`name dtype shape hash`, the text that enters the combined hash."""
         shape = (self._rows, *(self._tail or ()))

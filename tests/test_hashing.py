@@ -54,3 +54,16 @@ def test_blocks_of_another_shape_are_refused() -> None:
 def test_one_shard_keeps_its_hash_and_order_counts() -> None:
     assert combine_shards(["a"]) == "a"
     assert combine_shards(["a", "b"]) != combine_shards(["b", "a"])
+
+
+def test_a_copy_goes_on_by_itself() -> None:
+    first, second = np.arange(6.0).reshape(3, 2), np.ones((4, 2))
+    one = ArrayHash()
+    one.update(first)
+    other = one.copy()
+    other.update(second)
+    alone, both = ArrayHash(), ArrayHash()
+    alone.update(first)
+    both.update(np.concatenate([first, second]))
+    assert one.line("x") == alone.line("x")
+    assert other.line("x") == both.line("x")

@@ -65,13 +65,18 @@ def counts(drawn: int) -> NDArray[np.int64]:
     return kept[kept <= drawn]
 
 
+def pairs_drawn(pairs: int) -> int:
+    """How many of all pairs are drawn."""
+    return int(np.clip(pairs // SHARE, LEAST, MOST))
+
+
 def drawn_cells(
     near: Sorted, within: Ranges, x: NDArray[np.float64] | None, *, seed: int = SEED, total: int | None = None
 ) -> list[Cell]:
     """Draw the pairs of all cells. x : (N,) the window's values, None without one. total : pairs drawn in all."""
     candidates = within.high - within.low - 1  # (M,)
     if total is None:
-        total = int(np.clip(int(candidates.sum()) // 2 // SHARE, LEAST, MOST))
+        total = pairs_drawn(int(candidates.sum()) // 2)
     number = 1 if x is None else int(np.clip(total // PER_CELL, 1, MOST_CELLS))
     cells = []
     for cell, places in enumerate(np.array_split(np.arange(len(within.order)), number)):
