@@ -18,7 +18,7 @@ from lookalike.errors import LookalikeError
 from lookalike.info import ONNX, RECORD
 from lookalike.samples import KIND as SAMPLES
 from lookalike.samples import Samples
-from lookalike.sizes import size_text
+from lookalike.summary_extras import extras
 from lookalike.wording import counted
 
 Lines = dict[str, str]  # name → text, in the order shown
@@ -113,45 +113,10 @@ def _index(path: Path, found: Mapping[str, Any]) -> list[str]:
         "samples": _belongs(found["samples"]),
         "embeddings": _belongs(found["embeddings"]),
         "checkpoint": pictures or _belongs(encoder),
-        "verified": _audit(found["audit"]),
-        "sky": _sky(found["sky"]),
-        "approximate": _approximate(found["approximate"]),
+        **extras(found),
         "content hash": _short(found["content_hash"]),
     }
     return [_aligned(lines)]
-
-
-def _audit(found: Mapping[str, Any] | None) -> str:
-    if found is None:
-        return "not yet; `lookalike verify` does it"
-    if "problem" in found:
-        return f"not known: {found['problem']}"
-    lists = counted(found["recomputed"], "list")
-    return (
-        f"every byte, and {lists} recomputed (seed {found['seed']}): recall {found['recall']:g}, largest difference "
-        f"{found['largest_difference']:g}, {counted(found['ties_at_k'], 'tie')} at the k-th place"
-    )
-
-
-def _sky(found: Mapping[str, Any] | None) -> str:
-    if found is None:
-        return "no index of positions; `lookalike sky` makes it where the catalog has ra and dec"
-    if "problem" in found:
-        return f"cannot be used: {found['problem']}"
-    return f"{counted(found['objects'], 'object')} to be found by position, {found['without_position']:,} have none"
-
-
-def _approximate(found: Mapping[str, Any] | None) -> str:
-    if found is None:
-        return "no such stage, so searches are exact; `lookalike approximate` makes one for large sets"
-    if "problem" in found:
-        return f"cannot be used: {found['problem']}"
-    measured = next(one for one in found["recall"] if one["k"] == found["k"])
-    return (
-        f"{found['probes']:,} of {counted(found['cells'], 'cell')} looked into, chosen for recall@{found['k']} "
-        f"{found['target']:g}: measured {measured['value']:.3f} ({measured['low']:.3f}–{measured['high']:.3f}) with "
-        f"{counted(measured['queries'], 'held-out query', 'held-out queries')}; {size_text(found['bytes'])}"
-    )
 
 
 def _checkpoint(path: Path, found: Mapping[str, Any]) -> list[str]:

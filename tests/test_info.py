@@ -108,6 +108,7 @@ def test_the_approximate_stage_is_told_with_its_recall(toy_index: Path, tmp_path
     shutil.copytree(toy_index.parent, tmp_path / "toy")
     index = tmp_path / "toy" / toy_index.name
     assert line(summary(index), "approximate").startswith("no such stage, so searches are exact")
+    assert "of vectors that live searches read first, off by 0.0" in line(summary(index), "rounded")
     report = build_approximate(index, k=7, target=0.8, queries=50, quiet=True)
     at = next(one for one in report.recall if one.k == 7)
     assert line(summary(index), "approximate").startswith(

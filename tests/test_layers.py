@@ -52,7 +52,7 @@ LAYERS = [
     ["indexer"],
     ["service"],
     ["simulate"],
-    ["probes", "info", "contents", "query", "summary", "cone", "positions", "crossmatch"],
+    ["probes", "info", "contents", "query", "summary", "summary_extras", "cone", "positions", "crossmatch"],
     ["serving", "demo", "bench"],
     ["cli", "__main__"],
 ]
