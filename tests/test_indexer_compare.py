@@ -20,7 +20,7 @@ from PIL import Image
 from lookalike.embeddings import write_embeddings
 from lookalike.errors import InputError
 from lookalike.indexer import compare as module
-from lookalike.indexer.compare import compare
+from lookalike.indexer.compare import BINS, binned, compare
 from lookalike.indexer.index import build_index
 from lookalike.indexer.overlap import Matched, overlap_at, rank_biased_overlap
 from lookalike.indexer.store import Index
@@ -145,6 +145,15 @@ def test_indexes_are_matched_by_id(two: tuple[Path, Path], tmp_path: Path, monke
     with Image.open(tmp_path / "p.png") as picture:
         assert picture.size[0] > 600
     assert sum(report.histogram["rbo"]) == 40 - report.without
+
+
+def test_shares_on_an_edge_are_counted_above_it() -> None:
+    for depth in (1, 3, 7, 10, 20, 50, 100, 999, 4096):
+        common = np.arange(depth + 1)
+        slow = [0] * BINS
+        for count in range(depth + 1):
+            slow[min(count * BINS // depth, BINS - 1)] += 1
+        assert binned(common / depth).tolist() == slow
 
 
 def test_an_index_equals_itself(two: tuple[Path, Path]) -> None:

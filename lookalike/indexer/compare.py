@@ -114,7 +114,7 @@ def compare(
             sums += np.nansum(values, axis=1)
             defined += (~np.isnan(values)).sum(axis=1)
             for place, row in enumerate(values):
-                histogram[place] += np.histogram(np.clip(row[~np.isnan(row)], 0, 1), BINS, (0, 1))[0]
+                histogram[place] += binned(row[~np.isnan(row)])
             for name, count in pair.counts(block).items():
                 totals[name] += count
             if table is not None:
@@ -199,6 +199,15 @@ class _Pair:
 
     def _name(self, item: int) -> str:
         return str((self.ids_a[item] if item < self.a.n else self.ids_b[item - self.a.n]).decode())
+
+
+def binned(shares: NDArray[np.float64]) -> NDArray[np.int64]:
+    """How many shares (q,), 0 to 1, lie in each of BINS bins, which hold their lower edge and the last one 1 too.
+
+    7 / 10 is an edge, and is not to fall below it because 0.7 × 50 comes out a little under 35.
+    """
+    place = np.floor(shares * BINS + 1e-9).astype(np.int64)
+    return np.bincount(place.clip(0, BINS - 1), minlength=BINS)
 
 
 def draw(report: Comparison, path: Path) -> None:
